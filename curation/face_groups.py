@@ -1,4 +1,4 @@
-"""Identities for the unlabelled images of a set: proposed as decisions, carried out as a view."""
+"""Finds identities for the unlabelled images of a set: proposed as decisions, applied as a view."""
 
 from pathlib import Path
 
@@ -24,7 +24,7 @@ _BLOCK = 1 << 16
 
 
 def check_unlabelled(images: ImageSet) -> None:
-    """Raise ``UserError`` where there is nobody to find an identity for."""
+    """Raise ``UserError`` if there are fewer than two unlabelled images."""
     if images.unlabelled < 2:
         raise UserError(
             f"{images.path} has {images.unlabelled:,} images without a label; so there is nothing "
@@ -36,10 +36,11 @@ def check_unlabelled(images: ImageSet) -> None:
 def propose_groups(
     images: ImageSet, embedded: EmbeddedImages, progress: Progress | None = None
 ) -> list[Decision]:
-    """Which unlabelled images to merge into the first image of their group.
+    """Propose to merge unlabelled images into the first image of their group.
 
-    ``embedded`` are the images of ``with_each_alone(images)``. The score is how sure the least sure
-    merge of the group is. Progress counts images.
+    ``embedded`` are the images of ``with_each_alone(images)``. The score of a group is that of its
+    least
+    certain merge. Progress counts images.
     """
     check_unlabelled(images)
     first = len(images) - images.unlabelled
@@ -73,10 +74,11 @@ def propose_groups(
 def propose_into(
     both: BothSets, embedded: EmbeddedImages, progress: Progress | None = None
 ) -> list[Decision]:
-    """``propose_groups``, and which groups and single faces are people who have a label in either
-    set, by how ``curate join`` finds people in two sets.
+    """``propose_groups``, plus merges of groups and single faces into labelled people of either
+    set.
 
-    ``embedded`` are the images of ``with_each_alone(both.images)``.
+    People are matched as in ``curate join``. ``embedded`` are the images of
+    ``with_each_alone(both.images)``.
     """
     groups = propose_groups(both.images, embedded, progress)
     heads, order, labels = _as_identities(embedded, groups)
@@ -100,8 +102,10 @@ def propose_into(
 def _as_identities(
     embedded: EmbeddedImages, groups: list[Decision]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of the identities that groups make: the one of ``embedded`` that each is called after, the
-    order of the images, and their labels in it."""
+    """The identities that the groups make: the identity of ``embedded`` that names each, the order
+    of
+    the images, and their labels in that order.
+    """
     new = apply_decisions(embedded.labels, groups)
     order = np.argsort(new, kind="stable")
     heads, labels = np.unique(new[order], return_inverse=True)
@@ -114,10 +118,11 @@ def write_groups(
     embedded: EmbeddedImages,
     progress: Progress | None = None,
 ) -> tuple[View, Path]:
-    """The view ``path`` where groups are identities, and the table of decisions beside it; of
-    ``BothSets`` with ``propose_into``.
+    """Write the view ``path`` with groups as identities, and the table of decisions beside it.
 
-    Raises ``UserError`` where ``path`` exists, or no two images are alike.
+    ``BothSets`` are grouped by ``propose_into``. Raises ``UserError`` if ``path`` exists or no two
+    images
+    are alike.
     """
     if path.exists():
         raise UserError(f"{path} exists; remove it or choose another name")

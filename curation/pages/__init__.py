@@ -1,1 +1,1 @@
-"""What all HTML pages share: the style sheet, and templates that escape what others wrote."""
+"""Shared by all HTML pages: the style sheet, and templates that escape untrusted text."""

@@ -1,4 +1,4 @@
-"""Pages from templates that escape everything but what is marked as ours."""
+"""Renders templates that escape everything not marked as trusted."""
 
 import base64
 import hashlib
@@ -17,8 +17,9 @@ STYLE = Path(__file__).parent / "style.css"
 
 
 def environment(templates: Path) -> "Environment":
-    """Templates of a folder, with the filters ``number``, ``compact`` and ``decimal``, and
-    ``percent``; what they show of others is escaped and made `printable`."""
+    """The templates in a folder, with the filters ``number``, ``compact`` and ``decimal``, and
+    ``percent``. Untrusted text is escaped and made ``printable``.
+    """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     found = Environment(
@@ -39,22 +40,22 @@ def environment(templates: Path) -> "Environment":
 
 
 def style(*more: Path) -> "Markup":
-    """The style sheet, and others after it, for a page that must need no other file."""
+    """The style sheet followed by others, to inline into a self-contained page."""
     return trusted("\n".join(path.read_text("utf-8") for path in (STYLE, *more)))
 
 
 def trusted(text: str) -> "Markup":
-    """Text of ours, which is not escaped."""
+    """Mark our own text as safe."""
     from markupsafe import Markup
 
     return Markup(text)
 
 
 def digest_for_policy(text: str) -> str:
-    """SHA-256 as a Content-Security-Policy names it: no other script, or style, counts."""
+    """SHA-256 for a Content-Security-Policy that allows only this script or style."""
     return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
 def _shown(value: Any) -> Any:
-    """Text of others without what a browser would reorder, or UTF-8 does not have."""
+    """Text without bidirectional controls and lone surrogates."""
     return printable(value) if type(value) is str else value

@@ -1,4 +1,4 @@
-"""Pairs drawn by chance from a store or view: ten folds that share nobody."""
+"""Pairs drawn at random from a store or view: ten folds without common identities."""
 
 from itertools import combinations
 
@@ -12,11 +12,13 @@ _TRIES = 50
 
 
 def draw_pairs(images: ImageSet, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """``count`` pairs: indices int64 ``[count, 2]`` and whether they are one person, bool.
+    """``count`` pairs: indices int64 ``[count, 2]`` and whether they show one person, bool.
 
-    Half of them are genuine. Ten folds follow one another, in each the genuine pairs first; no
-    identity is in two folds, no pair stands twice, and identities take turns, so that one with many
-    images has no more pairs than others. ``UserError`` where the images do not give as many.
+    Half of them are genuine. The pairs are in ten consecutive folds, each with its genuine pairs
+    first.
+    No identity is in two folds and no pair occurs twice. Identities take turns, so that large ones
+    do
+    not dominate. Raises ``UserError`` if there are not enough images.
     """
     if count < 2 * FOLDS or count % (2 * FOLDS):
         raise UserError(
@@ -42,7 +44,7 @@ def draw_pairs(images: ImageSet, count: int, seed: int) -> tuple[np.ndarray, np.
 
 
 def _share_out(offsets: np.ndarray, seed: int) -> list[np.ndarray]:
-    """The identities of each fold; those with two images and more are shared out evenly."""
+    """The identities of each fold; those with two or more images are distributed evenly."""
     counts = np.diff(offsets)
     order = np.random.default_rng(seed).permutation(len(counts))
     order = order[np.argsort(counts[order] < 2, kind="stable")]
@@ -50,8 +52,8 @@ def _share_out(offsets: np.ndarray, seed: int) -> list[np.ndarray]:
 
 
 def _possible(offsets: np.ndarray, fold: np.ndarray) -> int:
-    """How many pairs of either kind a fold can give: of the impostor pairs half of all."""
-    counts = np.diff(offsets)[fold].astype(object)  # of any size
+    """The number of pairs of each kind that a fold can give; at most half of all impostor pairs."""
+    counts = np.diff(offsets)[fold].astype(object)  # arbitrary precision
     genuine = sum(n * (n - 1) // 2 for n in counts)
     different = (sum(counts) ** 2 - sum(n * n for n in counts)) // 2
     return min(genuine, (different + 1) // 2)
@@ -60,7 +62,7 @@ def _possible(offsets: np.ndarray, fold: np.ndarray) -> int:
 def _genuine(
     offsets: np.ndarray, fold: np.ndarray, wanted: int, rng: np.random.Generator
 ) -> list[tuple[int, int]]:
-    """Each identity gives one pair in turn, as long as it has any left."""
+    """Each identity in turn gives one pair, while it has any left."""
     pairs: list[tuple[int, int]] = []
     given: dict[int, set[tuple[int, int]]] = {}
     turn = [int(one) for one in fold if offsets[one + 1] - offsets[one] > 1]
@@ -79,7 +81,7 @@ def _genuine(
 def _new_pair(
     first: int, last: int, taken: set[tuple[int, int]], rng: np.random.Generator
 ) -> tuple[int, int]:
-    """A pair of the images ``first`` to ``last - 1`` that is not taken; it is then."""
+    """Draw an unused pair of the images ``first`` to ``last - 1``, and mark it as used."""
     for _ in range(_TRIES):
         one, other = sorted(rng.integers(first, last, 2).tolist())
         if one != other and (one, other) not in taken:
@@ -94,7 +96,7 @@ def _new_pair(
 def _impostors(
     offsets: np.ndarray, fold: np.ndarray, wanted: int, rng: np.random.Generator
 ) -> list[tuple[int, int]]:
-    """Two identities by chance, and an image of each."""
+    """An image of each of two random identities."""
     pairs: dict[tuple[int, int], None] = {}
     while len(pairs) < wanted:
         chosen = rng.integers(0, len(fold), 2)

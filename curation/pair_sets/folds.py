@@ -1,4 +1,4 @@
-"""The order of a verification set: ten folds one after the other, each with both kinds of pairs."""
+"""The order of a verification set: ten consecutive folds, each with both kinds of pairs."""
 
 from collections.abc import Sequence
 
@@ -10,9 +10,9 @@ FOLDS = 10
 def in_folds(same: Sequence[bool] | np.ndarray) -> np.ndarray:
     """An order of the pairs, int64 ``[P]``, in which each tenth has its share of both kinds.
 
-    Evaluation takes the tenths as they come, without shuffling. Where each of them has its share
-    already, the order stays as it is; else the first tenth has the first tenth of the genuine pairs
-    and then that of the impostor pairs, and so on.
+    Evaluation uses consecutive tenths without shuffling. If they are balanced already, the order is
+    kept. Otherwise the first tenth gets the first tenth of the genuine pairs and then that of the
+    impostor pairs, and so on.
     """
     values = np.asarray(same, bool)
     order = np.arange(len(values))
@@ -23,7 +23,7 @@ def in_folds(same: Sequence[bool] | np.ndarray) -> np.ndarray:
 
 
 def _is_balanced(same: np.ndarray) -> bool:
-    """Whether no fold differs from the whole by more than half of the rarer kind's share."""
+    """Whether no fold deviates from the whole by more than half of the rarer kind's share."""
     share = same.mean()
     least = min(share, 1 - share) / 2
     return all(

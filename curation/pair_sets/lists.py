@@ -1,15 +1,15 @@
-"""Lists of pairs that people have: LFW's ``pairs.txt``, and two paths with whether they are one.
+"""Reads lists of pairs: LFW's ``pairs.txt``, and two paths with a label.
 
 ===================  ===========================================================================
 ``NAME I J``         images I and J of one person: LFW's form. The images are ``NAME/NAME_0001.jpg``
                      (or .jpeg, .png) below the folder of images. A first line of one or two
-                     numbers, folds and pairs of each kind, is passed over.
+                     numbers, folds and pairs of each kind, is skipped.
 ``NAME I OTHER J``   image I of one person and J of another
 ``A B SAME``         two paths, and 1 or 0 (also true and false, yes and no)
-``SAME A B``         the same, the other way round
+``SAME A B``         the same in another order
 ===================  ===========================================================================
 
-Tabs, commas, semicolons or blanks stand between the words; the first line decides which.
+Words are separated by tabs, commas, semicolons or blanks, depending on the first line.
 """
 
 from collections.abc import Callable
@@ -27,7 +27,7 @@ ENDINGS = (".jpg", ".jpeg", ".png")
 
 
 class ListedPair(NamedTuple):
-    """A line of a list: two paths, whether they are one person, and where it stands."""
+    """A line of a list: two paths, whether they show one person, and the line number."""
 
     first: Path
     second: Path
@@ -38,11 +38,13 @@ class ListedPair(NamedTuple):
 def read_pair_list(
     path: Path, images: Path | None = None, has_numbers: bool = False
 ) -> list[ListedPair]:
-    """The pairs that the list ``path`` names, in its order.
+    """The pairs that the list ``path`` names, in order.
 
-    Paths begin at the folder ``images``, or at the list's own. With ``has_numbers`` images may be
-    called by numbers, so that three of them are a pair and not LFW's form. Raises ``UserError``
-    with the line where one is not understood; whether the files exist is not looked at.
+    Paths are relative to the folder ``images``, or to that of the list. With ``has_numbers`` images
+    may
+    be numbers, so that three numbers are a pair and not LFW's form. Raises ``UserError`` with the
+    line
+    if one is malformed; does not check that the files exist.
     """
     root = path.absolute().parent if images is None else images
     lines = text_lines(path, "a list of pairs")
@@ -70,7 +72,7 @@ Found = tuple[str, str, bool]
 
 
 def _is_heading(line: str) -> bool:
-    """LFW's numbers of folds and pairs, or the names of columns."""
+    """Whether the line has LFW's numbers of folds and pairs, or column names."""
     words = line.replace(",", " ").replace(";", " ").split()
     numbers = len(words) <= 2 and all(_is_number(word) for word in words)
     return numbers or (words[-1].lower() in ("same", "issame", "is_same", "label"))
@@ -121,11 +123,11 @@ def _is_number(word: str) -> bool:
 
 
 def image_at(path: Path) -> Path:
-    """The file at ``path``; LFW's lists leave its ending out."""
+    """The file at ``path``; LFW's lists omit the extension."""
     if path.suffix.lower() in ENDINGS:
         return path
     found = [path.with_name(path.name + ending) for ending in ENDINGS]
     try:
         return next((file for file in found if file.exists()), found[0])
-    except OSError:  # no name that a file can have
+    except OSError:  # not a valid file name
         return found[0]

@@ -1,4 +1,4 @@
-"""A verification set from listed or drawn pairs: every image is read and looked at before."""
+"""Makes a verification set from listed or drawn pairs, checking every image first."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -23,9 +23,10 @@ from curation.store import ImageSet
 
 @dataclass(frozen=True)
 class PairSet:
-    """2P image files of one size, whether each pair is one person, and what was left out and why.
+    """2P image files of one size, whether each pair shows one person, and skipped pairs with
+    reasons.
 
-    ``is_reordered`` where the pairs of a list had to be brought into folds.
+    ``is_reordered`` tells that the pairs of a list were reordered into folds.
     """
 
     images: Sequence[bytes] = field(repr=False)
@@ -40,11 +41,11 @@ def pairs_of_list(
     skip_bad: bool = False,
     progress: Progress | None = None,
 ) -> PairSet:
-    """The pairs that a list names (``pair_sets.lists``); ``images`` is the folder of its paths, or
-    the store or view whose images it names (``pair_sets.stored``).
+    """The pairs that a list names (``pair_sets.lists``).
 
-    With ``skip_bad`` pairs whose images are missing, damaged or of another size are left out;
-    without it the first is an error. Progress counts pairs. Raises ``UserError``.
+    ``images`` is the folder of its paths, or the store or view whose images it names
+    (``pair_sets.stored``). ``skip_bad`` skips pairs whose images are missing, damaged or of another
+    size; by default the first is an error. Progress counts pairs. Raises ``UserError``.
     """
     kept: list[tuple[bytes, bytes]] = []
     same: list[bool] = []
@@ -94,9 +95,9 @@ def drawn_pairs(
 
 
 def write_pair_set(path: Path, made: PairSet, replace: bool = False) -> bool:
-    """Write the set as ``path``; False where the same set lies there already.
+    """Write the set to ``path``; False if the same set is already there.
 
-    Raises ``UserError`` where something else does and ``replace`` is False, or the set is too
+    Raises ``UserError`` if another set is there and ``replace`` is False, or if the set is too
     large.
     """
     _check_size(sum(map(len, made.images)), path)
@@ -105,8 +106,8 @@ def write_pair_set(path: Path, made: PairSet, replace: bool = False) -> bool:
             return False
         if not replace:
             raise UserError(f"{path} exists and has other contents; --replace overwrites it")
-    # A copy of each: pickle writes an object that it has seen as a reference, which other readers
-    # understand, but which makes many pairs of few images look like a file of opcodes alone.
+    # Copies, because pickle writes a repeated object as a reference. Readers accept that, but many
+    # pairs of few images would look like a pickle bomb.
     write_pairs(path, [bytes(bytearray(image)) for image in made.images], made.same.tolist())
     return True
 
@@ -130,7 +131,7 @@ def _is_same(path: Path, made: PairSet) -> bool:
 def _opened(
     path: Path, images: Path | ImageSet | None
 ) -> tuple[list[ListedPair], "_ImageReader | StoredImages", str]:
-    """The pairs, what reads their images, and what else helps where one is missing."""
+    """The pairs, the reader of their images, and a hint for missing images."""
     if not isinstance(images, ImageSet):
         hint = " give the folder that its paths are relative to (--images FOLDER),"
         return read_pair_list(path, images), _ImageReader(), hint
@@ -149,7 +150,7 @@ def _read(
 
 
 class _ImageReader:
-    """Reads each image once, and checks that it can be decoded and has the size of the first."""
+    """Reads each image once; checks that it decodes and has the same size as the first."""
 
     def __init__(self) -> None:
         self._known: dict[Path, bytes | str] = {}

@@ -1,7 +1,7 @@
-"""The images of a store or view by what a list of pairs calls them.
+"""Finds the images of a store or view by the words in a list of pairs.
 
-A word of the list is an image's path in the source (LFW's lists leave the ending out), ``key:K`` by
-its record key there, or its number in the store or view, from 0.
+A word is an image's path in the source (LFW's lists omit the extension), ``key:K`` with its record
+key there, or its number in the store or view, from 0.
 """
 
 from collections.abc import Iterable
@@ -19,7 +19,7 @@ _KEY = "key:"
 
 
 class StoredImages:
-    """Reads each image of ``images`` once that one of ``words`` stands for, and decodes it."""
+    """Reads and decodes, once each, the images of ``images`` that ``words`` refer to."""
 
     def __init__(self, images: ImageSet, words: Iterable[Path]) -> None:
         self._images = images
@@ -27,7 +27,7 @@ class StoredImages:
         self._known: dict[int, bytes | str] = {}
 
     def read(self, word: Path) -> bytes:
-        """The file of an image; ``UserError`` where there is none, or it is bad."""
+        """The file of an image; ``UserError`` if it is missing or bad."""
         name = word.as_posix()
         place = self._places.get(name)
         if place is None:
@@ -50,7 +50,7 @@ class StoredImages:
         return data
 
     def _has(self) -> str:
-        """What there is, with an example."""
+        """A description of the valid words, with an example."""
         numbers = f"which has 0 to {len(self._images) - 1}"
         names = self._images.store.source_names
         if names is None:
@@ -59,7 +59,7 @@ class StoredImages:
 
 
 def _places(images: ImageSet, words: set[str]) -> dict[str, int]:
-    """Which image each word stands for; -1 for several. Unknown ones are left out."""
+    """The image of each word; -1 if ambiguous. Unknown words are omitted."""
     found = _named(images, words)
     for word in words - found.keys():
         if word.isascii() and word.isdigit() and len(word) <= 18 and int(word) < len(images):

@@ -1,1 +1,3 @@
-"""``curate report``: one HTML page that shows what was kept, what was flagged, and why."""
+"""``curate report``: one HTML page that shows which images were kept, which were
+flagged, and why.
+"""

@@ -1,4 +1,4 @@
-"""The examples of one check: the worst, and those around the flag's edge."""
+"""The examples of one check: the worst cases, and the borderline ones."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,9 +15,9 @@ from curation.report.proposals import Proposal, Proposals
 from curation.store import ImageSet
 
 OF_ONE = 3
-"""At most so many worst cases of one identity, while there are others"""
+"""Maximum number of worst cases of one identity, while there are others"""
 LOOK_AMONG = 20
-"""They are chosen from so many times as many flagged subjects"""
+"""The worst cases are chosen from this many times as many flagged subjects"""
 
 
 @dataclass(frozen=True)
@@ -34,13 +34,13 @@ class Case:
 
     @property
     def decisions(self) -> tuple[Decision, ...]:
-        """The lines that are decided here; none where another check has settled it."""
+        """The lines to decide here; empty if another check settles the case."""
         return () if self.proposal.settled_by else self.proposal.lines
 
 
 @dataclass(frozen=True)
 class Group:
-    """Cases that are shown under one heading, those of the highest scores first."""
+    """Cases under one heading, highest scores first."""
 
     title: str
     hint: str
@@ -49,7 +49,7 @@ class Group:
 
 @dataclass(frozen=True)
 class CheckSection:
-    """All that the page says about one check."""
+    """The section of the page on one check."""
 
     summary: CheckSummary
     explanation: Explanation
@@ -78,9 +78,9 @@ def check_section(
 
 
 def _is_mirrored(case: Case, seen: set[frozenset[int | None]]) -> bool:
-    """Whether the case is about two identities that another case is about, the other way round.
+    """Whether the case concerns two identities of an earlier case, the other way round.
 
-    Of the two, the one that is merged into the other says what will be done. ``seen`` is added to.
+    Of the two cases, the one whose identity is merged into the other is kept. Updates ``seen``.
     """
     if case.proposal.settled_by == case.check:
         return True
@@ -116,14 +116,15 @@ def _chosen(
 
 
 def _about(images: ImageSet, check: NoiseCheck, finding: Finding) -> np.ndarray:
-    """The identity that each subject is about, ``[S]``; of a split identity, the other one."""
+    """The identity of each subject, ``[S]``; for a split identity, the other one."""
     if finding.subject == "image":
         return images.labels[finding.subjects]
     return finding.evidence.get(check.merge_column, finding.subjects)
 
 
 def _spread(positions: np.ndarray, about: np.ndarray, count: int) -> np.ndarray:
-    """The first ``count`` positions, in order, at most ``OF_ONE`` of a kind; others fill the rest.
+    """The first ``count`` positions in order, at most ``OF_ONE`` per identity; others fill the
+    rest.
 
     Otherwise one large identity full of wrong images could take all places.
     """

@@ -16,7 +16,7 @@ class FunnelRow:
     name: str
     parameters: str
     branch: int
-    """How many forks lie before it: a chain of steps has one depth"""
+    """Number of forks before it; all steps of a chain have the same"""
     sets: tuple[str, ...]
     images_before: int
     images: int
@@ -26,7 +26,7 @@ class FunnelRow:
 
 @dataclass
 class _Node:
-    """A step with those that follow it; ``step`` is None for the store itself."""
+    """A step and the steps that follow it; ``step`` is None for the store itself."""
 
     step: ViewStep | None = None
     sets: list[str] = field(default_factory=list)
@@ -34,11 +34,11 @@ class _Node:
 
 
 def funnel(sets: Sequence[ImageSet]) -> list[FunnelRow]:
-    """The store's row, then each step after the one it builds on; steps in common come once.
+    """The store's row, then each step after the one it builds on; common steps appear once.
 
-    ``sets`` are the store, views of it, or both; their order is that of the branches.
+    ``sets`` are the store, views of it, or both; branches are in their order.
     """
-    store = sets[0].store.stores[0]  # where a history begins
+    store = sets[0].store.stores[0]  # the start of a history
     root = _Node(sets=[store.path.name])
     for images in sets:
         node = root
@@ -76,7 +76,7 @@ def _after(node: _Node, step: ViewStep) -> _Node:
 
 
 def _rows(root: _Node) -> Iterator[FunnelRow]:
-    """Each step before those that follow it; a history may be longer than Python's stack."""
+    """Each step before its successors. Iterative: a history may be longer than Python's stack."""
     waiting = _following(root, 0)
     while waiting:
         node, branch = waiting.pop()
@@ -91,6 +91,6 @@ def _rows(root: _Node) -> Iterator[FunnelRow]:
 
 
 def _following(node: _Node, branch: int) -> list[tuple[_Node, int]]:
-    """The steps after this one with their branch, the first of them last."""
+    """The steps after this one with their branch, in reverse order."""
     branch += len(node.following) > 1
     return [(each, branch) for each in reversed(node.following)]

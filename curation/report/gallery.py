@@ -1,4 +1,4 @@
-"""The faces that cases show, as small pictures: of the image set, and of evaluation sets."""
+"""Thumbnails of the faces in cases, from the image set and from evaluation sets."""
 
 import base64
 from collections.abc import Callable, Sequence
@@ -19,7 +19,7 @@ from curation.store import ImageSet
 IN_A_ROW = 6
 _REMEMBERED = 4096
 LARGE = 112
-"""Longer side, in pixels, of the face that a case is about: aligned faces as they are."""
+"""Longer side, in pixels, of the face in question: aligned faces are not resized."""
 SMALL = 80
 """Longer side of the faces that it is compared with."""
 _QUALITY = {LARGE: 85, SMALL: 78}
@@ -27,7 +27,7 @@ _QUALITY = {LARGE: 85, SMALL: 78}
 
 @dataclass(frozen=True)
 class Picture:
-    """A thumbnail; ``uri`` is None where the image cannot be decoded."""
+    """A thumbnail; ``uri`` is None if the image cannot be decoded."""
 
     uri: str | None
     width: int
@@ -36,22 +36,22 @@ class Picture:
 
 @dataclass(frozen=True)
 class Face:
-    """One picture; ``alt`` says what it is to those who cannot see it."""
+    """One face; ``alt`` is its text alternative."""
 
     picture: Picture
     name: str
     """Its index: "#17", or "lfw 17" in an evaluation set"""
     alt: str
     similarity: float = float("nan")
-    """To its identity's prototype"""
+    """Similarity to its identity's prototype"""
     role: str = ""
-    """What becomes of it, where a case is about two images: "kept" """
+    """What happens to it when a case compares two images: "kept" """
     is_suspect: bool = False
 
 
 @dataclass(frozen=True)
 class FaceRow:
-    """Faces that belong together; the title says of how many they are."""
+    """Faces that belong together; the title includes their total number."""
 
     title: str
     faces: tuple[Face, ...]
@@ -59,7 +59,7 @@ class FaceRow:
 
 @dataclass(frozen=True)
 class DrawnEvidence:
-    """Evidence with its pictures."""
+    """Evidence with its thumbnails."""
 
     title: str
     reason: str
@@ -68,11 +68,12 @@ class DrawnEvidence:
 
 
 class Gallery:
-    """Finds and draws faces; each is read and made small once.
+    """Selects and draws faces; each thumbnail is made once.
 
-    ``similarity`` ``[N]`` tells which of an identity's images show it best, and is NaN where that
-    is not known; those that are ``flagged`` (bool ``[N]``) come last. ``evaluation`` are the sets
-    that overlaps point into: each name with its set, or None where that is not at hand.
+    ``similarity`` ``[N]``, NaN if unknown, ranks the images of an identity by how typical they are;
+    ``flagged`` ones (bool ``[N]``) come last. ``evaluation`` has the name of each evaluation set,
+    and
+    the set itself or None if unavailable.
     """
 
     def __init__(
@@ -89,7 +90,7 @@ class Gallery:
         self._picture: Callable[[int, int], Picture] = lru_cache(_REMEMBERED)(self._draw)
 
     def draw(self, evidence: Evidence) -> DrawnEvidence:
-        """The evidence with pictures; without the faces of evaluation sets that are not at hand."""
+        """The evidence with thumbnails, without faces of unavailable evaluation sets."""
         faces = (self._large(face) for face in evidence.faces)
         return DrawnEvidence(
             evidence.title,
@@ -109,8 +110,8 @@ class Gallery:
         return Face(picture, f"{name} {i}", alt, role=face.role, is_suspect=face.is_suspect)
 
     def _row(self, row: ShownRow) -> FaceRow:
-        """The most typical of the images, the best first."""
-        # NaN is sorted last, and equal ones keep the set's order.
+        """The most typical of the images, best first."""
+        # NaN sorts last, and ties keep the order of the set.
         order = np.lexsort((-self._similarity[row.images], self._flagged[row.images]))
         best = row.images[order][:IN_A_ROW]
         return FaceRow(row.title, tuple(self._face(int(i), SMALL) for i in best))
@@ -127,9 +128,9 @@ class Gallery:
 def open_gallery(
     images: ImageSet, findings: Findings, evaluation: Sequence[VerificationPairs]
 ) -> Gallery:
-    """A gallery that prefers what no check flagged, and what is most similar to its identity.
+    """A gallery that prefers unflagged images, then those most similar to their identity.
 
-    Evaluation sets are known by their digests, and in the order in which they were checked.
+    Evaluation sets are matched by digest, and are in the order of the findings.
     """
     similarity = np.full(len(images), np.nan, np.float32)
     flagged = np.zeros(len(images), bool)
@@ -144,10 +145,10 @@ def open_gallery(
 
 
 def thumbnail(data: bytes, side: int) -> Picture:
-    """The image file ``data``, at most ``side`` (``LARGE`` or ``SMALL``) pixels long or wide.
+    """The image file ``data``, scaled down to at most ``side`` (``LARGE`` or ``SMALL``) pixels.
 
-    Smaller images stay as large as they are. What cannot be decoded is no error here: the page is
-    where people look for bad images.
+    A file that cannot be decoded is not an error, because the page is where people look for bad
+    images.
     """
     import cv2
 

@@ -1,4 +1,4 @@
-"""Bars: images per identity in logarithmic bins, and the scores of a check."""
+"""Histograms: images per identity in logarithmic bins, and the scores of a check."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ SCORE_BINS = 20
 
 @dataclass(frozen=True)
 class SizeBin:
-    """Identities with ``first`` to ``last`` images, and how many images they have together."""
+    """The identities with ``first`` to ``last`` images, and their total number of images."""
 
     first: int
     last: int
@@ -34,7 +34,7 @@ class SizeHistogram:
 
     @property
     def highest_share(self) -> float:
-        """The largest share that one bin has of the identities, or of the images."""
+        """The largest share of the identities, or of the images, in one bin."""
         return max(
             max(entry.identities / max(self.identities, 1), entry.images / self.images)
             for entry in self.bins
@@ -43,16 +43,16 @@ class SizeHistogram:
 
 @dataclass(frozen=True)
 class ScoreHistogram:
-    """How many subjects have which score, in ``SCORE_BINS`` equal bins from 0 to 1."""
+    """The number of subjects per score, in ``SCORE_BINS`` equal bins from 0 to 1."""
 
     kept: tuple[int, ...]
     flagged: tuple[int, ...]
     edge: float | None
-    """The lowest flagged score, if all scores above it are flagged"""
+    """The lowest flagged score, if all higher scores are flagged"""
 
 
 def size_histograms(sets: Sequence[ImageSet]) -> list[SizeHistogram]:
-    """One for each set, all with the bins of the one that has most: 1, 2, 3 to 5, 6 to 10 ..."""
+    """One histogram per set, all with the bins of the largest: 1, 2, 3 to 5, 6 to 10 ..."""
     counts = [np.diff(images.offsets) for images in sets]
     found = [_bins(one) for one in counts]
     longest = max(found, key=len)
@@ -77,7 +77,7 @@ def _bins(counts: np.ndarray) -> list[SizeBin]:
 
 
 def score_histogram(finding: Finding) -> ScoreHistogram:
-    """The scores of one check, the flagged ones apart."""
+    """The scores of one check, separately for flagged subjects."""
     scores = np.clip(finding.scores, 0, 1)
     number = np.minimum((scores * SCORE_BINS).astype(int), SCORE_BINS - 1)
     flagged = np.bincount(number[finding.flagged], minlength=SCORE_BINS)
@@ -86,7 +86,7 @@ def score_histogram(finding: Finding) -> ScoreHistogram:
 
 
 def flag_edge(finding: Finding) -> float | None:
-    """The lowest flagged score; None where nothing is flagged, or not by the score alone."""
+    """The lowest flagged score; None if nothing is flagged, or not by the score alone."""
     if not finding.flagged.any():
         return None
     lowest = float(finding.scores[finding.flagged].min())
@@ -95,5 +95,5 @@ def flag_edge(finding: Finding) -> float | None:
 
 
 def bar_height(count: int, highest: int) -> float:
-    """Percent of the chart's height on a logarithmic scale, where 1 of many is still seen."""
+    """Percent of the chart's height on a logarithmic scale, so that 1 of many remains visible."""
     return 0.0 if count == 0 else float(100 * np.log2(1 + count) / np.log2(1 + highest))

@@ -1,4 +1,4 @@
-"""The page itself: rendered from the templates and written as one file."""
+"""Renders the page from templates and writes it to one file."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,12 +23,12 @@ from curation.views import View
 
 TEMPLATES = Path(__file__).parent / "templates"
 EXAMPLES = 24
-"""Worst cases of each check, and as many borderline ones: a page of a few megabytes."""
+"""Worst and borderline cases per check: a page of a few megabytes."""
 
 
 @dataclass(frozen=True)
 class WrittenReport:
-    """What was written."""
+    """A summary of the written report."""
 
     path: Path
     bytes: int
@@ -47,9 +47,10 @@ def write_report(
 ) -> WrittenReport:
     """Write the page about ``images`` to ``path``; the same input gives the same bytes.
 
-    ``findings`` must be of ``images``; ``views`` of the same store appear in the funnel.
-    ``progress`` counts checks. Raises ``UserError`` where findings or images cannot be read, or
-    ``path`` cannot be written.
+    ``findings`` must belong to ``images``. ``views`` of the same store appear in the funnel.
+    ``progress`` counts checks. Raises ``UserError`` if findings or images cannot be read, or
+    ``path``
+    cannot be written.
     """
     sections = _sections(images, findings, evaluation, examples, progress)
     text = _render(images, findings, sections, set_and_views(images, views)).encode()

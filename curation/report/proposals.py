@@ -1,4 +1,4 @@
-"""What accepting each case does: lines of the table of decisions."""
+"""The effect of accepting a case, as lines of the table of decisions."""
 
 import hashlib
 import json
@@ -14,7 +14,7 @@ from curation.noise.presentation import ScoredSubject
 from curation.wording import counted
 
 NOTE = "accepted in the report"
-"""The remark on lines that the table did not have."""
+"""The note on lines that were not in the table."""
 
 
 @dataclass(frozen=True)
@@ -22,10 +22,10 @@ class Proposal:
     """The lines about one subject."""
 
     findings: str = ""
-    """``Finding.identity`` of what it is about"""
+    """``Finding.identity`` of its findings"""
     lines: tuple[Decision, ...] = ()
     settled_by: str = ""
-    """The check that proposed these lines, where it is another one: an image has one fate"""
+    """The check that proposed these lines, if it is another one: an image has one decision"""
     is_new: bool = False
     """The table has no line about it"""
 
@@ -35,21 +35,21 @@ class Proposal:
 
     @property
     def in_words(self) -> str:
-        """What accepting it does: "leave out image 7"; empty where nothing is proposed."""
+        """The effect of accepting it: "leave out image 7"; empty without a proposal."""
         return _in_words(self.lines) if self.lines else ""
 
     @property
     def key(self) -> str:
-        """Identifies the proposal to a browser that remembers verdicts.
+        """Identifies the proposal to a browser that stores verdicts.
 
-        Findings of another teacher, or another proposal about the same image, have another key.
+        Findings of another teacher, or another proposal for the same image, have another key.
         """
         content = "\n".join([self.findings, *(line.proposal for line in self.lines)])
         return hashlib.sha256(content.encode()).hexdigest()[:24]
 
 
 class Proposals:
-    """The decisions about every subject: those of the table, else what the check proposes."""
+    """The decisions on every subject: those of the table, or else the check's proposal."""
 
     def __init__(self, table: Iterable[Decision]) -> None:
         self._of_identity: dict[int, list[Decision]] = defaultdict(list)
@@ -64,7 +64,7 @@ class Proposals:
         return self._of_identity.get(identity, [])
 
     def of(self, check: NoiseCheck, one: ScoredSubject) -> Proposal:
-        """The check's lines about the subject; else those that settle it; else a new proposal."""
+        """The check's lines about the subject, or the line that settles it, or a new proposal."""
         findings = one.finding.identity
         image = one.index if one.finding.subject == "image" else None
         lines = self.of_identity(one.identity)
@@ -78,7 +78,7 @@ class Proposals:
             settled += [line for line in merged if line.identity == other]
         if settled:
             return Proposal(findings, (settled[0],), settled_by=settled[0].check)
-        # Not applied: the table has nothing because there was no flag.
+        # Not applied: the table has no line because there was no flag.
         new = [
             replace(line, check=check.name, score=one.score, note=NOTE, findings=findings)
             for line in check.propose_one(one)
@@ -87,7 +87,7 @@ class Proposals:
 
 
 def _settles(line: Decision, image: int | None) -> bool:
-    """Whether nothing more can be done about the image, or (None) about its whole identity."""
+    """Whether the line settles the image, or for None its whole identity."""
     return line.action == "drop-identity" or (image is not None and line.image == image)
 
 
@@ -108,10 +108,10 @@ def _in_words(lines: Sequence[Decision]) -> str:
 
 
 def as_json(images_digest: str, lines: Mapping[str, Sequence[Decision]]) -> str:
-    """The head of the table, and each case's lines as the table would hold them.
+    """The table's head and each case's lines, in the format of the table.
 
     ``{"head": [...], "lines": {case: [line, ...]}}``; safe inside a ``script`` element. Every line
-    names the findings it is about.
+    names its findings.
     """
     flat = [decision for decisions in lines.values() for decision in decisions]
     head, rows = _table_text(images_digest, flat)

@@ -1,4 +1,4 @@
-"""Sibling files of a store or view: its findings, views of its store, evaluation sets."""
+"""Files beside a store or view: its findings, views of its store, evaluation sets."""
 
 import os
 from collections.abc import Iterable, Sequence
@@ -16,9 +16,9 @@ VIEWS, PAIRS = "*.view", "*.bin"
 
 
 def sibling_findings(images: ImageSet) -> Findings | None:
-    """The findings of these images, or None where there are none.
+    """The findings on these images; None if there are none.
 
-    Raises ``UserError`` where they are damaged, or about what ``images`` were before.
+    Raises ``UserError`` if they are damaged or belong to earlier contents of ``images``.
     """
     path = findings_folder(images)
     if not (path / FINDINGS_FILE).exists():
@@ -27,9 +27,9 @@ def sibling_findings(images: ImageSet) -> Findings | None:
 
 
 def decisions_of(findings: Findings) -> list[Decision]:
-    """The table of decisions of the findings; empty where there is none.
+    """The table of decisions of the findings; empty if there is none.
 
-    Raises ``UserError`` where it contradicts itself, or is about other findings.
+    Raises ``UserError`` if it contradicts itself or belongs to other findings.
     """
     path = findings.path / DECISIONS_FILE
     if not path.exists():
@@ -43,7 +43,7 @@ def decisions_of(findings: Findings) -> list[Decision]:
 def sibling_views(images: ImageSet) -> list[View]:
     """The views of the same store in its folder or in that of ``images``, by name.
 
-    Those that cannot be read, or are of another store, are left out.
+    Unreadable views and views of other stores are ignored.
     """
     folders = {images.path.parent, images.store.path.parent}
     paths = {os.path.realpath(path) for folder in folders for path in folder.glob(VIEWS)}
@@ -52,7 +52,7 @@ def sibling_views(images: ImageSet) -> list[View]:
 
 
 def sibling_pairs(images: ImageSet) -> list[VerificationPairs]:
-    """The evaluation sets in the store's folder that can be read, by name."""
+    """The readable evaluation sets in the store's folder, by name."""
     found = (_pairs_or_none(path) for path in sorted(images.store.path.parent.glob(PAIRS)))
     return [pairs for pairs in found if pairs is not None]
 
@@ -60,8 +60,9 @@ def sibling_pairs(images: ImageSet) -> list[VerificationPairs]:
 def checked_sets(
     findings: Findings, pairs: Iterable[VerificationPairs]
 ) -> list[tuple[str, VerificationPairs | None]]:
-    """The evaluation sets that were checked, in their order, by name; None where none of ``pairs``
-    has the digest of one."""
+    """Name and set of each checked evaluation set, in order; None if ``pairs`` has none with its
+    digest.
+    """
     by_digest = {one.digest: one for one in pairs}
     return [(name, by_digest.get(digest)) for name, digest in findings.meta.evaluation.items()]
 
@@ -69,7 +70,7 @@ def checked_sets(
 def given_pairs(paths: Sequence[Path], findings: Findings | None) -> list[VerificationPairs]:
     """The evaluation sets in these files.
 
-    Raises ``UserError`` where one cannot be read, or ``findings`` were not compared with it.
+    Raises ``UserError`` if one cannot be read, or ``findings`` did not use it.
     """
     checked = {} if findings is None else findings.meta.evaluation
     pairs = [read_pairs(path) for path in paths]
@@ -83,7 +84,7 @@ def given_pairs(paths: Sequence[Path], findings: Findings | None) -> list[Verifi
 
 
 def set_and_views(images: ImageSet, views: Sequence[View]) -> list[ImageSet]:
-    """``images`` first, then the other views, those with fewer steps before those with more."""
+    """``images`` first, then the other views by number of steps."""
     others = [view for view in views if view.path.resolve() != images.path.resolve()]
     return [images, *sorted(others, key=lambda view: len(view.history))]
 

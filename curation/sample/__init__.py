@@ -1,4 +1,4 @@
-"""Synthetic faces with known faults, drawn from a seed: what the demo and the tests run on."""
+"""Synthetic faces with known faults, drawn from a seed, for the demo and the tests."""
 
 from curation.sample.dataset import write_sample
 

@@ -1,4 +1,4 @@
-"""What people wear or hold before their faces: habits (glasses) and what hides a face for once."""
+"""What people wear or hold in front of their faces: glasses, and temporary occlusions."""
 
 from dataclasses import dataclass
 
@@ -17,18 +17,18 @@ OCCLUSIONS = ("none", "sunglasses", "mask", "scarf", "hand", "hat")
 
 @dataclass(frozen=True)
 class Occlusion:
-    """One thing that hides part of the face in one photograph."""
+    """One object that occludes part of the face in one photograph."""
 
     kind: str = "none"
     colour: Colour = (60, 60, 64)
     place: float = 0.0
-    """From -1 to 1: which side, how low; each kind reads it in its own way."""
+    """From -1 to 1: the side or the height, depending on the kind."""
 
 
 def wear_on_head(
     occlusion: Occlusion, head: Head, skin: np.ndarray, radius: np.ndarray
 ) -> np.ndarray:
-    """Draw a hat or a mask on the skin map (in place); returns the changed relief."""
+    """Draw a hat or a mask on the skin map (in place); return the changed relief."""
     if occlusion.kind == "hat":
         return _wear_hat(occlusion, skin, radius)
     if occlusion.kind == "mask":
@@ -157,7 +157,7 @@ def _draw_scarf(canvas: np.ndarray, occlusion: Occlusion, camera: Camera, head: 
 
 
 def _draw_hand(canvas: np.ndarray, occlusion: Occlusion, head: Head, camera: Camera) -> None:
-    """Fingers that come from below over one cheek or the mouth."""
+    """Fingers from below, over one cheek or the mouth."""
     skin = np.array(head.person.skin)
     scale = CANVAS / PICTURE
     side = -1.0 if occlusion.place < 0 else 1.0

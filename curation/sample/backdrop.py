@@ -1,4 +1,4 @@
-"""What is behind the face: a room out of focus, neck, clothes, and hair that falls behind."""
+"""The background of a face: a room out of focus, neck, clothes, and hair behind the head."""
 
 import cv2
 import numpy as np
@@ -6,15 +6,17 @@ import numpy as np
 from curation.sample.head import Head
 from curation.sample.render import CANVAS, PICTURE, Camera
 
-BLURRED = 42  # the room is drawn small: it is out of focus
+BLURRED = 42  # the room is drawn small, since it is out of focus
 BEHIND = {"long": (1.22, 1.75), "bob": (1.20, 0.95), "curly": (1.24, 0.45)}
-"""Styles with hair behind the head: width and reach downwards, in semi-axes of the head."""
+"""Styles with hair behind the head: width and downward reach, in semi-axes of the head."""
 
 
 def draw_backdrop(
     head: Head, camera: Camera, brightness: float, rng: np.random.Generator
 ) -> np.ndarray:
-    """All behind the head, [CANVAS, CANVAS, 3] uint8; ``brightness`` is that of the light."""
+    """Everything behind the head, [CANVAS, CANVAS, 3] uint8; ``brightness`` is
+    that of the light.
+    """
     canvas = _room(rng)
     _draw_hair_behind(canvas, head, camera, brightness)
     _draw_neck(canvas, head, camera, brightness)
@@ -23,7 +25,7 @@ def draw_backdrop(
 
 
 def canvas_points(places: np.ndarray) -> np.ndarray:
-    """Picture places as whole canvas pixels for cv2."""
+    """Picture coordinates as integer canvas pixels for cv2."""
     return np.round((np.asarray(places) + 0.5) * (CANVAS / PICTURE) - 0.5).astype(np.int32)
 
 
@@ -49,7 +51,7 @@ def _draw_hair_behind(canvas: np.ndarray, head: Head, camera: Camera, brightness
     angle = np.linspace(0, 2 * np.pi, 40, endpoint=False)
     x = width * head.axes[0] * np.sin(angle)
     y = head.axes[1] * np.where(np.cos(angle) > 0, -1.15 * np.cos(angle), -reach * np.cos(angle))
-    if style != "curly":  # falls straight down instead of curling in under the chin
+    if style != "curly":  # straight down instead of curling in under the chin
         x = np.sign(x) * width * head.axes[0] * np.abs(np.sin(angle)) ** 0.5
     outline = np.stack([x, y, np.full_like(x, -16.0)], -1)
     colour = np.array(head.person.hair.colour) * 0.62 * brightness

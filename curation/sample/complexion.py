@@ -1,4 +1,4 @@
-"""The skin of a person on the head map: what never changes between photographs."""
+"""The skin of a person on the head map, which is the same in all photographs."""
 
 import cv2
 import numpy as np
@@ -16,7 +16,7 @@ from curation.sample.relief import head_axes
 
 
 def skin_map(person: Person, hair_mask: np.ndarray) -> np.ndarray:
-    """Skin, beard, marks and hair, [SKIN_SIZE, SKIN_SIZE, 3] uint8 RGB; eyes and mouth are bare.
+    """Skin, beard, marks and hair, [SKIN_SIZE, SKIN_SIZE, 3] uint8 RGB, without eyes and mouth.
 
     ``hair_mask`` is [SKIN_SIZE, SKIN_SIZE] uint8.
     """
@@ -28,7 +28,7 @@ def skin_map(person: Person, hair_mask: np.ndarray) -> np.ndarray:
 
 
 def _flesh(person: Person, rng: np.random.Generator) -> np.ndarray:
-    """Skin colour with its shadows in the folds and its red places, float32."""
+    """Skin colour with shadows in the folds and reddened areas, float32."""
     x, y, front = front_grid(RELIEF_SIZE, head_axes(person))
     shade = 1.0 - front * _folds(person, x, y)
     red = front * _redness(person, x, y)
@@ -43,7 +43,7 @@ def _flesh(person: Person, rng: np.random.Generator) -> np.ndarray:
 
 
 def _folds(person: Person, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """How much darker the skin is where little light gets in, 0 to about 0.4."""
+    """How much darker the skin is where little light reaches, 0 to about 0.4."""
     side, nose, mouth = np.abs(x), person.nose, person.mouth
     sockets = 2.2 * person.eyes.depth * _spot(side - person.eyes.spacing + 2, y + 1.5, 8.5, 5.0)
     under_eye = 0.10 * _spot(side - person.eyes.spacing + 1, y - 5.5, 6.0, 1.8)
@@ -98,7 +98,7 @@ def _draw_wrinkles(skin: np.ndarray, person: Person, axes: np.ndarray) -> None:
 def _grow(
     skin: np.ndarray, person: Person, hair_mask: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
-    """Lay beard and hair over the skin."""
+    """Draw beard and hair over the skin."""
     hair = hair_colour_map(person.hair, rng)
     density = hair_mask.astype(np.float32) / 255.0
     if person.hair.style in ("buzz", "bald"):

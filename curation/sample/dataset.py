@@ -1,4 +1,4 @@
-"""The sample data set in insightface's layout, and the truth about it."""
+"""The sample data set in insightface's layout, and its ground truth."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -29,10 +29,12 @@ def write_sample(
 ) -> None:
     """Write train.rec, train.idx, property, the verification sets and, last, truth.json.
 
-    Same seed, size and software: same bytes, drawn by however many ``processes`` (a script that
-    asks for several guards its main module). ``progress`` counts images. Where truth.json is
-    there, everything is; it is taken away first, so an interrupted run leaves none. Raises
-    ``UserError`` for a negative seed.
+    The bytes depend only on seed, size and software, not on ``processes`` (a script that uses
+    several
+    must guard its main module). ``progress`` counts images. If truth.json exists, the sample is
+    complete; it is deleted first, so an interrupted run has none. Raises ``UserError`` for a
+    negative
+    seed.
     """
     if seed < 0:
         raise UserError(f"seed {seed} is negative; allowed: 0 or a positive whole number")
@@ -50,7 +52,7 @@ def write_sample(
 
 
 Crew = Callable[..., Iterator[Any]]
-"""Like ``map``; the results come in order."""
+"""Like ``map``; the results are in order."""
 
 
 @contextmanager
@@ -58,7 +60,7 @@ def _crew(processes: int) -> Iterator[Crew]:
     if processes <= 1:
         yield map
         return
-    # Not forked: the caller may have threads, of onnxruntime for one.
+    # Not forked, because the caller may have threads, for example of onnxruntime.
     with ProcessPoolExecutor(processes, get_context("spawn"), _one_thread_each) as pool:
         yield partial(pool.map, chunksize=4)
 

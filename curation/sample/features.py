@@ -1,4 +1,4 @@
-"""Eyes, brows and mouth, drawn on the head map anew for each photograph: they move."""
+"""Eyes, brows and mouth, drawn on the head map for each photograph because they move."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ UNIT_CIRCLE = np.stack([np.cos(np.arange(16) * np.pi / 8), np.sin(np.arange(16) 
 
 @dataclass(frozen=True)
 class Expression:
-    """How the face moves, each from 0 (at rest) to 1; the gaze is in pixels of the eye."""
+    """The movements of the face, each from 0 (at rest) to 1; the gaze is in pixels of the eye."""
 
     smile: float = 0.0
     open_mouth: float = 0.0
@@ -42,7 +42,7 @@ class FeaturePen:
 
 
 def draw_features(pen: FeaturePen, person: Person, expression: Expression) -> None:
-    """Draw everything that moves."""
+    """Draw all moving features."""
     for side in (-1.0, 1.0):
         _draw_eye(pen, person, expression, side)
         _draw_brow(pen, person, expression, side)
@@ -51,7 +51,7 @@ def draw_features(pen: FeaturePen, person: Person, expression: Expression) -> No
 
 
 def mouth_corners(person: Person, expression: Expression) -> np.ndarray:
-    """Front-view places [2, 2] of the left and right corner, in pixels."""
+    """Front-view coordinates [2, 2] of the left and right corner, in pixels."""
     half = person.mouth.half_width * (1 + 0.16 * expression.smile - 0.10 * expression.open_mouth)
     y = person.mouth.height - person.mouth.corners - 2.6 * expression.smile
     return np.array([[-half, y], [half, y]])
@@ -87,7 +87,7 @@ def _eyelids(person: Person, opening: float, side: float) -> tuple[np.ndarray, n
 def _draw_eyeball(
     pen: FeaturePen, person: Person, expression: Expression, almond: np.ndarray, side: float
 ) -> None:
-    """White, iris, pupil and highlight, kept inside the lids."""
+    """White, iris, pupil and highlight, clipped to the lids."""
     mask = np.zeros(pen.skin.shape[:2], np.uint8)
     places = front_to_skin(almond, pen.axes)
     cv2.fillPoly(mask, [places], 255, cv2.LINE_AA, FRACTION_BITS)

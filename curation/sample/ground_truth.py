@@ -1,4 +1,4 @@
-"""The ground truth of the sample: who each image shows, and which faults were planted."""
+"""The ground truth of the sample: the person in each image, and the planted faults."""
 
 from collections import defaultdict
 from itertools import count
@@ -12,10 +12,10 @@ from curation.json_text import read_record
 from curation.sample.plan import Plan, Shot
 
 GENERATOR_VERSION = 1
-"""To be raised with every change that makes other pictures or faults from the same seed."""
+"""Increase with every change that alters images or faults of a given seed."""
 TRUTH_FILE = "truth.json"
 _LARGEST = 64 << 20
-"""Bytes; a hundred thousand identities of the sample take as much."""
+"""Bytes; enough for a hundred thousand identities."""
 
 
 class _TruthPart(BaseModel):
@@ -23,9 +23,9 @@ class _TruthPart(BaseModel):
 
 
 class ImageTruth(_TruthPart):
-    """One image record: ``key`` in train.rec, ``label`` as written there, who it really shows.
+    """One image record: ``key`` and ``label`` in train.rec, and the person it really shows.
 
-    ``person`` is None where there is no face. ``fault`` is None or one of
+    ``person`` is None if there is no face. ``fault`` is None or one of
     ``curation.sample.plan.FAULTS``.
     """
 
@@ -36,14 +36,14 @@ class ImageTruth(_TruthPart):
 
 
 class Duplicate(_TruthPart):
-    """The image ``key`` repeats the image ``original`` (keys in train.rec)."""
+    """The image ``key`` duplicates the image ``original`` (keys in train.rec)."""
 
     key: int
     original: int
 
 
 class NonFace(_TruthPart):
-    """An image of no face; ``kind`` is one of ``curation.sample.non_faces.KINDS``."""
+    """An image without a face; ``kind`` is one of ``curation.sample.non_faces.KINDS``."""
 
     key: int
     kind: str
@@ -65,14 +65,14 @@ class SplitPerson(_TruthPart):
 
 
 class VerificationTruth(_TruthPart):
-    """The two people of every pair of ``NAME.bin``, in its order."""
+    """The two people of every pair in ``NAME.bin``, in order."""
 
     name: str
     people: tuple[tuple[int, int], ...]
 
 
 class Truth(_TruthPart):
-    """Content of truth.json."""
+    """The content of truth.json."""
 
     generator: int
     seed: int
@@ -87,13 +87,13 @@ class Truth(_TruthPart):
 
 
 def write_truth(folder: Path, truth: Truth) -> None:
-    """Write truth.json at once; where it exists, the sample beside it is complete."""
+    """Write truth.json atomically; if it exists, the sample beside it is complete."""
     with atomic_file(folder / TRUTH_FILE) as file:
         file.write(truth.model_dump_json().encode())
 
 
 def read_truth(folder: Path) -> Truth:
-    """Read truth.json. Raises ``UserError`` where it is missing or not what ``Truth`` says."""
+    """Read truth.json. Raises ``UserError`` if it is missing or invalid."""
     path = folder / TRUTH_FILE
     if not path.exists():
         raise UserError(f"{path} does not exist; write the sample again")
@@ -101,7 +101,7 @@ def read_truth(folder: Path) -> Truth:
 
 
 def ground_truth_of(seed: int, plan: Plan, verification: tuple[VerificationTruth, ...]) -> Truth:
-    """The truth about a plan, with record keys: images are numbered from 1 in its order."""
+    """The ground truth of a plan; images have the record keys 1, 2, ... in its order."""
     keys = count(1)
     keyed = [[(next(keys), shot) for shot in shots] for shots in plan]
     images = [(key, label, shot) for label, row in enumerate(keyed) for key, shot in row]
@@ -139,7 +139,7 @@ def _mixed(keyed: KeyedPlan) -> tuple[MixedIdentity, ...]:
 
 
 def _split(plan: Plan) -> tuple[SplitPerson, ...]:
-    """People whom two labels are about (the first image of a label is always its own person's)."""
+    """People with two labels; the first image of a label always shows its own person."""
     labels: dict[int, list[int]] = defaultdict(list)
     for label, shots in enumerate(plan):
         if shots[0].person is not None:

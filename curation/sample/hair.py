@@ -6,8 +6,8 @@ import numpy as np
 from curation.sample.head_map import FRACTION_BITS, SKIN_SIZE, to_map
 from curation.sample.person import Hair, HeadShape
 
-# Hairlines as (degrees to the side, degrees above the eyes), from the middle of the forehead
-# to behind the ear.
+# Hairlines as (degrees to the side, degrees above the eyes), from the middle of the forehead to
+# behind the ear.
 HAIRLINES: dict[str, tuple[tuple[float, float], ...]] = {
     "bald": ((0, 88), (60, 84), (85, 24), (100, 12), (115, -20), (150, -35)),
     "buzz": ((0, 43), (28, 45), (42, 36), (56, 30), (66, 4), (84, 2), (100, -12), (150, -38)),
@@ -29,7 +29,7 @@ def ear_place(face: HeadShape) -> tuple[tuple[float, float], tuple[float, float]
 
 
 def hairline_mask(hair: Hair, face: HeadShape) -> np.ndarray:
-    """Where hair grows on the head map: [SKIN_SIZE, SKIN_SIZE] uint8, 0 to 255."""
+    """The hair mask on the head map: [SKIN_SIZE, SKIN_SIZE] uint8, 0 to 255."""
     longitude = np.linspace(-150, 150, 61)
     places, heights = np.array(HAIRLINES[hair.style], np.float64).T
     latitude = np.interp(np.abs(longitude), places, heights)
@@ -70,7 +70,7 @@ def hair_colour_map(hair: Hair, rng: np.random.Generator) -> np.ndarray:
 
 
 def beard_mask(beard: str, x: np.ndarray, y: np.ndarray, mouth_height: float) -> np.ndarray:
-    """How dense a beard is, 0 to 1, at front-view places ``x``, ``y`` in pixels."""
+    """The density of a beard, 0 to 1, at front-view coordinates ``x``, ``y`` in pixels."""
     if beard == "none":
         return np.zeros_like(x)
     side = np.abs(x)

@@ -1,4 +1,4 @@
-"""A person ready to be photographed: the maps that need to be made only once."""
+"""A person ready to be photographed, with the maps that are computed once."""
 
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ from curation.sample.relief import Relief, head_axes, head_relief
 
 @dataclass(frozen=True)
 class Head:
-    """Person, skin map and relief; made from the person alone, so equal people look equal."""
+    """Person, skin map and relief, derived from the person alone, so equal people look equal."""
 
     person: Person
     axes: np.ndarray

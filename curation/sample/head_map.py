@@ -1,12 +1,12 @@
-"""The flat map of a head: every direction from its centre has one place on a square picture.
+"""The flat map of a head: every direction from its centre has one place on a square image.
 
-The map is Lambert's azimuthal equal-area projection with the face in the middle. A head is a
-radius for each place of the map (its relief) and a colour for each place (its skin), so a photo
-is taken by following each pixel's ray to the surface and reading the map there.
+The map is Lambert's azimuthal equal-area projection centred on the face. A head is a radius (its
+relief) and a colour (its skin) for each place of the map. A photograph follows each pixel's ray to
+the surface and samples the map there.
 
 Head axes: x to the right of the picture, y down, z towards the camera. A *direction* is a unit
-vector after dividing by the semi-axes of the head's ellipsoid; (0, 0, 1) is the middle between
-the eyes.
+vector after division by the semi-axes of the head's ellipsoid; (0, 0, 1) is the middle between the
+eyes.
 """
 
 from functools import lru_cache
@@ -16,11 +16,11 @@ import numpy as np
 EXTENT = 1.85  # radius sqrt(2) is 90 degrees away from the front; 1.85 is 135 degrees
 RELIEF_SIZE = 160
 SKIN_SIZE = 352
-FRACTION_BITS = 4  # cv2 draws polygons at sub-pixel places given as fixed-point integers
+FRACTION_BITS = 4  # cv2 draws polygons at subpixel places given as fixed-point integers
 
 
 def to_map(directions: np.ndarray, size: int) -> np.ndarray:
-    """Map places [..., 2] in pixels (column, row) of directions [..., 3] (any length)."""
+    """Map coordinates [..., 2] in pixels (column, row) of directions [..., 3] of any length."""
     norm = np.linalg.norm(directions, axis=-1, keepdims=True)
     unit = directions / norm
     plane = unit[..., :2] * np.sqrt(2.0 / np.maximum(1.0 + unit[..., 2:], 1e-3))
@@ -28,7 +28,7 @@ def to_map(directions: np.ndarray, size: int) -> np.ndarray:
 
 
 def front_to_direction(points: np.ndarray, axes: np.ndarray) -> np.ndarray:
-    """Directions [..., 3] of points [..., 2] seen from the front on the ellipsoid, in pixels."""
+    """Directions [..., 3] of front-view points [..., 2] on the ellipsoid, in pixels."""
     plane = np.asarray(points, np.float64) / axes[:2]
     length = np.linalg.norm(plane, axis=-1, keepdims=True)
     plane = plane * np.minimum(1.0, 0.995 / np.maximum(length, 1e-9))
@@ -37,7 +37,7 @@ def front_to_direction(points: np.ndarray, axes: np.ndarray) -> np.ndarray:
 
 
 def front_to_skin(points: np.ndarray, axes: np.ndarray) -> np.ndarray:
-    """Front-view points [N, 2] in pixels as fixed-point skin-map places for cv2's polygons."""
+    """Front-view points [N, 2] in pixels as fixed-point skin-map coordinates for cv2's polygons."""
     x, y = points[:, 0] / axes[0], points[:, 1] / axes[1]
     depth = np.sqrt(np.maximum(1.0 - x * x - y * y, 0.01))
     half = 0.5 * SKIN_SIZE

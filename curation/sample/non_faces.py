@@ -1,4 +1,4 @@
-"""Pictures that are no faces, such as a careless crawl and a wrong detector leave behind."""
+"""Images without a face, like those from careless crawls and false detections."""
 
 import cv2
 import numpy as np
@@ -9,7 +9,7 @@ KINDS = ("texture", "object", "blank", "noise")
 
 
 def draw_non_face(kind: str, rng: np.random.Generator) -> np.ndarray:
-    """One picture of the given kind, [112, 112, 3] uint8 RGB."""
+    """One image of the given kind, [112, 112, 3] uint8 RGB."""
     draw = {"texture": _texture, "object": _object, "blank": _blank, "noise": _noise}[kind]
     return cv2.resize(draw(rng), (PICTURE, PICTURE), interpolation=cv2.INTER_AREA)
 
@@ -70,7 +70,7 @@ def _draw_clock(canvas: np.ndarray, rng: np.random.Generator) -> None:
 
 
 def _blank(rng: np.random.Generator) -> np.ndarray:
-    """Nearly one colour: a lens cap, an overexposed sky, a wall. No two are the same file."""
+    """Nearly one colour: a lens cap, an overexposed sky, a wall. No two files are equal."""
     darkest = float(rng.choice((2, 120, 225)))
     corners = darkest + rng.uniform(0, 24) + rng.uniform(0, 5, (2, 2, 3))
     small = np.clip(corners, 0, 255).astype(np.float32)

@@ -1,7 +1,7 @@
-"""What makes a drawn person recognisable: the parameters that stay the same in every photograph.
+"""The parameters that make a drawn person recognisable, constant over all photographs.
 
-Lengths are in pixels of the aligned 112x112 picture, measured from the middle between the eyes
-of an average frontal face: x to the right, y down.
+Lengths are in pixels of the aligned 112x112 image, measured from the middle between the eyes of an
+average frontal face: x to the right, y down.
 """
 
 from dataclasses import dataclass
@@ -43,7 +43,7 @@ GLASSES = ("none", "round", "square", "browline")
 
 @dataclass(frozen=True)
 class HeadShape:
-    """Skull and flesh; all but the lengths (half axes, ears) are bumps in head radii."""
+    """Skull and flesh. Half axes and ears are lengths; the others are bumps in head radii."""
 
     half_width: float
     half_height: float
@@ -71,7 +71,7 @@ class EyeShape:
 
 @dataclass(frozen=True)
 class Brows:
-    """``strength`` from 0 to 1 is how far their colour is the hair's and not the skin's."""
+    """``strength`` from 0 to 1 blends the colour from that of the skin to that of the hair."""
 
     height: float
     thickness: float
@@ -83,7 +83,7 @@ class Brows:
 
 @dataclass(frozen=True)
 class Nose:
-    """``protrusion`` and ``hump`` are in head radii, ``bridge`` is half the width up there."""
+    """``protrusion`` and ``hump`` are in head radii; ``bridge`` is half the width there."""
 
     tip: float
     half_width: float
@@ -94,7 +94,7 @@ class Nose:
 
 @dataclass(frozen=True)
 class Mouth:
-    """``bow`` from 0 to 1 is the notch of the upper lip, ``corners`` how far they rise."""
+    """``bow`` from 0 to 1 is the notch of the upper lip; ``corners`` is how far they rise."""
 
     height: float
     half_width: float
@@ -131,7 +131,7 @@ class SkinMarks:
 
 @dataclass(frozen=True)
 class Person:
-    """One drawn person. Two people never share all of these; one person always does."""
+    """One drawn person. No two people share all parameters; one person always has the same."""
 
     skin: Colour
     face: HeadShape
@@ -146,7 +146,7 @@ class Person:
 
 
 def random_person(rng: np.random.Generator) -> Person:
-    """Draw one person; a few hidden traits (tone, age, masculinity) tie the parameters together."""
+    """Draw a person; a few hidden traits (tone, age, masculinity) correlate the parameters."""
     tone, age, masculinity = rng.random() ** 1.3, rng.random() ** 1.4, rng.random()
     skin = _mix_along(SKIN_TONES, tone, rng, spread=6)
     hair = _random_hair(rng, tone, age, masculinity)
@@ -267,7 +267,7 @@ def _random_marks(rng: np.random.Generator, tone: float, age: float) -> SkinMark
 def _mix_along(
     colours: tuple[Colour, ...], position: float, rng: np.random.Generator, spread: float
 ) -> Colour:
-    """The colour at ``position`` (0 to 1) along a list of colours, with a little variation."""
+    """The colour at ``position`` (0 to 1) along a list of colours, with slight variation."""
     place = float(np.clip(position, 0, 1)) * (len(colours) - 1)
     low = min(int(place), len(colours) - 2)
     mixed = np.array(colours[low]) + (place - low) * np.subtract(colours[low + 1], colours[low])

@@ -1,4 +1,4 @@
-"""One photograph of a head: pose, light, expression, what hides it, and the camera's faults."""
+"""One photograph of a head: pose, light, expression, occlusion, and the camera's faults."""
 
 from dataclasses import dataclass
 
@@ -28,7 +28,7 @@ KNEE = 165.0
 
 @dataclass(frozen=True)
 class Development:
-    """What camera and compression do: lengths in pixels of the finished picture."""
+    """The effects of camera and compression; lengths in pixels of the finished image."""
 
     gain: Colour = (1.0, 1.0, 1.0)
     blur: float = 0.0
@@ -41,7 +41,7 @@ class Development:
 
 @dataclass(frozen=True)
 class Conditions:
-    """Everything about a photograph that says nothing about the person; angles in degrees."""
+    """Everything about a photograph that is independent of the person; angles in degrees."""
 
     yaw: float
     pitch: float
@@ -73,7 +73,7 @@ def random_conditions(rng: np.random.Generator, yaw: float | None = None) -> Con
 
 
 def photograph(head: Head, conditions: Conditions) -> np.ndarray:
-    """The aligned picture, [112, 112, 3] uint8 RGB; the same arguments give the same picture."""
+    """The aligned image, [112, 112, 3] uint8 RGB; deterministic."""
     rng = np.random.default_rng(conditions.seed)
     expression, light = conditions.expression, conditions.light
     skin = head.skin.copy()

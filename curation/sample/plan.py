@@ -1,4 +1,4 @@
-"""Which picture goes where: the training set, with its faults, before anything is drawn."""
+"""Plans the training set and its faults before anything is drawn."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -9,15 +9,15 @@ from curation.sample.non_faces import KINDS
 from curation.sample.size import SampleSize, images_per_identity
 
 LARGE_ENOUGH = 5
-"""Only identities with this many images get faulty ones, so the majority stays right."""
+"""Only identities with this many images get faulty ones, so the majority stays correct."""
 
 
 @dataclass(frozen=True)
 class Shot:
-    """One training image to be.
+    """One planned training image.
 
-    ``person`` is who is on it (None: no face). ``fault`` is None or one of FAULTS; a duplicate
-    copies the image at ``copy_of`` (its place within the identity), a non-face is of the kind
+    ``person`` is the person shown (None: no face). ``fault`` is None or one of FAULTS. A duplicate
+    copies the image at ``copy_of`` (its index within the identity). A non-face has the kind
     ``non_face``, which is empty for faces.
     """
 
@@ -51,7 +51,7 @@ def plan_training(size: SampleSize, rng: np.random.Generator) -> Plan:
 
 
 def people_count(size: SampleSize) -> int:
-    """Training people have numbers below this; verification people begin here."""
+    """Training people have numbers below this; verification people start here."""
     return size.identities + size.mixed_identities
 
 
@@ -63,7 +63,7 @@ def _people_of_labels(size: SampleSize, split: list[int]) -> list[int]:
 
 
 def _mix_in(shots: list[Shot], person: int, rng: np.random.Generator) -> None:
-    """Give between a third and a half of the images to a second person, the first never."""
+    """Give a third to a half of the images, never the first, to a second person."""
     count = round(len(shots) * rng.uniform(0.33, 0.49))
     for place in (1 + rng.permutation(len(shots) - 1)[:count]).tolist():
         shots[place] = Shot(person, "second_person")
@@ -89,7 +89,9 @@ def _plant(
 
 
 def _fault_slots(plan: Plan, mixed: set[int], rng: np.random.Generator) -> list[tuple[int, int]]:
-    """Places for faults in random order: at most a quarter of an identity, never its first."""
+    """Places for faults in random order: at most a quarter of an identity, never
+    its first image.
+    """
     slots: list[tuple[int, int]] = []
     for label, shots in enumerate(plan):
         if label not in mixed and len(shots) >= LARGE_ENOUGH:
@@ -106,7 +108,7 @@ def _take(slots: Iterator[tuple[int, int]], count: int) -> list[tuple[int, int]]
 
 
 def _choose_originals(shots: list[Shot], rng: np.random.Generator) -> None:
-    """Every duplicate copies an ordinary image that comes before it."""
+    """Let every duplicate copy an earlier image without a fault."""
     for place, shot in enumerate(shots):
         if shot.fault in ("exact_duplicate", "near_duplicate"):
             ordinary = [number for number in range(place) if shots[number].fault is None]

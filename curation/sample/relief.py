@@ -14,7 +14,7 @@ HEAD_DEPTH = 60.0  # semi-axis of the head towards the camera, in pixels
 
 @dataclass(frozen=True)
 class Relief:
-    """Radius maps [RELIEF_SIZE, RELIEF_SIZE] float32: at rest, and what expressions add to it."""
+    """Radius maps [RELIEF_SIZE, RELIEF_SIZE] float32: at rest, and the offsets of expressions."""
 
     rest: np.ndarray
     smile: np.ndarray

@@ -1,7 +1,7 @@
-"""A photograph of a head map: rays to the surface, light on it.
+"""Renders a head map: ray casting and shading.
 
-The camera is orthographic. Rays meet the relief by a coarse march on a small grid, which is then
-enlarged and made exact by two secant steps at full size.
+The camera is orthographic. Rays are intersected with the relief by a coarse march on a small grid,
+which is enlarged and then refined by ``REFINE_STEPS`` steps at full size.
 """
 
 from dataclasses import dataclass
@@ -17,12 +17,12 @@ PICTURE = 112
 COARSE = 56
 MARCH_STEPS = 14
 REFINE_STEPS = 3
-OUTERMOST = 1.36  # no relief reaches farther than this radius
+OUTERMOST = 1.36  # no relief exceeds this radius
 
 
 @dataclass(frozen=True)
 class Camera:
-    """From head pixels to picture pixels: turn by ``rotation`` [3, 3], then a 2-D similarity.
+    """Maps head pixels to picture pixels: ``rotation`` [3, 3], then a 2-D similarity.
 
     ``similarity`` is [2, 3]: picture = similarity[:, :2] @ (x, y) + similarity[:, 2].
     """
@@ -36,14 +36,14 @@ class Camera:
         return float(np.hypot(self.similarity[0, 0], self.similarity[1, 0]))
 
     def project(self, points: np.ndarray) -> np.ndarray:
-        """Picture places [N, 2] of head points [N, 3]."""
+        """Picture coordinates [N, 2] of head points [N, 3]."""
         turned = np.asarray(points) @ self.rotation.T
         return turned[:, :2] @ self.similarity[:, :2].T + self.similarity[:, 2]
 
 
 @dataclass(frozen=True)
 class Light:
-    """Direction towards the key light (camera axes), its colour, and the light from around."""
+    """Direction towards the key light (camera axes), its colour, and the ambient light."""
 
     direction: tuple[float, float, float]
     key: tuple[float, float, float]
@@ -74,9 +74,9 @@ def rotation(yaw: float, pitch: float, roll: float) -> np.ndarray:
 
 
 def aligned_camera(turn: np.ndarray, landmarks: np.ndarray, jitter: np.ndarray) -> Camera:
-    """The camera that brings the turned landmarks [5, 3] nearest to the ArcFace template.
+    """The camera that best aligns the turned landmarks [5, 3] with the ArcFace template.
 
-    ``jitter`` [5, 2] moves the found landmarks as an imperfect detector does.
+    ``jitter`` [5, 2] displaces the landmarks like an imperfect detector.
     """
     seen = (landmarks @ turn.T)[:, :2] + jitter
     return Camera(turn, similarity(seen, np.array(ARCFACE_POINTS)))
@@ -98,10 +98,11 @@ def trace(radius: np.ndarray, axes: np.ndarray, camera: Camera) -> Surface:
 
 @dataclass(frozen=True)
 class _Rays:
-    """One ray a pixel in ellipsoid axes: origin [3, H, W] + depth * direction [3].
+    """One ray per pixel in ellipsoid axes: origin [3, H, W] + depth * direction [3].
 
-    ``nearest`` is the depth of the point closest to the head's centre, ``entry`` where the ray
-    comes within the outermost relief.
+    ``nearest`` is the depth of the point closest to the head's centre; ``entry`` is the depth at
+    which
+    the ray enters the outermost relief.
     """
 
     origin: np.ndarray
@@ -130,7 +131,7 @@ class _Rays:
         return self.origin + depth * self.direction[:, None, None]
 
     def march(self, radius: np.ndarray) -> np.ndarray:
-        """Depth of the first crossing, or of the nearest point where a ray misses."""
+        """The depth of the first crossing, or of the nearest point if a ray misses."""
         steps = np.linspace(0, 1, MARCH_STEPS, dtype=np.float32)[:, None, None]
         depths = self.entry + steps * (self.nearest - self.entry)
         points = self.origin[:, None] + depths * self.direction[:, None, None, None]
@@ -147,7 +148,7 @@ class _Rays:
     def refine(
         self, radius: np.ndarray, depth: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Depth, relief-map columns and rows of the surface, from a depth close to it."""
+        """Depth, relief-map columns and rows of the surface, from an approximate depth."""
         depth = np.clip(depth, self.nearest, self.entry)
         speed = np.float32(0.7) / np.sqrt(self.direction @ self.direction)
         for _ in range(REFINE_STEPS):
@@ -193,7 +194,7 @@ def shade(surface: Surface, skin: np.ndarray, light: Light, camera: Camera) -> n
     for _ in range(3):  # to the sixteenth power; numpy's own power is slow
         mirror *= mirror
     shine = mirror * lit * (255.0 * light.gloss)
-    bleeding = 0.10 * lit * (1.0 - lit)  # light comes through skin red, where it fades
+    bleeding = 0.10 * lit * (1.0 - lit)  # subsurface scattering: skin glows red where light fades
     planes = []
     for channel, plane in enumerate(cv2.split(colour)):
         level = lit * light.key[channel] + around * light.ambient[channel]

@@ -1,4 +1,4 @@
-"""How many of the planted faults the checks found, and how many of their flags are right."""
+"""Recall and precision of the checks on the planted faults."""
 
 from dataclasses import dataclass
 
@@ -12,12 +12,12 @@ from curation.store import ImageSet
 
 @dataclass(frozen=True)
 class CheckScore:
-    """One check against the truth."""
+    """The result of one check against the ground truth."""
 
     check: str
     planted: int
     flagged: int
-    """Flags that are about this fault or about none; those on another planted fault do not count"""
+    """Flags on this fault or on none; flags on other planted faults do not count"""
     right: int
 
     def __str__(self) -> str:
@@ -30,17 +30,17 @@ class CheckScore:
 
     @property
     def precision(self) -> float | None:
-        """Share of the flags that are right; None without a flag."""
+        """Share of the flags that are right; None without flags."""
         return self.right / self.flagged if self.flagged else None
 
     @property
     def recall(self) -> float | None:
-        """Share of the planted faults that were found; None where none was planted."""
+        """Share of the planted faults that were found; None if none were planted."""
         return self.right / self.planted if self.planted else None
 
 
 def score_findings(findings: Findings, images: ImageSet, truth: Truth) -> list[CheckScore]:
-    """Scores of all checks whose faults were planted; ``images`` is the sample's own store."""
+    """The scores of all checks whose faults were planted; ``images`` is the sample's own store."""
     planted_faults = {
         "misplaced": _images(images, truth.mislabelled),
         "mixed": _identities(images, [one.label for one in truth.mixed_identities]),
@@ -70,7 +70,7 @@ def _identities(images: ImageSet, labels: list[int]) -> set[int]:
 
 
 def _repeated(findings: Findings, images: ImageSet, truth: Truth) -> set[int]:
-    """Of each pair the one that the check calls a copy; which of the two that is, is its choice."""
+    """One image of each duplicate pair: the one the check flags, since either may be the copy."""
     flagged: set[int] = set()
     if "duplicate" in findings.checks:
         finding = findings.load("duplicate")
@@ -88,7 +88,7 @@ def _repeated(findings: Findings, images: ImageSet, truth: Truth) -> set[int]:
 
 
 def _other_faults(check: str, images: ImageSet, truth: Truth) -> set[int]:
-    """Flagged subjects that have another planted fault, and so are no false alarms."""
+    """Subjects with another planted fault, whose flags are not false alarms."""
     if check in ("misplaced", "unusable"):
         strange = [image.key for image in truth.images if image.fault is not None]
         return _images(images, strange)

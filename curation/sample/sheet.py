@@ -1,4 +1,4 @@
-"""A sheet of sample faces to look at: a row a person, a column a photograph."""
+"""A contact sheet of sample faces: one row per person, one column per photograph."""
 
 import cv2
 import numpy as np
@@ -9,7 +9,7 @@ from curation.sample.studio import TRAINING, Studio
 
 
 def people_sheet(seed: int, people: range, photographs: int, side: int) -> np.ndarray:
-    """Photographs of ``side`` pixels of some people of a sample, uint8 RGB [H, W, 3]."""
+    """Photographs of some people of a sample, ``side`` pixels each, as uint8 RGB [H, W, 3]."""
     studio = Studio(seed)
     pictures = [
         photograph(studio.head(person), studio.conditions(TRAINING, person, number))

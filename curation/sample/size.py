@@ -1,4 +1,4 @@
-"""How large the sample is and how many faults it has."""
+"""The size of the sample and its numbers of faults."""
 
 from dataclasses import dataclass, replace
 
@@ -10,10 +10,11 @@ FOLDS = 10
 
 @dataclass(frozen=True)
 class SampleSize:
-    """Counts of the sample data set; the default is what the demo uses.
+    """Counts of the sample data set; the default is used by the demo.
 
-    ``mixed_identities`` and ``split_people`` are counted in labels and in people; the other faults
-    in images. ``pairs`` is for each verification set and a multiple of twenty.
+    ``mixed_identities`` counts labels, ``split_people`` people, and the other faults images.
+    ``pairs``
+    is per verification set and a multiple of twenty.
     """
 
     identities: int = 150
@@ -27,7 +28,7 @@ class SampleSize:
     non_faces: int = 30
 
     def without_faults(self) -> "SampleSize":
-        """As large, and everything in order."""
+        """The same size without any faults."""
         return replace(
             self,
             mislabelled=0,
@@ -42,8 +43,9 @@ class SampleSize:
 def images_per_identity(size: SampleSize, rng: np.random.Generator) -> np.ndarray:
     """A natural long tail: [identities] int, from 2 to LARGEST_IDENTITY, in random order.
 
-    Quantiles of a Pareto-like law, so every size has the same share of small and large
-    identities, whatever the seed.
+    These are quantiles of a Pareto-like law, so samples of every size and seed have the same share
+    of
+    small and large identities.
     """
     share = (np.arange(size.identities) + 0.5) / size.identities
     counts = np.clip(4.4 * share**-0.75 - 2.4, 2, LARGEST_IDENTITY)

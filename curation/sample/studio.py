@@ -11,7 +11,7 @@ from curation.sample.non_faces import draw_non_face
 from curation.sample.person import random_person
 from curation.sample.photograph import Conditions, photograph, random_conditions
 
-# Streams of random numbers that never meet.
+# Independent streams of random numbers.
 PEOPLE, TRAINING, VERIFICATION, PLAN = range(4)
 
 
@@ -49,7 +49,7 @@ def _cached_head(studio: Studio, person: int) -> Head:
 
 
 def developed_again(conditions: Conditions, rng: np.random.Generator) -> Conditions:
-    """The same moment, coloured, scaled and compressed a little differently: a near duplicate."""
+    """The same moment with slightly different colour, scale and compression: a near duplicate."""
     before = conditions.development
     gain = tuple(channel * rng.uniform(0.95, 1.05) for channel in before.gain)
     after = replace(

@@ -9,7 +9,7 @@ from curation.sample.studio import VERIFICATION, Studio
 
 SHOTS = 6
 TURNED = 3
-"""In ``verify_pose`` the shots from this one on are turned."""
+"""In ``verify_pose`` shots from this index on are turned."""
 SETS = ("verify_easy", "verify_pose")
 
 PhotoKey = tuple[int, int]
@@ -29,7 +29,9 @@ def photograph_person(studio: Studio, name: str, person: int) -> dict[PhotoKey, 
 def choose_pairs(
     name: str, people: range, size: SampleSize, rng: np.random.Generator
 ) -> list[tuple[PhotoKey, PhotoKey]]:
-    """Pairs in ten folds that share nobody; in each, same people first, then different ones."""
+    """Pairs in ten folds without common people; in each fold, genuine pairs first,
+    then impostors.
+    """
     pairs: list[tuple[PhotoKey, PhotoKey]] = []
     half = size.pairs // (2 * FOLDS)
     for fold in range(FOLDS):
@@ -59,5 +61,5 @@ def _turn(name: str, shot: int, rng: np.random.Generator) -> float | None:
 
 
 def _fits(name: str, first: PhotoKey, second: PhotoKey) -> bool:
-    """Whether the set may ask about this pair."""
+    """Whether the set may contain this pair."""
     return name != "verify_pose" or first[1] < TURNED <= second[1]

@@ -1,7 +1,7 @@
-"""Subsets of a store or view: pure functions that choose, and ``write_*`` that make the views.
+"""Subsets of a store or view: pure functions that select, and ``write_*`` that write views.
 
-Every ``write_*`` takes the new view's path and its parent, gives the ``View``, and raises
-``UserError`` where the path exists, nothing would be left, or a parameter cannot be.
+Every ``write_*`` takes the path of the new view and its parent and returns the ``View``. It raises
+``UserError`` if the path exists, the view would be empty, or a parameter is invalid.
 """
 
 from curation.subsets.by_count import (

@@ -1,6 +1,6 @@
-"""Subsets by the number of images that identities have, and by chance.
+"""Subsets by the number of images per identity, and random subsets.
 
-An image without a label counts as an identity of its own.
+An unlabelled image counts as an identity of its own.
 """
 
 from pathlib import Path
@@ -19,28 +19,30 @@ RANDOM = "random"
 
 
 def long_tail_cut(labels: np.ndarray, minimum: int) -> np.ndarray:
-    """Keep identities that have at least ``minimum`` images: bool ``[N]`` of labels ``[N]``.
+    """Keep identities that have at least ``minimum`` images: bool ``[N]`` from labels ``[N]``.
 
-    Identities with few images teach little about what makes two pictures one person. Source: the
-    Meituan paper's "cutting long tail identities", which gives no number.
+    Identities with few images teach little about intra-class variation. Source: the Meituan paper's
+    "cutting long tail identities", which gives no number.
     """
     return _images_of_each(labels) >= minimum
 
 
 def retina_s(labels: np.ndarray, maximum: int = 50) -> np.ndarray:
-    """Keep identities that have at most ``maximum`` images: bool ``[N]`` of labels ``[N]``.
+    """Keep identities that have at most ``maximum`` images: bool ``[N]`` from labels ``[N]``.
 
-    It cuts the head, not the tail: a small set of many identities, to compare networks on quickly.
-    Source: the Bitmain paper's Retina-S, which drops identities with more than 50 images.
+    This cuts the head, not the tail, and gives a small set of many identities for comparing
+    networks
+    quickly. Source: the Bitmain paper's Retina-S, which drops identities with more than 50 images.
     """
     return _images_of_each(labels) <= maximum
 
 
 def cap(labels: np.ndarray, maximum: int, numbers: np.ndarray, seed: int = 0) -> np.ndarray:
-    """Keep at most ``maximum`` images of each identity, chosen by chance: bool ``[N]``.
+    """Keep at most ``maximum`` random images of each identity: bool ``[N]``.
 
-    ``numbers`` ``[N]`` name the images; the choice follows from them and ``seed`` alone. So what a
-    smaller ``maximum`` keeps, a larger one keeps too, and other identities do not matter.
+    ``numbers`` ``[N]`` identify the images; the choice depends only on them and ``seed``. So a
+    larger
+    ``maximum`` keeps a superset, and other identities have no influence.
     """
     order = np.lexsort((_lots(numbers, seed), labels))
     ordered = labels[order]
@@ -53,10 +55,11 @@ def cap(labels: np.ndarray, maximum: int, numbers: np.ndarray, seed: int = 0) ->
 def random_identities(
     labels: np.ndarray, count: int, numbers: np.ndarray, seed: int = 0
 ) -> np.ndarray:
-    """Keep ``count`` identities, chosen by chance: bool ``[N]`` of labels ``[N]`` from 0 on.
+    """Keep ``count`` random identities: bool ``[N]`` from labels ``[N]``, which start at 0.
 
-    ``numbers`` ``[identities]`` name the identities; the choice follows from them and ``seed``
-    alone, so a smaller ``count`` gives a part of what a larger one does.
+    ``numbers`` ``[identities]`` identify the identities; the choice depends only on them and
+    ``seed``,
+    so a larger ``count`` keeps a superset.
     """
     chosen = np.zeros(len(numbers), bool)
     chosen[np.argsort(_lots(numbers, seed), kind="stable")[:count]] = True
@@ -64,15 +67,15 @@ def random_identities(
 
 
 def _images_of_each(labels: np.ndarray) -> np.ndarray:
-    """How many images the identity of each image has."""
+    """The number of images of each image's identity."""
     _, inverse, counts = np.unique(labels, return_inverse=True, return_counts=True)
     return counts[inverse]
 
 
 def _lots(numbers: np.ndarray, seed: int) -> np.ndarray:
-    """A random uint64 for each number: SplitMix64 (Steele et al., OOPSLA 2014) of both.
+    """A random uint64 per number: SplitMix64 (Steele et al., OOPSLA 2014) of number and seed.
 
-    The same on every machine and with every version of NumPy, whose generators may change.
+    It is the same on every machine and with every version of NumPy, whose generators may change.
     """
     return _mixed(np.asarray(numbers, np.uint64) + _mixed(np.array([seed], np.uint64)))
 
@@ -85,19 +88,19 @@ def _mixed(state: np.ndarray) -> np.ndarray:
 
 
 def write_long_tail_cut(path: Path, parent: ImageSet, minimum: int) -> View:
-    """The view of the identities with at least ``minimum`` images."""
+    """Write the view of the identities with at least ``minimum`` images."""
     keep = long_tail_cut(each_alone(parent.labels), minimum)
     return write_subset(path, parent, keep, LONG_TAIL_CUT, {"minimum": minimum})
 
 
 def write_retina_s(path: Path, parent: ImageSet, maximum: int = 50) -> View:
-    """The view of the identities with at most ``maximum`` images."""
+    """Write the view of the identities with at most ``maximum`` images."""
     keep = retina_s(each_alone(parent.labels), maximum)
     return write_subset(path, parent, keep, RETINA_S, {"maximum": maximum})
 
 
 def write_cap(path: Path, parent: ImageSet, maximum: int, seed: int = 0) -> View:
-    """The view of at most ``maximum`` images of each identity, chosen by row in the store."""
+    """Write the view of at most ``maximum`` images of each identity, chosen by row in the store."""
     if maximum < 1:
         raise UserError(f"the maximum of images of each identity is {maximum}; allowed: 1 or more")
     _check_seed(seed)
@@ -112,10 +115,11 @@ def write_random_identities(
     fraction: float | None = None,
     seed: int = 0,
 ) -> View:
-    """The view of so many identities, or of this fraction of them, with all their images.
+    """Write the view of a number, or a fraction, of random identities with all their images.
 
-    Exactly one of the two is given. An identity's lot follows from the label that its first image
-    has in the store; labels there are numbers of identities, and unlabelled images come after them.
+    Exactly one of the two must be given. The choice of an identity depends on the store's label of
+    its
+    first image; labels there are identity numbers, and unlabelled images are numbered after them.
     """
     _check_seed(seed)
     labels = each_alone(parent.labels)

@@ -27,9 +27,9 @@ DROP = "drop"
 def write_keep(
     path: Path, parent: ImageSet, listed: Path, by: By, skip_missing: bool = False
 ) -> View:
-    """The view of the images that the text file ``listed`` names; see ``By``.
+    """Write the view of the images that the text file ``listed`` names; see ``By``.
 
-    With ``skip_missing`` lines may name what ``parent`` does not have, as long as one does not.
+    With ``skip_missing``, entries that ``parent`` lacks are ignored unless all are missing.
     """
     keep, parameters = _is_listed(parent, listed, by, skip_missing)
     return write_subset(path, parent, keep, KEEP, parameters)
@@ -38,7 +38,7 @@ def write_keep(
 def write_drop(
     path: Path, parent: ImageSet, listed: Path, by: By, skip_missing: bool = False
 ) -> View:
-    """The view of the images that the text file ``listed`` does not name; as ``write_keep``."""
+    """Write the view of the images that ``listed`` does not name; see ``write_keep``."""
     drop, parameters = _is_listed(parent, listed, by, skip_missing)
     return write_subset(path, parent, ~drop, DROP, parameters)
 
@@ -46,7 +46,7 @@ def write_drop(
 def _is_listed(
     parent: ImageSet, listed: Path, by: By, skip_missing: bool
 ) -> tuple[np.ndarray, dict[str, Parameter]]:
-    """Which images are named, bool ``[N]``, and what the history says of the list."""
+    """The named images, bool ``[N]``, and the parameters for the history."""
     parameters = list_parameters(listed, by)
     if by is By.NAME:
         chosen, missing = _are_named(parent, listed, skip_missing)
@@ -61,12 +61,15 @@ def _is_listed(
 
 
 def _are_named(images: ImageSet, listed: Path, skip_missing: bool) -> tuple[np.ndarray, int]:
-    """Which images the text file ``listed`` names, bool ``[N]``, and how many lines name none.
+    """The images that the text file ``listed`` names, bool ``[N]``, and the number of unknown
+    names.
 
-    A name is a path as the folder, list or archive of the source had it, or a folder of such, which
-    stands for all images in it; of an archive also WebDataset's key. A line is a name, or has it
-    beside a label or other columns. Raises ``UserError`` where the images have no names, and with
-    the first line that names none of them.
+    A name is a path in the source folder, list or archive, or a folder, which selects all images in
+    it;
+    for archives also WebDataset's key. A line is a name, or has a name among labels or other
+    columns.
+    Raises ``UserError`` if the images have no names, and with the first line that names none of
+    them.
     """
     names = images.store.source_names
     if names is None:
@@ -96,9 +99,9 @@ def _are_named(images: ImageSet, listed: Path, skip_missing: bool) -> tuple[np.n
 
 
 class _NamedImages:
-    """Images by their own names and by the folders that they lie in, of which lines choose some.
+    """Images indexed by their names and folders, which lines select.
 
-    A list of millions of lines takes no memory beside that of the images' names.
+    A list of millions of lines takes no memory beyond that of the names.
     """
 
     def __init__(self, names: Iterable[str], of_archives: bool) -> None:
@@ -117,8 +120,10 @@ class _NamedImages:
         self._are_folders = np.zeros(len(self._folders), bool)
 
     def choose(self, choices: tuple[str, ...]) -> bool:
-        """Choose what the first of a line's ``choices`` names, files before folders; False for
-        none. The last of the columns is no folder."""
+        """Select the first of ``choices`` that exists, files before folders; False for none.
+
+        The last choice, a column, is not matched as a folder.
+        """
         for name in choices:
             if name in self._files:
                 self._are_files[self._files[name]] = True
@@ -130,7 +135,7 @@ class _NamedImages:
         return False
 
     def chosen(self) -> np.ndarray:
-        """Which images were chosen, bool ``[N]``."""
+        """The selected images, bool ``[N]``."""
         within = self._are_folders.copy()
         for folder, number in self._folders.items():
             above = [self._folders[name] for name in _folders(folder)]
@@ -139,12 +144,12 @@ class _NamedImages:
 
 
 def _number(numbers: dict[str, int], name: str) -> int:
-    """The number of a name; new ones are counted on."""
+    """The number of a name; new names get the next number."""
     return numbers.setdefault(name, len(numbers))
 
 
 def _choices(text: str) -> tuple[str, ...]:
-    """What a line may name: all of it, what stands before its label, the longest of its columns."""
+    """The possible names in a line: the whole line, the text before a label, the longest column."""
     before = re.fullmatch(r"(.+?)[\s,;]+-?\d+\s*", text)
     columns = re.split(r"[\s,;]+", text.strip())
     choices = (text, before[1] if before else text, max(columns, key=len))
@@ -152,20 +157,21 @@ def _choices(text: str) -> tuple[str, ...]:
 
 
 def _cleaned(text: str) -> str:
-    """The name without what shells and Windows add."""
+    """The name without additions of shells and Windows."""
     name = text.strip()
     name = name if "/" in name else name.replace("\\", "/")
     return name.removeprefix("./").rstrip("/")
 
 
 def _own_names(name: str, of_archives: bool) -> list[str]:
-    """The path of an image, and in an archive WebDataset's key: up to the first dot of the file's
-    name."""
+    """The path of an image, and for archives WebDataset's key: up to the first dot of the file's
+    name.
+    """
     folder, slash, file = name.rpartition("/")
     return [name, f"{folder}{slash}{file.partition('.')[0]}"] if of_archives else [name]
 
 
 def _folders(name: str) -> Iterator[str]:
-    """Every folder that the path lies in."""
+    """Every folder that contains the path."""
     while name := name.rpartition("/")[0]:
         yield name

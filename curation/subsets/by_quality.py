@@ -1,4 +1,4 @@
-"""Subsets by a number that each image has: sharpness, brightness, an embedding's norm, ..."""
+"""Subsets by a number per image: sharpness, brightness, an embedding's norm, ..."""
 
 import math
 from pathlib import Path
@@ -17,7 +17,7 @@ QUALITY = "quality"
 def within_limits(
     values: np.ndarray, at_least: float | None = None, at_most: float | None = None
 ) -> np.ndarray:
-    """Where ``values`` ``[N]`` are in the limits, both inclusive: bool ``[N]``."""
+    """Where ``values`` ``[N]`` are within the limits, both inclusive: bool ``[N]``."""
     keep = np.ones(len(values), bool)
     if at_least is not None:
         keep &= values >= at_least
@@ -27,12 +27,13 @@ def within_limits(
 
 
 def load_values(path: Path, images: ImageSet) -> np.ndarray:
-    """Numbers of ``images`` from a ``.npy`` file: float64 ``[N]``.
+    """Values of ``images`` from a ``.npy`` file: float64 ``[N]``.
 
-    The file has one number for each image of the root store, as embedding caches have, or for each
-    image of ``images``; or two, upright and mirrored, whose mean is taken. Where store and
-    ``images`` are equally long, the store is meant. Raises ``UserError`` where the file is
-    something else or an image has no finite number.
+    The file has one value per image of the root store, like embedding caches, or per image of
+    ``images``; or two, upright and mirrored, which are averaged. If store and ``images`` have equal
+    length, the values are those of the store. Raises ``UserError`` if the file is something else or
+    an
+    image has no finite value.
     """
     try:
         head = read_head(path)
@@ -50,7 +51,7 @@ def load_values(path: Path, images: ImageSet) -> np.ndarray:
     values = np.asarray(
         array[images.rows] if len(array) == len(images.store) else array, np.float64
     )
-    with np.errstate(over="ignore"):  # it is no finite number then
+    with np.errstate(over="ignore"):  # caught below as not finite
         values = values if values.ndim == 1 else values.mean(axis=1)
     unknown = np.flatnonzero(~np.isfinite(values))
     if unknown.size:
@@ -59,7 +60,7 @@ def load_values(path: Path, images: ImageSet) -> np.ndarray:
 
 
 def spread(values: np.ndarray) -> str:
-    """Quantiles in one line, to choose a limit by."""
+    """Quantiles on one line, for choosing a limit."""
     names = {"least": 0.0, "1%": 0.01, "5%": 0.05, "median": 0.5, "95%": 0.95, "most": 1.0}
     found = np.quantile(values, list(names.values()))
     return ", ".join(f"{name} {value:.4g}" for name, value in zip(names, found, strict=True))
@@ -73,9 +74,9 @@ def write_quality(
     at_least: float | None = None,
     at_most: float | None = None,
 ) -> View:
-    """The view of the images of ``parent`` whose ``values`` ``[N]`` are in the limits.
+    """Write the view of the images of ``parent`` whose ``values`` ``[N]`` are within the limits.
 
-    ``measure`` says in the history what the values are.
+    ``measure`` names the values in the history.
     """
     if at_least is None and at_most is None:
         raise UserError("no limit is given; allowed: at least X, at most X, or both")

@@ -1,4 +1,4 @@
-"""Subsets without images that show little new of their identity, as a teacher sees it."""
+"""Subsets without images that are redundant within their identity, according to a teacher."""
 
 from pathlib import Path
 
@@ -17,8 +17,9 @@ _HALVINGS = 40
 
 
 def similarities_to_centres(embedded: EmbeddedImages) -> np.ndarray:
-    """Cosines float64 ``[N]`` of the images to the centre of their identity, the mean of its
-    embeddings."""
+    """Cosines float64 ``[N]`` of the images to their identity's centre, the mean
+    of its embeddings.
+    """
     found = np.empty(len(embedded))
     first = 0
     while first < embedded.identities:
@@ -35,16 +36,20 @@ def similarities_to_centres(embedded: EmbeddedImages) -> np.ndarray:
 
 
 def prune(labels: np.ndarray, similarities: np.ndarray, share: float, least: int) -> np.ndarray:
-    """Where images are kept when about ``share`` of all are left out: bool ``[N]``.
+    """The images to keep when dropping about ``share`` of all: bool ``[N]``.
 
-    ``labels`` ``[N]`` ascend from 0 without gaps; ``similarities`` ``[N]`` are cosines. Of the
-    images of an identity, from the least similar on, each is left out that is within a threshold of
-    the last one that was kept; ``least`` images, evenly spread, stay in any case. The threshold is
-    the largest that leaves out no more than ``share``.
+    ``labels`` ``[N]`` ascend from 0 without gaps; ``similarities`` ``[N]`` are cosines. The images
+    of an
+    identity are visited by ascending similarity. An image is dropped if it is within a threshold of
+    the
+    last one kept; ``least`` evenly spread images are always kept. The threshold is the largest that
+    drops no more than ``share``.
 
-    Source: DiffProb (Ozgur et al., 2025), with the cosine to the teacher's class centre for the
-    predicted probability, and one threshold for all identities in place of one that is given.
-    ``UserError`` where so many cannot be left out.
+    Source: DiffProb (Ozgur et al., 2025), with the cosine to the teacher's class centre in place of
+    the
+    predicted probability, and one derived threshold for all identities in place of a given one.
+    Raises
+    ``UserError`` if that many cannot be dropped.
     """
     order = np.lexsort((similarities, labels))
     sorted_labels, sorted_similarities = labels[order], similarities[order]
@@ -68,11 +73,13 @@ def prune(labels: np.ndarray, similarities: np.ndarray, share: float, least: int
 def _kept(
     labels: np.ndarray, similarities: np.ndarray, threshold: float, must: np.ndarray
 ) -> np.ndarray:
-    """bool ``[N]``, of images in order of labels and similarities: ``must``, and those apart."""
+    """The kept images, bool ``[N]``, sorted by label and similarity: ``must``, and
+    those far apart.
+    """
     keep = must.copy()
     if threshold == 0:
         return np.ones_like(keep)
-    # Identities are further apart than any threshold: one search finds the next image of all.
+    # Identities are further apart than any threshold, so one search finds the next image of all.
     keys = labels * 8.0 + similarities
     kept = np.flatnonzero(np.diff(labels, prepend=-1))
     while len(kept):
@@ -85,16 +92,16 @@ def _kept(
 
 
 def _evenly_spread(labels: np.ndarray, least: int) -> np.ndarray:
-    """bool ``[N]``: ``least`` images of each of the ascending ``labels``, or all where fewer."""
+    """bool ``[N]``: ``least`` images of each of the ascending ``labels``, or all if fewer."""
     sizes = np.bincount(labels)
     place = np.arange(len(labels)) - np.searchsorted(labels, labels)
     size = sizes[labels]
-    # The first image whose share of the way reaches the next of ``least`` equal steps
+    # The first image in each of ``least`` equal steps.
     return (size <= least) | (place * least // size != (place - 1) * least // size)
 
 
 def check_pruning(share: float, least: int) -> None:
-    """``UserError`` for numbers that cannot be; to be known before images are embedded."""
+    """``UserError`` for invalid settings, to be called before images are embedded."""
     if not 0 < share < 1:
         raise UserError(f"the share to leave out is {share:g}; allowed: above 0, below 1")
     if least < 1:
@@ -109,11 +116,12 @@ def write_prune(
     least: int = 10,
     teacher: str = "",
 ) -> View:
-    """The view of ``parent`` without ``share`` of its images, the most redundant ones; see
+    """Write the view of ``parent`` without the most redundant ``share`` of its images; see
     ``prune``.
 
-    ``embedded`` are its images, those without a label as identities of their own; ``teacher`` says
-    in the history what embedded them.
+    ``embedded`` are its images, with unlabelled ones as identities of their own. ``teacher`` names
+    the
+    teacher in the history.
     """
     check_pruning(share, least)
     keep = prune(embedded.labels.astype(np.int64), similarities_to_centres(embedded), share, least)

@@ -1,4 +1,4 @@
-"""Identities merged and split."""
+"""Merging and splitting identities."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,9 +23,9 @@ SPLIT = "split"
 
 
 def merge_identities(labels: np.ndarray, groups: Sequence[Sequence[int]]) -> np.ndarray:
-    """Labels ``[N]`` with those of each group made one, the group's smallest; -1 stays.
+    """``labels`` ``[N]`` with each group merged into its smallest label; -1 stays.
 
-    Labels of several groups are a mistake: ``ValueError``.
+    Raises ``ValueError`` if a label is in several groups.
     """
     members = [label for group in groups for label in set(group)]
     if len(members) > len(set(members)):
@@ -37,10 +37,11 @@ def merge_identities(labels: np.ndarray, groups: Sequence[Sequence[int]]) -> np.
 
 
 def split_identities(labels: np.ndarray, parts: np.ndarray) -> np.ndarray:
-    """New labels ``[N]`` from 0 on: images stay one identity where label and part are equal.
+    """New labels ``[N]`` from 0: images with equal label and part form one identity.
 
-    ``parts`` ``[N]`` are any whole numbers. The parts of an identity follow each other. Images
-    without a label, -1, stay without.
+    ``parts`` ``[N]`` are any whole numbers. The parts of an identity get consecutive labels.
+    Unlabelled
+    images stay -1.
     """
     kinds, part = np.unique(parts, return_inverse=True)
     new = labels.astype(np.int64) * len(kinds) + part
@@ -50,10 +51,11 @@ def split_identities(labels: np.ndarray, parts: np.ndarray) -> np.ndarray:
 def write_merge(
     path: Path, parent: ImageSet, groups: Sequence[Sequence[int]], note: Mapping[str, Parameter]
 ) -> View:
-    """The view of ``parent`` where each group of its identities is one identity.
+    """Write the view of ``parent`` in which each group of identities is merged.
 
-    It stands at the place of its first, with their images in the order of the parent. ``note``
-    goes into the history. Raises ``UserError`` where a group names no two identities, or an
+    A merged identity takes the place of its first, with the images in the order of the parent.
+    ``note``
+    goes into the history. Raises ``UserError`` if a group has fewer than two identities, or if an
     identity is unknown or in two groups.
     """
     _check_groups(parent, groups)
@@ -83,10 +85,11 @@ def _check_groups(parent: ImageSet, groups: Sequence[Sequence[int]]) -> None:
 def write_split(
     path: Path, parent: ImageSet, parts: np.ndarray, note: Mapping[str, Parameter]
 ) -> View:
-    """The view of ``parent`` where identities are split by ``parts`` (whole numbers ``[N]``).
+    """Write the view of ``parent`` in which identities are split by ``parts`` (whole numbers
+    ``[N]``).
 
-    Images of one identity with equal parts stay together; the smallest part stands first. Raises
-    ``UserError`` where that splits nothing.
+    Images of one identity with equal parts stay together; the smallest part comes first. Raises
+    ``UserError`` if nothing is split.
     """
     new = split_identities(parent.labels, parts)
     if new.max() + 1 == parent.identities:
@@ -100,13 +103,13 @@ def write_split(
 def write_regrouped(
     path: Path, parent: ImageSet, labels: np.ndarray, step: str, note: Mapping[str, Parameter]
 ) -> View:
-    """The view of all images of ``parent``, sorted by and with their new ``labels`` ``[N]``."""
+    """Write the view of all images of ``parent`` with new ``labels`` ``[N]``, sorted by them."""
     rows = np.argsort(sort_keys(labels), kind="stable")
     return write_view(path, parent, rows, renumbered(labels[rows]), step, note)
 
 
 def write_merge_list(path: Path, parent: ImageSet, listed: Path, by: By) -> View:
-    """``write_merge`` by a text file with one group a line, by identity or by source label."""
+    """``write_merge`` from a text file with one group per line, by identity or by source label."""
     lines = list(read_list(listed))
     numbers = numbers_of_images(parent, by)
     check_known(listed, flat(lines), numbers, by, parent)
@@ -119,7 +122,7 @@ def write_merge_list(path: Path, parent: ImageSet, listed: Path, by: By) -> View
 def _identity_of_each(
     parent: ImageSet, numbers: np.ndarray, labels: np.ndarray, by: By
 ) -> dict[int, int]:
-    """The identity that each number names; refused where one names parts of several."""
+    """The identity that each number names; ``UserError`` if a number names several."""
     found: dict[int, int] = {}
     for number, label in zip(numbers.tolist(), labels.tolist(), strict=True):
         if found.setdefault(number, label) != label:
@@ -131,9 +134,9 @@ def _identity_of_each(
 
 
 def write_split_list(path: Path, parent: ImageSet, listed: Path, by: By) -> View:
-    """``write_split`` by a text file of lines ``IMAGE PART``, by record key or index.
+    """``write_split`` from a text file of lines ``IMAGE PART``, by record key or index.
 
-    Images that are not listed stay what they are, part 0.
+    Images that are not listed form part 0.
     """
     lines = list(read_list(listed))
     chosen: dict[int, int] = {}

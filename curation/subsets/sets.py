@@ -1,9 +1,11 @@
 """Union, intersection and difference of two sets of images.
 
-They are of one store, or of several: a union brings these together. Images are matched by their row
-in the store. Identities are matched as ``match_identities`` says,
-which refuses two views that regrouped the same people differently. Images without a label are of no
-identity; in a union they have the label of the other set, if that has one for them.
+The sets belong to one store or to several, which a union joins. Images are matched by their row in
+the store, identities by ``match_identities``, which rejects two views that regrouped the same
+people
+differently. Unlabelled images belong to no identity; in a union they get the label of the other
+set,
+if it has one.
 """
 
 from pathlib import Path
@@ -26,14 +28,16 @@ Pairs = tuple[np.ndarray, np.ndarray]
 
 
 def write_union(path: Path, first: ImageSet, second: ImageSet) -> View:
-    """The view of the images that are in either.
+    """Write the view of the images that are in either set.
 
-    Identities come in the order of their first images in the store, as do the images of each.
-    Identities of different stores are different people. Raises ``UserError`` where identities do
-    not match, or images of two stores are not of one size.
+    Identities are ordered by their first image in the store, and images by row. Identities of
+    different
+    stores are different people. Raises ``UserError`` if identities do not match, or the image sizes
+    of
+    two stores differ.
     """
     root, rows, labels = united(first, second)
-    # Of an image that is in both, the one with a label comes first.
+    # If an image is in both, keep the copy with a label.
     by_row = np.lexsort((labels < 0, rows))
     by_row = by_row[np.unique(rows[by_row], return_index=True)[1]]
     labels = _in_order_of_first(labels[by_row])
@@ -42,9 +46,10 @@ def write_union(path: Path, first: ImageSet, second: ImageSet) -> View:
 
 
 def united(first: ImageSet, second: ImageSet) -> tuple[RootStore, np.ndarray, np.ndarray]:
-    """The stores of both as one, and the rows and labels int64 ``[N + M]`` of both there.
+    """The joined stores of both sets, and the rows and labels int64 ``[N + M]`` of all images in
+    them.
 
-    Labels of ``second`` are by ``match_identities``; images that are in both come twice.
+    Labels of ``second`` are mapped by ``match_identities``; images that are in both occur twice.
     """
     root = joined([first.store, second.store])
     first, second = re_rooted(first, root), re_rooted(second, root)
@@ -55,7 +60,7 @@ def united(first: ImageSet, second: ImageSet) -> tuple[RootStore, np.ndarray, np
 
 
 def _in_order_of_first(labels: np.ndarray) -> np.ndarray:
-    """Identities numbered in the order of their first images; -1 stays."""
+    """Number identities in the order of their first images; -1 stays."""
     known = labels >= 0
     _, firsts, inverse = np.unique(labels[known], return_index=True, return_inverse=True)
     ordered = np.full(len(labels), UNLABELLED, np.int64)
@@ -64,10 +69,9 @@ def _in_order_of_first(labels: np.ndarray) -> np.ndarray:
 
 
 def write_intersection(path: Path, first: ImageSet, second: ImageSet) -> View:
-    """The view of the images that are in both, in the order of ``first``.
+    """Write the view of the images that are in both sets, in the order of ``first``.
 
-    Raises ``UserError`` where no store is that of both, or ``second`` groups these images
-    otherwise.
+    Raises ``UserError`` if there is no common store, or ``second`` groups these images differently.
     """
     one, other = _with_common_store(first, second)
     _check_one_to_one(_sharing_images(one, other), first, second)
@@ -75,9 +79,9 @@ def write_intersection(path: Path, first: ImageSet, second: ImageSet) -> View:
 
 
 def write_difference(path: Path, first: ImageSet, second: ImageSet) -> View:
-    """The view of the images of ``first`` that are not in ``second``, with ``first``'s identities.
+    """Write the view of the images of ``first`` that are not in ``second``, keeping its identities.
 
-    Raises ``UserError`` where no store is that of both.
+    Raises ``UserError`` if there is no common store.
     """
     one, other = _with_common_store(first, second)
     return _write_part(path, first, ~np.isin(one.rows, other.rows), DIFFERENCE, second)
@@ -89,12 +93,14 @@ def _write_part(path: Path, first: ImageSet, keep: np.ndarray, step: str, second
 
 
 def match_identities(first: ImageSet, second: ImageSet) -> np.ndarray:
-    """For each identity of ``second``, the one of ``first`` that it is, or a new number.
+    """For each identity of ``second``, the same identity of ``first`` or a new number.
 
-    int64 ``[second.identities]``; new numbers go on from ``first.identities``. Two identities are
-    the same where they share images, or where each is the only one of its view with images of some
-    identity of the store. Raises ``UserError`` where the stores differ, where one identity would be
-    the same as two, or where the images do not tell which parts of a split identity are the same.
+    int64 ``[second.identities]``; new numbers continue from ``first.identities``. Two identities
+    are the
+    same if they share images, or if each is the only one of its view with images of some identity
+    of the
+    store. Raises ``UserError`` if the stores differ, if one identity would match two, or if it is
+    ambiguous which parts of a split identity match.
     """
     sharing = _sharing_images(first, second)
     held, held_too = _held_of_store(first), _held_of_store(second)
@@ -124,18 +130,18 @@ def _partners_or_new_numbers(same: Pairs, identities: int, others: int) -> np.nd
 
 
 def _sharing_images(first: ImageSet, second: ImageSet) -> Pairs:
-    """The identities of both that have images in common."""
+    """The pairs of identities with common images."""
     _, places, places_too = np.intersect1d(first.rows, second.rows, return_indices=True)
     return _unique_pairs(first.labels[places], second.labels[places_too])
 
 
 def _held_of_store(images: ImageSet) -> Pairs:
-    """Which identities of the store the identities of ``images`` have images of, in order."""
+    """Sorted pairs of store identity and identity of ``images`` that share images."""
     return _unique_pairs(images.store.labels[images.rows], images.labels)
 
 
 def _unique_pairs(left: np.ndarray, right: np.ndarray) -> Pairs:
-    """Each pair once, in order, without those of images that have no label on one side."""
+    """Each pair once, sorted, without those where a label is missing."""
     known = (left >= 0) & (right >= 0)
     left, right = left[known], right[known]
     width = int(right.max(initial=0)) + 1
@@ -149,13 +155,13 @@ def _occurring_once(values: np.ndarray) -> np.ndarray:
 
 
 def _parts(held: Pairs, identity: int) -> set[int]:
-    """Which identities have images of this identity of the store."""
+    """The identities that have images of this identity of the store."""
     first, last = np.searchsorted(held[0], [identity, identity + 1])
     return set(held[1][first:last].tolist())
 
 
 def _with_common_store(first: ImageSet, second: ImageSet) -> tuple[ImageSet, ImageSet]:
-    """Both as images of one root."""
+    """Both sets with a common root."""
     stores = {store.digest for store in first.store.stores}
     if not any(store.digest in stores for store in second.store.stores):
         raise UserError(

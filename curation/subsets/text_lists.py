@@ -1,4 +1,4 @@
-"""Text files that name images or identities: whole numbers, one or several a line."""
+"""Text files that list images or identities as whole numbers, one or more per line."""
 
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,10 +16,10 @@ from curation.text_numbers import whole
 
 
 class By(StrEnum):
-    """What a number in a list means."""
+    """The meaning of a number in a list."""
 
     LABEL = "label"
-    """The label in the source: all images that had it, however identities were regrouped since"""
+    """The label in the source: all images that had it, regardless of later regrouping"""
     KEY = "key"
     """The record key in the source: one image"""
     INDEX = "index"
@@ -27,11 +27,11 @@ class By(StrEnum):
     IDENTITY = "identity"
     """The identity of the parent, counted from 0"""
     NAME = "name"
-    """The path of the image's file in the source, or a folder of it; see ``by_list``"""
+    """The path of the image's file in the source, or of a folder; see ``by_list``"""
 
 
 def numbers_of_images(images: ImageSet, by: By) -> np.ndarray:
-    """What each image of ``images`` is called in a list: int64 ``[N]``."""
+    """The number of each image of ``images`` in lists: int64 ``[N]``."""
     stores = len(images.store.stores)
     if stores > 1 and by in (By.LABEL, By.KEY):
         raise UserError(
@@ -52,17 +52,17 @@ def numbers_of_images(images: ImageSet, by: By) -> np.ndarray:
 
 
 class FlatList(NamedTuple):
-    """The numbers of a list, int64 ``[M]``, and the line of each."""
+    """The numbers of a list, int64 ``[M]``, and their line numbers."""
 
     numbers: np.ndarray
     lines: np.ndarray
 
 
 def read_list(path: Path) -> Iterator[tuple[int, list[int]]]:
-    """(line, its numbers) of every line that has any; ``#`` begins a remark.
+    """Yield (line, its numbers) for every line with numbers; ``#`` starts a comment.
 
-    Numbers are separated by blanks, tabs or commas. Raises ``UserError`` with the line where
-    something else stands there, or where the file holds no number.
+    Numbers are separated by blanks, tabs or commas. Raises ``UserError`` with the line for anything
+    else, and if the file has no numbers.
     """
     is_empty = True
     for number, line in text_lines(path, "a list of whole numbers"):
@@ -75,7 +75,7 @@ def read_list(path: Path) -> Iterator[tuple[int, list[int]]]:
 
 
 def flat(lines: Iterable[tuple[int, Sequence[int]]]) -> FlatList:
-    """All numbers of lines as ``read_list`` gives them, in 16 bytes each."""
+    """All numbers from ``read_list``, in 16 bytes each."""
     numbers, where = array("q"), array("q")
     for line, found in lines:
         numbers.extend(found)
@@ -91,7 +91,7 @@ def _number(word: str, path: Path, line: int) -> int:
 
 
 def check_known(path: Path, listed: FlatList, known: np.ndarray, by: By, images: ImageSet) -> None:
-    """Raises ``UserError`` with the first line that names what ``images`` do not have."""
+    """Raise ``UserError`` with the first line that names something ``images`` lack."""
     missing = np.flatnonzero(~np.isin(listed.numbers, known))
     if missing.size:
         line, number = listed.lines[missing[0]], listed.numbers[missing[0]]
@@ -102,5 +102,5 @@ def check_known(path: Path, listed: FlatList, known: np.ndarray, by: By, images:
 
 
 def list_parameters(path: Path, by: By) -> dict[str, Parameter]:
-    """What the history says about a list: its name, SHA-256, and what its numbers mean."""
+    """The history's description of a list: its name, SHA-256, and the meaning of its numbers."""
     return {"by": str(by), "list": path.name, "list_digest": file_digest(path)}
