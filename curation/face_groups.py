@@ -39,8 +39,7 @@ def propose_groups(
     """Propose to merge unlabelled images into the first image of their group.
 
     ``embedded`` are the images of ``with_each_alone(images)``. The score of a group is that of its
-    least
-    certain merge. Progress counts images.
+    least certain merge. Progress counts images.
     """
     check_unlabelled(images)
     first = len(images) - images.unlabelled
@@ -103,8 +102,7 @@ def _as_identities(
     embedded: EmbeddedImages, groups: list[Decision]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The identities that the groups make: the identity of ``embedded`` that names each, the order
-    of
-    the images, and their labels in that order.
+    of the images, and their labels in that order.
     """
     new = apply_decisions(embedded.labels, groups)
     order = np.argsort(new, kind="stable")
@@ -121,8 +119,7 @@ def write_groups(
     """Write the view ``path`` with groups as identities, and the table of decisions beside it.
 
     ``BothSets`` are grouped by ``propose_into``. Raises ``UserError`` if ``path`` exists or no two
-    images
-    are alike.
+    images are alike.
     """
     if path.exists():
         raise UserError(f"{path} exists; remove it or choose another name")

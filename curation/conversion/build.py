@@ -133,8 +133,7 @@ class Conversion:
     def _begin_sorting(self) -> None:
         """Continue reading without copying.
 
-        A source that cannot be read again is read from the start and
-        spooled.
+        A source that cannot be read again is read from the start and spooled.
         """
         if self._source.reads_again:
             self._journal.forget_images()

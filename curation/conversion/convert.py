@@ -38,17 +38,14 @@ def convert(
     """Convert what ``open_source`` finds at ``source`` to the store ``destination``.
 
     Resumes an interrupted conversion. Does nothing if ``destination`` is complete and was made from
-    the
-    same source. ``skip_bad`` skips records that a store cannot contain and lists them in
+    the same source. ``skip_bad`` skips records that a store cannot contain and lists them in
     ``quarantine.tsv`` in the store's folder; by default the first one is an error. ``decode`` also
     treats images that cannot be decoded as bad, and checks an existing store. ``unlabelled``
-    ignores
-    labels. ``warn`` is called with one line for each wrong statement of the source about itself.
-    Progress counts images; the total is an estimate until all are read.
+    ignores labels. ``warn`` is called with one line for each wrong statement of the source about
+    itself. Progress counts images; the total is an estimate until all are read.
 
     Raises ``UserError`` if the source is unusable or has changed since, if ``destination`` is
-    something
-    else or in use by another conversion, and if the disk is full.
+    something else or in use by another conversion, and if the disk is full.
     """
     found = open_source(source, labels=not unlabelled)
     store = convert_source(found, destination, progress, skip_bad=skip_bad, decode=decode)

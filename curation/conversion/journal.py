@@ -1,11 +1,10 @@
 """The progress of a conversion, kept in the folder of the unfinished store.
 
 ``data.mdb`` has the images copied so far and the state. ``rows.bin`` has five numbers for each
-image
-read, ``quarantine.tsv`` a line for each skipped record. ``images.bin`` has the images read, in
-reading order, if they need sorting and the source cannot be read in another order. The state tells
-how much of these files is valid. It is written together with images after the rest is on disk, so a
-conversion can be interrupted at any byte and resumed.
+image read, ``quarantine.tsv`` a line for each skipped record. ``images.bin`` has the images read,
+in reading order, if they need sorting and the source cannot be read in another order. The state
+tells how much of these files is valid. It is written together with images after the rest is on
+disk, so a conversion can be interrupted at any byte and resumed.
 """
 
 import os

@@ -121,8 +121,7 @@ def stored_bytes(sizes: np.ndarray) -> np.ndarray:
     """The size in the file of each image of ``sizes`` bytes: float64 ``[N]``.
 
     A value too large to fit twice on a page is stored on overflow pages; the leaf page then holds
-    only
-    their number. Source: LMDB's mdb.c, ``me_nodemax``, ``mdb_node_add`` and ``OVPAGES``.
+    only their number. Source: LMDB's mdb.c, ``me_nodemax``, ``mdb_node_add`` and ``OVPAGES``.
     """
     usable = _PAGE - HEADER
     inline = _NODE_HEADER + _KEY + sizes <= _INLINE_MAX

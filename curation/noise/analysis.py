@@ -89,11 +89,9 @@ def analyse(
     """Run ``checks`` (default all) and write their findings, with proposed decisions.
 
     Checks that ``folder`` already has for the same images and embeddings are not run again, unless
-    they
-    use evaluation sets and these have changed. Other findings are set aside. ``say`` is called with
-    messages for the user. Raises ``UserError`` if a check is unknown, the decisions cannot be read,
-    or
-    another process is writing findings.
+    they use evaluation sets and these have changed. Other findings are set aside. ``say`` is called
+    with messages for the user. Raises ``UserError`` if a check is unknown, the decisions cannot be
+    read, or another process is writing findings.
     """
     wanted = _known(checks)
     images = with_each_alone(images)
@@ -125,8 +123,7 @@ def _set_aside_others(folder: Path, images: ImageSet, embeddings_digest: str) ->
     """Move findings of other images or teachers away, and restore earlier findings of these.
 
     Returns messages about what was moved. Raises ``UserError`` if another process is writing
-    findings
-    there.
+    findings there.
     """
     wanted = _key(images.digest, embeddings_digest)
     said = []

@@ -14,8 +14,8 @@ import numpy as np
 _RIDGE, _LEAST_RIDGE = 7e-5, 0.1
 """Per example, for the weights of standardised features.
 
-The log-ratio is only nearly linear, so the
-number of separable examples alone must not increase the confidence.
+The log-ratio is only nearly linear, so the number of separable examples alone must not increase the
+confidence.
 """
 _NEWTON_STEPS, _PRIOR_STEPS = 25, 50
 _REFITS = 5
@@ -49,12 +49,9 @@ def fit_ratio(
     """Logistic regression between features ``[A, F]`` and ``[B, F]``.
 
     Both sides have equal weight, so the odds are the likelihood ratio. With groups ``[A]`` and
-    ``[B]``
-    they have equal weight within each group, so that, say, different sizes of simulated errors and
-    real
-    data are not evidence. A ridge keeps the weights finite for separable data. If a side is empty
-    there
-    is no evidence, and the ratio is 0 for all.
+    ``[B]`` they have equal weight within each group, so that, say, different sizes of simulated
+    errors and real data are not evidence. A ridge keeps the weights finite for separable data. If a
+    side is empty there is no evidence, and the ratio is 0 for all.
     """
     if len(sound) == 0 or len(faulty) == 0:
         nothing = np.zeros(sound.shape[1])
@@ -116,12 +113,10 @@ def fit_cosine_ratio(
     hard_negatives: np.ndarray, same: np.ndarray, classes: np.ndarray
 ) -> CosineRatio:
     """Fit to the cosines of hard negatives ``[n]`` and of same-person pairs ``[m]`` with size
-    classes
-    ``[m]``.
+    classes ``[m]``.
 
     Uses quantiles, so that a few same-person pairs among the hard negatives do not matter. A class
-    with
-    few examples borrows those of the next smaller class.
+    with few examples borrows those of the next smaller class.
     """
     middle, upper = np.quantile(hard_negatives, [0.5, 0.75])
     scale = max(float(upper - middle) / np.log(2), 1e-3)
@@ -164,11 +159,9 @@ def probabilities(log_ratios: np.ndarray, groups: np.ndarray | None = None) -> n
     """The probability of an error, float64 ``[n]``, with the priors that fit the data best.
 
     ``log_ratios`` is ``[n]``, or ``[n, F]`` for F kinds of errors. Each kind has its own prior, so
-    a
-    kind that is rare in the data needs more evidence; ``-inf`` excludes a kind. Each group in
+    a kind that is rare in the data needs more evidence; ``-inf`` excludes a kind. Each group in
     ``groups`` int ``[n]``, say identities of similar size, has its own priors. Those of small
-    groups are
-    drawn slightly towards a sum of 0.1.
+    groups are drawn slightly towards a sum of 0.1.
     """
     # One row per kind: sums over two long rows are fast, over many short ones slow.
     ratios = np.ascontiguousarray(np.atleast_2d(log_ratios.T))

@@ -73,8 +73,8 @@ def carried_out(parent: ImageSet, decisions: Sequence[Decision]) -> tuple[np.nda
     """The images of ``parent`` that remain, in their new order, and their labels: int64 ``[M]``.
 
     An unlabelled image counts as an identity of its own, numbered after the others. It gets a label
-    if a
-    decision joins it with another image or splits it off. Raises the errors of ``apply_decisions``.
+    if a decision joins it with another image or splits it off. Raises the errors of
+    ``apply_decisions``.
     """
     alone = with_each_alone(parent)
     new = apply_decisions(alone.labels, decisions)

@@ -30,8 +30,7 @@ class EmbeddedImages:
 
     ``unit`` may be a memory-mapped cache of a whole store: ``[M, D]``, or ``[M, 2, D]`` for images
     embedded both upright and mirrored, which are summed. ``norm`` ``[M]`` or ``[M, 2]`` has the
-    norms of
-    the embeddings. ``rows`` has the row of each image in them.
+    norms of the embeddings. ``rows`` has the row of each image in them.
     """
 
     labels: np.ndarray

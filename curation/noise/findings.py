@@ -1,9 +1,8 @@
 """Stores the findings of the checks in ``NAME.findings/``.
 
 ``findings.json`` identifies the images and embeddings and summarises each check, whose arrays are
-in
-``CHECK.npz``. A check's file is written when the check is done, so an interrupted analysis resumes
-with the next check.
+in ``CHECK.npz``. A check's file is written when the check is done, so an interrupted analysis
+resumes with the next check.
 """
 
 import hashlib

@@ -236,8 +236,7 @@ def _quality(log_length: np.ndarray, similarity: PrototypeSimilarity) -> np.ndar
 
     A bad image of the right person has a short embedding and a low similarity; a good image with a
     similarity as low is a label error. In a pair, the better image is not more suspicious, so
-    quality
-    is 0 there.
+    quality is 0 there.
     """
     return np.where(similarity.weight < _PAIR, 0.0, log_length)
 
@@ -247,9 +246,7 @@ def _learn(
     search: Neighbours | None,
     random: np.random.Generator,
 ) -> list[LikelihoodRatio]:
-    """Fit the ratios of simulated label errors to trusted images; with a
-    ``search``, one per kind.
-    """
+    """Fit ratios of simulated label errors to trusted images; with a ``search``, one per kind."""
     images = state.images
     sample = np.sort(random.choice(len(images), min(SAMPLE, len(images)), replace=False))
     wrong = images.labels[random.integers(0, len(images), len(sample))].astype(np.int64)

@@ -20,10 +20,9 @@ def chosen_decisions(
     """The decisions of ``table``, overridden by those of ``overrides``.
 
     ``reviewed`` replaces the table's decisions after a review. Lines that name findings must name
-    those
-    of the table's folder, or else of ``findings``. Without either, the overrides must name the same
-    findings as the table. Raises ``UserError`` if a table cannot be read, or if lines name other
-    findings or contradict each other.
+    those of the table's folder, or else of ``findings``. Without either, the overrides must name
+    the same findings as the table. Raises ``UserError`` if a table cannot be read, or if lines name
+    other findings or contradict each other.
     """
     decisions = read_decisions(table, images.digest) if reviewed is None else list(reviewed)
     changes = [line for path in overrides for line in read_decisions(path, images.digest)]

@@ -15,8 +15,7 @@ class Explanation:
     """An introduction to a check for people who see it for the first time.
 
     ``title`` names what it finds, in the plural. The other fields are sentences: the meaning of a
-    flag,
-    what to compare, and what happens to flagged subjects.
+    flag, what to compare, and what happens to flagged subjects.
     """
 
     title: str

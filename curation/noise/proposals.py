@@ -27,8 +27,7 @@ def propose(findings: Findings, images: EmbeddedImages) -> Iterator[Decision]:
     """Propose decisions on all flagged subjects, check by check, ordered by subject.
 
     Each names the findings it is based on. Raises ``UserError`` if findings cannot be read or lack
-    some
-    of the subjects they should score.
+    some of the subjects they should score.
     """
     done = {name: one for name, one in all_checks().items() if name in findings.checks}
     fates = Fates(images, {name: _whole(findings, one, images) for name, one in done.items()})

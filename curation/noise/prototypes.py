@@ -71,8 +71,7 @@ def initial_trust(vectors: np.ndarray) -> np.ndarray:
     """The membership of ``[n, D]`` in the identity's densest cluster: float32 ``[n]``, 0 to 1.
 
     This is the leading eigenvector of the squared positive cosines: images of the same person
-    resemble
-    each other, wrong ones resemble none. The largest cluster need not be a majority.
+    resemble each other, wrong ones resemble none. The largest cluster need not be a majority.
     """
     count = len(vectors)
     if count < 3:

@@ -15,10 +15,8 @@ def draw_pairs(images: ImageSet, count: int, seed: int) -> tuple[np.ndarray, np.
     """``count`` pairs: indices int64 ``[count, 2]`` and whether they show one person, bool.
 
     Half of them are genuine. The pairs are in ten consecutive folds, each with its genuine pairs
-    first.
-    No identity is in two folds and no pair occurs twice. Identities take turns, so that large ones
-    do
-    not dominate. Raises ``UserError`` if there are not enough images.
+    first. No identity is in two folds and no pair occurs twice. Identities take turns, so that
+    large ones do not dominate. Raises ``UserError`` if there are not enough images.
     """
     if count < 2 * FOLDS or count % (2 * FOLDS):
         raise UserError(

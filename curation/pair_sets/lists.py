@@ -41,10 +41,8 @@ def read_pair_list(
     """The pairs that the list ``path`` names, in order.
 
     Paths are relative to the folder ``images``, or to that of the list. With ``has_numbers`` images
-    may
-    be numbers, so that three numbers are a pair and not LFW's form. Raises ``UserError`` with the
-    line
-    if one is malformed; does not check that the files exist.
+    may be numbers, so that three numbers are a pair and not LFW's form. Raises ``UserError`` with
+    the line if one is malformed; does not check that the files exist.
     """
     root = path.absolute().parent if images is None else images
     lines = text_lines(path, "a list of pairs")

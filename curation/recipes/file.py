@@ -85,8 +85,7 @@ class CleanStep(_Model):
     """Make the view ``TO.view`` of ``of`` by applying the decisions on its findings.
 
     With ``rounds`` the cleaned images (``TO-1.view`` and so on) are checked and cleaned again, up
-    to
-    ``rounds`` times in all, until a round has fewer decisions than the share ``until`` of the
+    to ``rounds`` times in all, until a round has fewer decisions than the share ``until`` of the
     images.
     """
 

@@ -1,8 +1,7 @@
 """Records what recipes made, so that they update only their own outdated files.
 
 ``recipe.json`` in the data set's folder has a digest of each view and verification set that a
-recipe
-wrote there. Anything with another digest or name belongs to the user.
+recipe wrote there. Anything with another digest or name belongs to the user.
 """
 
 from pathlib import Path

@@ -72,17 +72,13 @@ def run_recipe(
     """Make ``datasets/DATASET`` by the recipe ``name``; completed steps are not repeated.
 
     ``source`` is the folder with ``train.rec`` or another kind of source. By default it is the
-    value of
-    the recipe's environment variable (unless ``dataset`` is given, since the variable is for the
-    recipe's own data set), or else ``workspace/sources/DATASET``. ``open_embedder`` opens a
-    teacher.
-    ``teacher`` and ``rounds`` override the recipe's. ``skip_bad`` skips bad records. ``say`` is
-    called
-    with messages for the user.
+    value of the recipe's environment variable (unless ``dataset`` is given, since the variable is
+    for the recipe's own data set), or else ``workspace/sources/DATASET``. ``open_embedder`` opens a
+    teacher. ``teacher`` and ``rounds`` override the recipe's. ``skip_bad`` skips bad records.
+    ``say`` is called with messages for the user.
 
     Raises ``UserError`` if a step cannot be done, if possible before the first step. Only one
-    process
-    at a time can make a data set.
+    process at a time can make a data set.
     """
     recipe = load_recipe(name)
     context = RecipeContext(

@@ -38,8 +38,7 @@ def make_view(
     """The view ``name`` of ``parent``, made by ``write`` or reused.
 
     A view that a recipe made is replaced if it is outdated; a view that the user made is kept. An
-    empty
-    view is not written, and an outdated one is then removed.
+    empty view is not written, and an outdated one is then removed.
     """
     path = context.target / f"{name}.view"
     before, was_there = _open(path), path.exists()

@@ -25,12 +25,10 @@ def write_layout(
     width). ``array_labels`` writes the labels [label, 0] instead of one scalar. Without ``ranges``
     there are no header and identity records: only images, in any order, with keys from 0. That form
     has scalar labels only, because insightface's loader takes a first record with a label vector
-    for a
-    header.
+    for a header.
 
     ``train.rec`` is written atomically, with one image in memory. Raises ``UserError`` for a label
-    or,
-    with ``ranges``, a number of records that float32 cannot represent.
+    or, with ``ranges``, a number of records that float32 cannot represent.
     """
     if array_labels and not ranges:
         raise ValueError("label vectors need the header record, or the first would pass for one")

@@ -95,11 +95,9 @@ class RecordReader:
     """Reads records of a ``.rec`` file in order or by byte offset.
 
     A context manager; iterating yields ``(offset, record)`` from the start, with one record in
-    memory.
-    Damage raises ``BadRecordError`` (a ``UserError``) with the byte offset. Even with wrong
-    lengths,
-    each byte is read only a few times: data are read only if the frame heads around them are
-    consistent.
+    memory. Damage raises ``BadRecordError`` (a ``UserError``) with the byte offset. Even with wrong
+    lengths, each byte is read only a few times: data are read only if the frame heads around them
+    are consistent.
     """
 
     def __init__(self, path: Path) -> None:

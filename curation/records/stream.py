@@ -63,14 +63,10 @@ class RecordStream:
     """Iterates over all ``Records`` from the byte ``start``.
 
     A record counts as complete only if another record or the end of the file follows: a wrong
-    length is
-    also damage. Damage goes to ``on_bad``; if that returns, reading continues at the next record
-    that
-    can be found. ``position`` is the end of the records yielded so far; ``digest`` covers the
-    blocks
-    read completely. ``earlier`` is the digest of an interrupted reading; ``UserError`` if that part
-    of
-    the file has changed.
+    length is also damage. Damage goes to ``on_bad``; if that returns, reading continues at the next
+    record that can be found. ``position`` is the end of the records yielded so far; ``digest``
+    covers the blocks read completely. ``earlier`` is the digest of an interrupted reading;
+    ``UserError`` if that part of the file has changed.
     """
 
     def __init__(

@@ -94,8 +94,7 @@ class RecordWalk:
         Those have labels, no payload, and come before or after the images.
 
         Some packs have identity records before the images. Their two labels are keys, the second
-        one larger
-        than the first; the [label, aligned] of an image never are.
+        one larger than the first; the [label, aligned] of an image never are.
         """
         # After damage the record numbers are unreliable.
         beside = (numbers == 0) | (numbers >= self._end_of_images) | self._damaged
@@ -134,8 +133,7 @@ def _heads(records: Records) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The flag, label and second label of each record, int64 and float64 ``[n]``.
 
     The flag is huge if the record is shorter than its header; the second label is meaningful only
-    if
-    the flag is at least 2.
+    if the flag is at least 2.
     """
     _, data, begins, ends = records
     sizes = ends - begins

@@ -72,8 +72,7 @@ class Gallery:
 
     ``similarity`` ``[N]``, NaN if unknown, ranks the images of an identity by how typical they are;
     ``flagged`` ones (bool ``[N]``) come last. ``evaluation`` has the name of each evaluation set,
-    and
-    the set itself or None if unavailable.
+    and the set itself or None if unavailable.
     """
 
     def __init__(

@@ -49,8 +49,7 @@ def write_report(
 
     ``findings`` must belong to ``images``. ``views`` of the same store appear in the funnel.
     ``progress`` counts checks. Raises ``UserError`` if findings or images cannot be read, or
-    ``path``
-    cannot be written.
+    ``path`` cannot be written.
     """
     sections = _sections(images, findings, evaluation, examples, progress)
     text = _render(images, findings, sections, set_and_views(images, views)).encode()

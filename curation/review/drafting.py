@@ -14,8 +14,7 @@ def checked_lines(cases: Cases, standing: Standing, lines: Sequence[str]) -> tup
     """Validate ``lines``, each a ``Decision.proposal``.
 
     The part 0 of a split becomes an unused part. Raises ``UserError`` for a malformed line, a
-    missing
-    image or identity, or contradicting lines.
+    missing image or identity, or contradicting lines.
     """
     images = cases.images
     parts: dict[int, int] = {}

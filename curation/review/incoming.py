@@ -34,8 +34,7 @@ def read_decided(review: Review, path: Path, who: str) -> ReadTable:
     """Import a table of decisions (by ``who``), or the log of another review.
 
     A case that was decided differently becomes a conflict. Raises ``UserError`` if the file cannot
-    be
-    read, contradicts itself, or is for other images or findings.
+    be read, contradicts itself, or is for other images or findings.
     """
     who = reviewer(who)
     review.refresh()

@@ -2,8 +2,7 @@
 
 Any number of processes append. Each locks the file while it reads new events, checks that its own
 event is still valid, and writes. A process killed while writing leaves an incomplete line, which
-was
-never acknowledged; the next writer removes it.
+was never acknowledged; the next writer removes it.
 """
 
 import os
@@ -81,8 +80,7 @@ class DecisionLog:
         """Write the event durably; the log must be locked.
 
         Raises ``NotWrittenError`` if the disk fails, ``UserError`` if the event could not be read
-        back. The
-        file is then unchanged.
+        back. The file is then unchanged.
         """
         line = as_line(event)
         if len(line) > LONGEST_EVENT:

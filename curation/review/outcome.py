@@ -60,8 +60,7 @@ def decisions_to_carry_out(
     """The decisions of ``table``, overridden by those of ``overrides``.
 
     ``None`` means the table of the folder ``findings`` including its review. Raises ``UserError``
-    like
-    ``chosen_decisions``, and if reviewers contradict each other.
+    like ``chosen_decisions``, and if reviewers contradict each other.
     """
     own = findings / DECISIONS_FILE
     log = findings / DECISIONS_LOG

@@ -104,12 +104,10 @@ class Review:
         """Write a decision, and return it when it is on disk.
 
         ``seen`` is the number of events when the reviewer got the case. For the choice "change",
-        ``lines``
-        are the decisions to apply, as ``Decision.proposal``; the part 0 of a split is a new part.
-        Repeating
-        an ``event_id`` changes nothing. Raises ``StaleError`` if the case or one of its identities
-        was
-        decided on since, or the findings differ; ``UserError`` if the lines cannot be applied.
+        ``lines`` are the decisions to apply, as ``Decision.proposal``; the part 0 of a split is a
+        new part. Repeating an ``event_id`` changes nothing. Raises ``StaleError`` if the case or
+        one of its identities was decided on since, or the findings differ; ``UserError`` if the
+        lines cannot be applied.
         """
         who = reviewer(who)
         with self._alone():

@@ -103,8 +103,7 @@ class Standing:
         """The number of the last event that changed the subjects of these lines; 0 for none.
 
         A change to a whole identity concerns each of its images; a change to an image concerns
-        decisions on
-        the whole identity.
+        decisions on the whole identity.
         """
         last = 0
         for line in lines:

@@ -14,9 +14,7 @@ BEHIND = {"long": (1.22, 1.75), "bob": (1.20, 0.95), "curly": (1.24, 0.45)}
 def draw_backdrop(
     head: Head, camera: Camera, brightness: float, rng: np.random.Generator
 ) -> np.ndarray:
-    """Everything behind the head, [CANVAS, CANVAS, 3] uint8; ``brightness`` is
-    that of the light.
-    """
+    """Everything behind the head, [CANVAS, CANVAS, 3] uint8; ``brightness`` is the light's."""
     canvas = _room(rng)
     _draw_hair_behind(canvas, head, camera, brightness)
     _draw_neck(canvas, head, camera, brightness)

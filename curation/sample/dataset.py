@@ -30,11 +30,9 @@ def write_sample(
     """Write train.rec, train.idx, property, the verification sets and, last, truth.json.
 
     The bytes depend only on seed, size and software, not on ``processes`` (a script that uses
-    several
-    must guard its main module). ``progress`` counts images. If truth.json exists, the sample is
-    complete; it is deleted first, so an interrupted run has none. Raises ``UserError`` for a
-    negative
-    seed.
+    several must guard its main module). ``progress`` counts images. If truth.json exists, the
+    sample is complete; it is deleted first, so an interrupted run has none. Raises ``UserError``
+    for a negative seed.
     """
     if seed < 0:
         raise UserError(f"seed {seed} is negative; allowed: 0 or a positive whole number")

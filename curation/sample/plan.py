@@ -89,9 +89,7 @@ def _plant(
 
 
 def _fault_slots(plan: Plan, mixed: set[int], rng: np.random.Generator) -> list[tuple[int, int]]:
-    """Places for faults in random order: at most a quarter of an identity, never
-    its first image.
-    """
+    """Places for faults in random order: at most a quarter of an identity, never its first one."""
     slots: list[tuple[int, int]] = []
     for label, shots in enumerate(plan):
         if label not in mixed and len(shots) >= LARGE_ENOUGH:

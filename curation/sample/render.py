@@ -101,8 +101,7 @@ class _Rays:
     """One ray per pixel in ellipsoid axes: origin [3, H, W] + depth * direction [3].
 
     ``nearest`` is the depth of the point closest to the head's centre; ``entry`` is the depth at
-    which
-    the ray enters the outermost relief.
+    which the ray enters the outermost relief.
     """
 
     origin: np.ndarray

@@ -13,8 +13,7 @@ class SampleSize:
     """Counts of the sample data set; the default is used by the demo.
 
     ``mixed_identities`` counts labels, ``split_people`` people, and the other faults images.
-    ``pairs``
-    is per verification set and a multiple of twenty.
+    ``pairs`` is per verification set and a multiple of twenty.
     """
 
     identities: int = 150
@@ -44,8 +43,7 @@ def images_per_identity(size: SampleSize, rng: np.random.Generator) -> np.ndarra
     """A natural long tail: [identities] int, from 2 to LARGEST_IDENTITY, in random order.
 
     These are quantiles of a Pareto-like law, so samples of every size and seed have the same share
-    of
-    small and large identities.
+    of small and large identities.
     """
     share = (np.arange(size.identities) + 0.5) / size.identities
     counts = np.clip(4.4 * share**-0.75 - 2.4, 2, LARGEST_IDENTITY)

@@ -31,8 +31,8 @@ def retina_s(labels: np.ndarray, maximum: int = 50) -> np.ndarray:
     """Keep identities that have at most ``maximum`` images: bool ``[N]`` from labels ``[N]``.
 
     This cuts the head, not the tail, and gives a small set of many identities for comparing
-    networks
-    quickly. Source: the Bitmain paper's Retina-S, which drops identities with more than 50 images.
+    networks quickly. Source: the Bitmain paper's Retina-S, which drops identities with more than 50
+    images.
     """
     return _images_of_each(labels) <= maximum
 
@@ -41,8 +41,7 @@ def cap(labels: np.ndarray, maximum: int, numbers: np.ndarray, seed: int = 0) ->
     """Keep at most ``maximum`` random images of each identity: bool ``[N]``.
 
     ``numbers`` ``[N]`` identify the images; the choice depends only on them and ``seed``. So a
-    larger
-    ``maximum`` keeps a superset, and other identities have no influence.
+    larger ``maximum`` keeps a superset, and other identities have no influence.
     """
     order = np.lexsort((_lots(numbers, seed), labels))
     ordered = labels[order]
@@ -58,8 +57,7 @@ def random_identities(
     """Keep ``count`` random identities: bool ``[N]`` from labels ``[N]``, which start at 0.
 
     ``numbers`` ``[identities]`` identify the identities; the choice depends only on them and
-    ``seed``,
-    so a larger ``count`` keeps a superset.
+    ``seed``, so a larger ``count`` keeps a superset.
     """
     chosen = np.zeros(len(numbers), bool)
     chosen[np.argsort(_lots(numbers, seed), kind="stable")[:count]] = True
@@ -118,8 +116,8 @@ def write_random_identities(
     """Write the view of a number, or a fraction, of random identities with all their images.
 
     Exactly one of the two must be given. The choice of an identity depends on the store's label of
-    its
-    first image; labels there are identity numbers, and unlabelled images are numbered after them.
+    its first image; labels there are identity numbers, and unlabelled images are numbered after
+    them.
     """
     _check_seed(seed)
     labels = each_alone(parent.labels)

@@ -65,11 +65,9 @@ def _are_named(images: ImageSet, listed: Path, skip_missing: bool) -> tuple[np.n
     names.
 
     A name is a path in the source folder, list or archive, or a folder, which selects all images in
-    it;
-    for archives also WebDataset's key. A line is a name, or has a name among labels or other
-    columns.
-    Raises ``UserError`` if the images have no names, and with the first line that names none of
-    them.
+    it; for archives also WebDataset's key. A line is a name, or has a name among labels or other
+    columns. Raises ``UserError`` if the images have no names, and with the first line that names
+    none of them.
     """
     names = images.store.source_names
     if names is None:

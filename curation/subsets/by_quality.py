@@ -32,8 +32,7 @@ def load_values(path: Path, images: ImageSet) -> np.ndarray:
     The file has one value per image of the root store, like embedding caches, or per image of
     ``images``; or two, upright and mirrored, which are averaged. If store and ``images`` have equal
     length, the values are those of the store. Raises ``UserError`` if the file is something else or
-    an
-    image has no finite value.
+    an image has no finite value.
     """
     try:
         head = read_head(path)

@@ -17,9 +17,7 @@ _HALVINGS = 40
 
 
 def similarities_to_centres(embedded: EmbeddedImages) -> np.ndarray:
-    """Cosines float64 ``[N]`` of the images to their identity's centre, the mean
-    of its embeddings.
-    """
+    """Cosines float64 ``[N]`` of the images to their identity's centre, its mean embedding."""
     found = np.empty(len(embedded))
     first = 0
     while first < embedded.identities:
@@ -39,17 +37,13 @@ def prune(labels: np.ndarray, similarities: np.ndarray, share: float, least: int
     """The images to keep when dropping about ``share`` of all: bool ``[N]``.
 
     ``labels`` ``[N]`` ascend from 0 without gaps; ``similarities`` ``[N]`` are cosines. The images
-    of an
-    identity are visited by ascending similarity. An image is dropped if it is within a threshold of
-    the
-    last one kept; ``least`` evenly spread images are always kept. The threshold is the largest that
-    drops no more than ``share``.
+    of an identity are visited by ascending similarity. An image is dropped if it is within a
+    threshold of the last one kept; ``least`` evenly spread images are always kept. The threshold is
+    the largest that drops no more than ``share``.
 
     Source: DiffProb (Ozgur et al., 2025), with the cosine to the teacher's class centre in place of
-    the
-    predicted probability, and one derived threshold for all identities in place of a given one.
-    Raises
-    ``UserError`` if that many cannot be dropped.
+    the predicted probability, and one derived threshold for all identities in place of a given one.
+    Raises ``UserError`` if that many cannot be dropped.
     """
     order = np.lexsort((similarities, labels))
     sorted_labels, sorted_similarities = labels[order], similarities[order]
@@ -120,8 +114,7 @@ def write_prune(
     ``prune``.
 
     ``embedded`` are its images, with unlabelled ones as identities of their own. ``teacher`` names
-    the
-    teacher in the history.
+    the teacher in the history.
     """
     check_pruning(share, least)
     keep = prune(embedded.labels.astype(np.int64), similarities_to_centres(embedded), share, least)

@@ -40,8 +40,7 @@ def split_identities(labels: np.ndarray, parts: np.ndarray) -> np.ndarray:
     """New labels ``[N]`` from 0: images with equal label and part form one identity.
 
     ``parts`` ``[N]`` are any whole numbers. The parts of an identity get consecutive labels.
-    Unlabelled
-    images stay -1.
+    Unlabelled images stay -1.
     """
     kinds, part = np.unique(parts, return_inverse=True)
     new = labels.astype(np.int64) * len(kinds) + part
@@ -54,9 +53,8 @@ def write_merge(
     """Write the view of ``parent`` in which each group of identities is merged.
 
     A merged identity takes the place of its first, with the images in the order of the parent.
-    ``note``
-    goes into the history. Raises ``UserError`` if a group has fewer than two identities, or if an
-    identity is unknown or in two groups.
+    ``note`` goes into the history. Raises ``UserError`` if a group has fewer than two identities,
+    or if an identity is unknown or in two groups.
     """
     _check_groups(parent, groups)
     return write_regrouped(path, parent, merge_identities(parent.labels, groups), MERGE, note)

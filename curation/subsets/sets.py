@@ -2,10 +2,8 @@
 
 The sets belong to one store or to several, which a union joins. Images are matched by their row in
 the store, identities by ``match_identities``, which rejects two views that regrouped the same
-people
-differently. Unlabelled images belong to no identity; in a union they get the label of the other
-set,
-if it has one.
+people differently. Unlabelled images belong to no identity; in a union they get the label of the
+other set, if it has one.
 """
 
 from pathlib import Path
@@ -31,10 +29,8 @@ def write_union(path: Path, first: ImageSet, second: ImageSet) -> View:
     """Write the view of the images that are in either set.
 
     Identities are ordered by their first image in the store, and images by row. Identities of
-    different
-    stores are different people. Raises ``UserError`` if identities do not match, or the image sizes
-    of
-    two stores differ.
+    different stores are different people. Raises ``UserError`` if identities do not match, or the
+    image sizes of two stores differ.
     """
     root, rows, labels = united(first, second)
     # If an image is in both, keep the copy with a label.
@@ -96,11 +92,9 @@ def match_identities(first: ImageSet, second: ImageSet) -> np.ndarray:
     """For each identity of ``second``, the same identity of ``first`` or a new number.
 
     int64 ``[second.identities]``; new numbers continue from ``first.identities``. Two identities
-    are the
-    same if they share images, or if each is the only one of its view with images of some identity
-    of the
-    store. Raises ``UserError`` if the stores differ, if one identity would match two, or if it is
-    ambiguous which parts of a split identity match.
+    are the same if they share images, or if each is the only one of its view with images of some
+    identity of the store. Raises ``UserError`` if the stores differ, if one identity would match
+    two, or if it is ambiguous which parts of a split identity match.
     """
     sharing = _sharing_images(first, second)
     held, held_too = _held_of_store(first), _held_of_store(second)

@@ -109,8 +109,7 @@ def find_duplicates(
     """Compare the pixels of all candidates; progress counts pairs.
 
     The original of a photograph is an image with a correct label, if any; of those, the one with
-    the
-    longest embedding, then the first.
+    the longest embedding, then the first.
     """
     lone = images.lone if isinstance(images, EachAlone) else np.zeros(0, np.int64)
     pairs = sorted({*candidates(embedded, label_errors), *near_lone(embedded, label_errors, lone)})

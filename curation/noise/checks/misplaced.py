@@ -56,8 +56,8 @@ class Misplaced(NoiseCheck):
 
     def score(self, context: Context, progress: Progress | None = None) -> Finding:
         """Evidence: similarity (to the identity's prototype), nearest (to its images),
-        other_identity and
-        other_similarity (of the relabel candidate), elsewhere (the probability of belonging to it).
+        other_identity and other_similarity (of the relabel candidate), elsewhere (the probability
+        of belonging to it).
         """
         found = context.label_errors
         flagged = found.probability > FLAG
@@ -125,8 +125,7 @@ def relabel_probability(
     images: EmbeddedImages, label_errors: LabelErrors, which: np.ndarray, seed: int = 0
 ) -> np.ndarray:
     """The probability that each of ``which [n]`` belongs to its relabel candidate, float32; 0
-    without
-    one.
+    without one.
     """
     probability = np.zeros(len(which), np.float32)
     there = np.flatnonzero(label_errors.candidate[which] >= 0)

@@ -4,8 +4,8 @@ Images that resemble no other of their identity are ignored: they are single lab
 is split into its best bipartition (spherical 2-means), and each part once more. Two halves of one
 person resemble each other; two people do not. With three people, the first bipartition leaves two
 of them in one part, which blurs the evidence; splitting that part again reveals it. The
-distribution
-for two people under one label is learned by merging pairs of identities; see ``calibration``.
+distribution for two people under one label is learned by merging pairs of identities; see
+``calibration``.
 """
 
 from collections.abc import Iterator
@@ -63,8 +63,8 @@ class Mixed(NoiseCheck):
 
     def score(self, context: Context, progress: Progress | None = None) -> Finding:
         """Evidence: parts, smaller (images in the smallest part), between (cosine between the
-        centres of the
-        first two parts). Of images: part, the proposed new identity within its identity.
+        centres of the first two parts). Of images: part, the proposed new identity within its
+        identity.
         """
         found = find_mixed(context.embedded, context.label_errors)
         flagged = found.probability > FLAG
@@ -227,10 +227,8 @@ def bipartition(vectors: np.ndarray) -> Bipartition | None:
     """The best two parts of unit vectors ``[n, D]`` with at least two images each, or None.
 
     Returns the better of two attempts. The first starts from the densest cluster and the images
-    outside
-    it that resemble each other, which finds few among many. The second starts from the two least
-    similar
-    images, which separates clusters of equal size.
+    outside it that resemble each other, which finds few among many. The second starts from the two
+    least similar images, which separates clusters of equal size.
     """
     if len(vectors) < SMALLEST:
         return None

@@ -141,8 +141,7 @@ def _own_prototypes(
     images: EmbeddedImages, label_errors: LabelErrors, random: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """Cosines of a sample of trusted images to the prototype of the other images of their identity,
-    and
-    the weights of those prototypes: both ``[M]``.
+    and the weights of those prototypes: both ``[M]``.
     """
     trusted = trusted_images(images, label_errors)
     sample = np.sort(random.choice(trusted, min(SAMPLE, len(trusted)), replace=False))

@@ -19,8 +19,7 @@ from curation.progress import Progress
 from curation.wording import decimal
 
 LEAST_DISTANCE = 2.5
-"""Minimum distance between the two clusters in standard deviations of faces;
-nearer ones are faces
+"""Minimum distance between the two clusters in standard deviations of faces; nearer ones are faces
 """
 LOOSE = 0.05
 """Minimum label-error probability: an image that fits nowhere need not be clearly mislabelled"""
