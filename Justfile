@@ -113,7 +113,7 @@ test-mxnet *options: setup
 # Jobs in a real Slurm with two emulated nodes; as root: apt-get install -y --no-install-recommends slurm-wlm munge
 test-slurm *options: setup
     python -m pytest -m slurm tests/distill/daemon/test_executor_contract.py tests/distill/daemon/test_slurm.py \
-        tests/distill/pipeline/test_job_in_slurm.py {{ options }}
+        tests/distill/pipeline/test_job_in_slurm.py tests/test_tutorials.py {{ options }}
 
 # The daemon and its jobs under random kills: `just soak [ROUNDS] [SEED]`, 200 rounds take ten minutes
 soak *options: setup

@@ -4,9 +4,12 @@ import signal
 
 from curation.errors import UserError
 
-FROM_OUTSIDE = frozenset({signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGKILL})
-"""Sent by an operator, a shutdown, or the kernel when memory is short. SIGSEGV, SIGABRT and similar
-signals are the process's own fault and would recur."""
+FROM_OUTSIDE = frozenset(
+    {signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGKILL, signal.SIGUSR1}
+)
+"""Sent by an operator, a shutdown, Slurm, or the kernel when memory is short. Slurm's USR1 ends a
+process that has no handler yet. SIGSEGV, SIGABRT and similar signals are the process's own
+fault and would recur."""
 
 STEP_BUSY = 75
 """Exit status of a job that needs a step another job is doing (EX_TEMPFAIL, sysexits.h)."""

@@ -42,6 +42,7 @@ def ended(status: int | None = None, number: int | None = None) -> ExitRecord:
         (ended(None, signal.SIGKILL), NAN, False, Event.INTERRUPT),
         (ended(None, signal.SIGKILL), None, True, Event.CANCEL),
         (ended(None, signal.SIGTERM), None, False, Event.INTERRUPT),
+        (ended(128 + signal.SIGUSR1), None, False, Event.INTERRUPT),  # a node that just starts
         (ended(None, signal.SIGSEGV), None, False, Event.FAIL),  # it would come again
         (ended(None, signal.SIGABRT), None, False, Event.FAIL),
         (ended(200), None, False, Event.FAIL),
