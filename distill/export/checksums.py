@@ -71,7 +71,8 @@ def read_sums(folder: Path) -> dict[str, str]:
     if leads_out(folder, path):
         raise UserError(f"{path}: a link, which a bundle cannot have; fetch it again")
     if not path.is_file():
-        raise UserError(f"{folder}: not a bundle (it has no {SUMS_NAME}); give a bundle's folder")
+        wrong = f"not a bundle (it has no {SUMS_NAME})" if folder.is_dir() else "no such folder"
+        raise UserError(f"{folder}: {wrong}; give a bundle's folder: `distill pull JOB` writes one")
     text = read_whole(path, MAXIMUM_SUMS_BYTES).decode(errors="replace")
     sums: dict[str, str] = {}
     for number, line in enumerate(text.splitlines(), 1):

@@ -70,7 +70,7 @@ def find_teacher(name: str, workspace: Workspace) -> Path:
         if place.is_file() or is_bundle(place) or weights_in(place):
             return place
     raise UserError(
-        f"there is no teacher {name!r} (looked for {path} and {inside}); "
+        f"there is no network {name!r} (looked for {path} and {inside}); "
         "give an .onnx file, a file of weights, a bundle, or a finished job's name"
         f"{meant(name, _teachers_of(workspace))}"
     )

@@ -143,8 +143,8 @@ def test_clean_takes_the_proposed_table_and_an_override(curate: Curate, place: P
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["check", "train.lmdb", "--teacher", "none.onnx"], "there is no teacher 'none.onnx'"),
-        (["check", "train.lmdb", "--teacher", "nobody"], "there is no teacher 'nobody'"),
+        (["check", "train.lmdb", "--teacher", "none.onnx"], "there is no network 'none.onnx'"),
+        (["check", "train.lmdb", "--teacher", "nobody"], "there is no network 'nobody'"),
         (["check", "none.lmdb", "--teacher", "teacher.onnx"], "none.lmdb"),
         (
             ["check", "train.lmdb", "--teacher", "teacher.onnx", *TEACHER, "--only", "blurred"],

@@ -117,7 +117,7 @@ def test_an_image_without_an_embedding_stays_zero(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["none.onnx", "none", "deep/none", "folder"])
 def test_a_missing_teacher_names_where_it_was_looked_for(name: str, tmp_path: Path) -> None:
     (tmp_path / "ws" / "runs" / "folder").mkdir(parents=True)
-    with pytest.raises(UserError, match=rf"there is no teacher '{name}' \(looked for .*give an"):
+    with pytest.raises(UserError, match=rf"there is no network '{name}' \(looked for .*give an"):
         find_teacher(name, Workspace(tmp_path / "ws"))
 
 

@@ -224,3 +224,10 @@ def test_verify_refuses_a_folder_that_is_no_bundle(tmp_path: Path):
     result = run("verify", tmp_path)
     assert isinstance(result.exception, UserError)
     assert "not a bundle" in str(result.exception)
+
+
+def test_verify_says_when_there_is_no_such_folder(tmp_path: Path):
+    result = run("verify", tmp_path / "sampel")
+    assert isinstance(result.exception, UserError)
+    assert "no such folder" in str(result.exception)
+    assert "`distill pull JOB`" in str(result.exception)

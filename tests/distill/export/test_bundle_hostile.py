@@ -61,9 +61,9 @@ def test_a_file_that_is_not_listed_is_not_read(bundle: Path):
         BundleEmbedder(bundle)
 
 
-@pytest.mark.parametrize("path", ["", "none"])
-def test_a_folder_without_checksums_is_no_bundle(tmp_path: Path, path: str):
-    with pytest.raises(UserError, match="not a bundle"):
+@pytest.mark.parametrize(("path", "why"), [("", "not a bundle"), ("none", "no such folder")])
+def test_a_folder_without_checksums_is_no_bundle(tmp_path: Path, path: str, why: str):
+    with pytest.raises(UserError, match=why):
         BundleEmbedder(tmp_path / path)
 
 
