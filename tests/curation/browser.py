@@ -1,4 +1,4 @@
-"""A real browser for tests: just enough of WebDriver (W3C) over HTTP, without more packages."""
+"""A real browser for tests: a minimal WebDriver (W3C) client over HTTP, without more packages."""
 
 import base64
 import json
@@ -20,7 +20,7 @@ _BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 
 def find_browser() -> tuple[str, str] | None:
-    """The paths of a driver and of the browser it drives; None where one of them is missing."""
+    """The paths of a driver and its browser; None if either is missing."""
     driver = next(filter(None, map(shutil.which, _DRIVERS)), None)
     browser = next(filter(None, map(shutil.which, _BROWSERS)), None)
     return (driver, browser) if driver and browser else None
@@ -33,9 +33,9 @@ class Browser:
         self._place = address, session
         self._base = f"{address}/session/{session}"
         self._window: str | None = None
-        """This window's handle, where there are two"""
+        """The handle of this window, if there are two"""
         self._current: list[str] = []
-        """Of all windows of a browser: which one the driver talks to"""
+        """For all windows of the browser: the handle of the driver's current window"""
 
     @contextmanager
     def another_window(self) -> Iterator["Browser"]:
@@ -58,37 +58,37 @@ class Browser:
         self._settle()
 
     def run(self, script: str, *arguments: Any) -> Any:
-        """What the script returns."""
+        """Run a script and return its result."""
         return self._send("POST", "execute/sync", {"script": script, "args": list(arguments)})
 
     def resize(self, width: int, height: int = 900) -> None:
-        """The page's own size, as a phone or a desktop would show it."""
+        """Set the size of the page, as on a phone or a desktop."""
         size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
         self._devtools("Emulation.setDeviceMetricsOverride", size)
 
     def prefer(self, scheme: str) -> None:
-        """What the person has chosen for all pages: "light" or "dark"."""
+        """Set the user's preferred colour scheme: "light" or "dark"."""
         wanted = [{"name": "prefers-color-scheme", "value": scheme}]
         self._devtools("Emulation.setEmulatedMedia", {"features": wanted})
 
     def on_paper(self, is_printed: bool = True) -> None:
-        """Show the page as it would be printed, or again on a screen."""
+        """Emulate printing, or return to the screen."""
         self._devtools("Emulation.setEmulatedMedia", {"media": "print" if is_printed else ""})
         self._settle()
 
     def _settle(self) -> None:
-        """Wait until the page has drawn twice, with what was done to it before."""
+        """Wait until the page has drawn twice, including all earlier changes."""
         twice = "requestAnimationFrame(() => requestAnimationFrame(arguments[0]))"
         self._send("POST", "execute/async", {"script": twice, "args": []})
 
     def click(self, selector: str) -> None:
-        """A real click, in the middle of the element; an error where something covers it."""
+        """A real click in the middle of the element; an error if something covers it."""
         self._bring_to_middle(selector)
         found = self._send("POST", "element", {"using": "css selector", "value": selector})
         self._send("POST", f"element/{found[ELEMENT]}/click", {})
 
     def _bring_to_middle(self, selector: str) -> None:
-        """Scroll until it stays where it is: what is drawn on the way moves it again."""
+        """Scroll until the position is stable: content drawn on the way moves it."""
         scroll = (
             "const e = document.querySelector(arguments[0]);"
             "e.scrollIntoView({block: 'center', behavior: 'instant'});"
@@ -107,16 +107,16 @@ class Browser:
         self._settle()
 
     def accept_dialog(self) -> None:
-        """Say yes to what the page asks."""
+        """Accept the page's dialog."""
         self._send("POST", "alert/accept", {})
 
     def complaints(self) -> list[str]:
-        """What the browser has logged: errors of scripts, refusals of the page's policy."""
+        """The browser's log: script errors and violations of the page's policy."""
         entries = self._send("POST", "se/log", {"type": "browser"})
         return [entry["message"] for entry in entries if entry["level"] in ("SEVERE", "WARNING")]
 
     def screenshot(self, path: Path) -> None:
-        """The window as PNG."""
+        """Save the window as PNG."""
         path.write_bytes(base64.b64decode(self._send("GET", "screenshot")))
 
     def _devtools(self, command: str, parameters: dict[str, Any]) -> Any:
@@ -134,11 +134,11 @@ class Browser:
 
 @contextmanager
 def open_browser(driver: str, browser: str, downloads: Path) -> Iterator[Browser]:
-    """A window without a screen that saves to ``downloads``; closed at the end of the block."""
+    """A headless window that saves to ``downloads``; closed at the end of the block."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    # What the browser leaves behind shall go where the test's other files go.
+    # Keep the browser's leftovers among the test's other files.
     environment = {**os.environ, "TMPDIR": str(downloads)}
     command = [driver, f"--port={port}"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=environment)

@@ -1,4 +1,4 @@
-"""Small training sets, drawn as noise: the conversion copies bytes and does not mind."""
+"""Small training sets of noise images: the conversion copies bytes regardless of content."""
 
 import os
 from collections.abc import Callable
@@ -17,7 +17,7 @@ DATA = Path(__file__).parent / "data"
 
 @pytest.fixture(scope="session")
 def mxnet_written() -> Path:
-    """Files that MXNet 1.9.1 wrote; see data/make_with_mxnet.py."""
+    """Files written by MXNet 1.9.1; see data/make_with_mxnet.py."""
     return DATA
 
 
@@ -33,7 +33,7 @@ WriteSource = Callable[..., Path]
 
 @pytest.fixture
 def write_source(tmp_path: Path, noise_images: list[bytes]) -> WriteSource:
-    """Writes a training set with the given number of images for each label; gives its folder."""
+    """Write a training set with the given number of images per label, and return its folder."""
 
     def write(counts: dict[int, int], folder: str = "source", array_labels: bool = False) -> Path:
         labels = [label for label, count in counts.items() for _ in range(count)]
@@ -55,7 +55,7 @@ def store(write_source: WriteSource, tmp_path: Path) -> Store:
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:
-    """The folder of real faces and of MXNet's full drawings, where this machine has one."""
+    """The folder of real faces and of MXNet's full files, if this machine has it."""
     folder = os.environ.get("FACE_DISTILL_REAL_DATA")
     if not folder:
         pytest.skip("FACE_DISTILL_REAL_DATA does not name a folder of real faces")

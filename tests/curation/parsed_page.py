@@ -9,7 +9,7 @@ _VOID = {"meta", "link", "img", "br", "input"}
 
 @dataclass
 class Node:
-    """An element: its attributes, and the texts and elements in it."""
+    """An element with its attributes, texts and child elements."""
 
     tag: str
     attributes: dict[str, str] = field(default_factory=dict)
@@ -24,19 +24,19 @@ class Node:
 
     @property
     def text(self) -> str:
-        """All text in it, blanks made one."""
+        """All text in it, with blanks collapsed."""
         parts = (part if isinstance(part, str) else part.text for part in self.content)
         return " ".join(" ".join(parts).split())
 
     def walk(self) -> "Iterator[Node]":
-        """All elements in it, in their order."""
+        """All elements in it, in document order."""
         for part in self.content:
             if isinstance(part, Node):
                 yield part
                 yield from part.walk()
 
     def all(self, tag: str = "", css: str = "") -> "list[Node]":
-        """The elements of this name and class."""
+        """The elements with this name and class."""
         return [
             node
             for node in self.walk()
@@ -64,7 +64,7 @@ class _Builder(HTMLParser):
 
 
 def parse_page(html: str) -> Node:
-    """The page; an assertion fails where its tags are not nested."""
+    """Parse a page; an assertion fails if its tags are not nested."""
     builder = _Builder()
     builder.feed(html)
     builder.close()

@@ -1,4 +1,4 @@
-"""Findings as `curate check` writes them, on the drawn images, with scores chosen by hand."""
+"""Findings in the format of ``curate check``, on the drawn images, with hand-chosen scores."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -23,7 +23,7 @@ HOSTILE = "</script><script>window.taken = 1</script><img src=x onerror='window.
 def finding(
     check: str, subject: str, scores: Iterable[float], flagged: int, **evidence: Iterable[float]
 ) -> Finding:
-    """A finding about the subjects 0, 1, ... with these scores, the highest of them flagged."""
+    """A finding on the subjects 0, 1, ... with these scores, the highest of them flagged."""
     given = np.array(list(scores), np.float32)
     is_flagged = np.zeros(len(given), bool)
     is_flagged[np.argsort(-given, kind="stable")[:flagged]] = True
@@ -33,7 +33,7 @@ def finding(
 
 
 def all_findings(images: ImageSet) -> list[Finding]:
-    """One of each check, on six identities with eight images each."""
+    """One finding of each check, on six identities with eight images each."""
     n, k = len(images), images.identities
     image, identity = np.arange(n), np.arange(k)
     part = (image % 8 >= 6).astype(np.int16) * (images.labels < 2)

@@ -1,4 +1,4 @@
-"""What is in a store, by liblmdb: two stores of one content may differ in unused bytes."""
+"""The content of a store, read by liblmdb: equal stores may differ in unused bytes."""
 
 import hashlib
 from pathlib import Path
@@ -9,7 +9,7 @@ from curation.environment import Environment
 
 
 def content_of(store: Path) -> str:
-    """SHA-256 of all entries; that nothing is wrong with the pages is asserted."""
+    """SHA-256 of all entries, after asserting that the pages are valid."""
     Environment(store).check_pages()
     digest = hashlib.sha256()
     with lmdb.open(str(store), readonly=True, lock=False) as environment:

@@ -1,4 +1,4 @@
-"""Faces cut out by their five points."""
+"""Cropping faces aligned by their five points."""
 
 import cv2
 import numpy as np
@@ -37,13 +37,13 @@ def test_it_never_mirrors() -> None:
 
 
 @pytest.mark.parametrize("points", [np.zeros((5, 2)), np.full((5, 2), np.nan)])
-def test_points_that_are_no_face_are_refused(points: np.ndarray) -> None:
+def test_degenerate_points_are_refused(points: np.ndarray) -> None:
     with pytest.raises(ValueError, match="points of a face coincide, or are not finite"):
         similarity(points, TEMPLATE)
 
 
 @pytest.mark.parametrize(("scale", "turn"), [(0.6, 0.0), (1.0, 30.0), (2.4, -70.0), (5.0, 180.0)])
-def test_a_face_anywhere_in_a_picture_comes_back(scale: float, turn: float) -> None:
+def test_a_face_anywhere_in_a_picture_is_recovered(scale: float, turn: float) -> None:
     face = drawn_face(3)
     place = cv2.getRotationMatrix2D((55.5, 55.5), turn, scale) + np.array(
         [[0, 0, 300], [0, 0, 290]]
@@ -55,14 +55,14 @@ def test_a_face_anywhere_in_a_picture_comes_back(scale: float, turn: float) -> N
 
 
 def test_a_large_face_does_not_alias() -> None:
-    """Stripes as fine as the picture's pixels become grey, as they do for the eye."""
+    """Stripes as fine as the pixels of the picture become grey."""
     stripes = np.zeros((1600, 1600, 3), np.uint8)
     stripes[:, ::2] = 255
     aligned = align(stripes, TEMPLATE * 12.3 + 40)
     assert np.abs(aligned.astype(int) - 127).max() < 25
 
 
-def test_what_lies_outside_is_black() -> None:
+def test_pixels_outside_the_picture_are_black() -> None:
     aligned = align(np.full((112, 112, 3), 200, np.uint8), TEMPLATE + np.array([40, 0]))
     assert (aligned[:, 80:] == 0).all()
     assert (aligned[:, :70] == 200).all()

@@ -34,7 +34,7 @@ def head(kind="'<i8'", order="False", shape="(2,)"):
 
 
 @pytest.mark.parametrize("array", ARRAYS.values(), ids=ARRAYS)
-def test_what_numpy_writes_is_read(tmp_path, array):
+def test_arrays_written_by_numpy_are_read(tmp_path, array):
     np.save(tmp_path / "a.npy", array)
     found = read_head(tmp_path / "a.npy")
     assert (found.kind, found.shape) == (array.dtype, array.shape)
@@ -58,7 +58,7 @@ def test_what_numpy_writes_is_read(tmp_path, array):
         head().ljust(117) + "\n",
     ],
 )
-def test_heads_of_other_writers_are_read(tmp_path, text, version):
+def test_headers_of_other_writers_are_read(tmp_path, text, version):
     (tmp_path / "a.npy").write_bytes(npy(text, np.array([5, 6]).tobytes(), version))
     assert read_array(tmp_path / "a.npy", np.dtype("<i8"), (2,)).tolist() == [5, 6]
 
@@ -97,7 +97,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize(("content", "reason"), BROKEN.values(), ids=BROKEN)
-def test_what_is_no_array_is_refused_before_anything_is_allotted(tmp_path, content, reason):
+def test_invalid_arrays_are_refused_before_allocation(tmp_path, content, reason):
     path = tmp_path / "a.npy"
     path.write_bytes(content)
     tracemalloc.start()
@@ -119,20 +119,20 @@ def test_what_is_no_array_is_refused_before_anything_is_allotted(tmp_path, conte
         (np.zeros((2, 1), "<i8"), r"int64 \[2, 1\]"),
     ],
 )
-def test_another_array_than_the_one_that_is_wanted_is_named(tmp_path, array, found):
+def test_an_array_of_another_type_or_shape_is_named(tmp_path, array, found):
     np.save(tmp_path / "a.npy", array)
     for read in (read_array, map_array):
         with pytest.raises(UnreadableError, match=rf"it is {found}, not int64 \[2\]"):
             read(tmp_path / "a.npy", np.dtype("<i8"), (2,))
 
 
-def test_numbers_in_the_other_order_are_not_mapped(tmp_path):
+def test_fortran_order_is_not_mapped(tmp_path):
     np.save(tmp_path / "a.npy", np.asfortranarray(np.zeros((3, 2))))
     with pytest.raises(UnreadableError, match="Fortran's order"):
         map_array(tmp_path / "a.npy", np.dtype("<f8"), (3, 2))
 
 
-def test_a_pipe_and_a_device_are_refused_without_waiting(tmp_path):
+def test_pipes_and_devices_are_refused_without_blocking(tmp_path):
     os.mkfifo(tmp_path / "a.npy")
     (tmp_path / "b.npy").symlink_to("/dev/zero")
     for name in ("a.npy", "b.npy", "absent.npy", "."):
@@ -143,7 +143,7 @@ def test_a_pipe_and_a_device_are_refused_without_waiting(tmp_path):
 
 class TestArchives:
     @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
-    def test_what_numpy_writes_is_read(self, tmp_path, save):
+    def test_arrays_written_by_numpy_are_read(self, tmp_path, save):
         save(tmp_path / "a.npz", **ARRAYS)
         found = read_arrays(tmp_path / "a.npz", 1 << 20)
         assert found.keys() == ARRAYS.keys()
@@ -165,19 +165,19 @@ class TestArchives:
                 archive.writestr(name, content)
         return path
 
-    def test_a_few_bytes_that_stand_for_many(self, tmp_path):
+    def test_a_compression_bomb(self, tmp_path):
         zeros = npy(head(shape="(2000000,)"), bytes(16_000_000))
         path = self.archive(tmp_path / "a.npz", [("x.npy", zeros)])
         assert path.stat().st_size < 200_000
         self.refuses(path, r"x\.npy would take 16000000 bytes, at most 100 are allowed")
 
-    def test_members_of_other_lengths_than_their_heads_say(self, tmp_path):
+    def test_members_whose_headers_state_another_length(self, tmp_path):
         for content in (bytes(15), bytes(17), bytes(10_000_000)):
             path = self.archive(tmp_path / "a.npz", [("x.npy", npy(head(), content))])
             self.refuses(path, r"x\.npy is int64 \[2\] in \d+ bytes")
 
     @pytest.mark.parametrize("kind", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
-    def test_what_numpy_does_not_pack_with(self, tmp_path, kind):
+    def test_compression_that_numpy_does_not_use(self, tmp_path, kind):
         path = self.archive(tmp_path / "a.npz", [("x.npy", npy(head(), NUMBERS))], kind)
         self.refuses(path, "packed in a way that NumPy does not use")
 
@@ -185,22 +185,22 @@ class TestArchives:
         members = [(f"{i}.npy", npy(head(), NUMBERS)) for i in range(MOST_MEMBERS + 1)]
         self.refuses(self.archive(tmp_path / "a.npz", members), "it holds 33 arrays")
 
-    def test_a_list_of_members_that_would_fill_the_memory(self, tmp_path):
+    def test_a_huge_central_directory(self, tmp_path):
         members = [(f"{i:050}.npy", b"") for i in range(5_000)]
         path = self.archive(tmp_path / "a.npz", members)
         self.refuses(path, r"its list of arrays has [\d,]+ bytes", largest=1 << 30)
 
-    def test_booleans_that_are_neither(self, tmp_path):
+    def test_booleans_that_are_neither_0_nor_1(self, tmp_path):
         content = npy(head("'|b1'"), b"\1\2")
         path = self.archive(tmp_path / "a.npz", [("x.npy", content)])
         self.refuses(path, r"x\.npy holds booleans that are neither 0 nor 1")
 
-    def test_one_name_twice(self, tmp_path):
+    def test_a_duplicate_name(self, tmp_path):
         path = self.archive(tmp_path / "a.npz", [(f"{n}.npy", npy(head(), NUMBERS)) for n in "xy"])
         path.write_bytes(path.read_bytes().replace(b"y.npy", b"x.npy"))
         self.refuses(path, "two arrays of one name")
 
-    def test_flipped_bits_and_cuts_are_refused_or_harmless(self, tmp_path):
+    def test_flipped_bits_and_truncation_are_refused_or_harmless(self, tmp_path):
         file = io.BytesIO()
         np.savez_compressed(file, a=np.arange(3), b=np.ones(2, bool))
         whole = file.getvalue()

@@ -1,4 +1,4 @@
-"""`curate check` and `curate clean` as a user meets them: processes, with a small ONNX teacher."""
+"""``curate check`` and ``curate clean`` as the user sees them, with a small ONNX teacher."""
 
 import json
 import os
@@ -24,7 +24,7 @@ TEACHER = ("--colour", "RGB", "--mean", "127.5", "--std", "127.5", "--size", "48
 
 
 def write_teacher(path: Path) -> Path:
-    """Averages 4x4 pixels: pictures with the same stripes and colours embed alike."""
+    """Averages 4x4 pixels: images with the same stripes and colours embed alike."""
     nodes = [
         helper.make_node(
             "AveragePool", ["data"], ["small"], kernel_shape=[4, 4], strides=[4, 4]
@@ -71,23 +71,23 @@ def curate(place: Path) -> Curate:
 
 
 def refusal(finished: subprocess.CompletedProcess) -> str:
-    """The one line of a user's mistake."""
+    """The one-line error message."""
     assert (finished.returncode, finished.stdout) == (1, "")
     assert "Traceback" not in finished.stderr
     (line,) = [line for line in finished.stderr.splitlines() if line.startswith("error: ")]
     return line
 
 
-def test_check_tells_machines_what_every_check_found(place: Path) -> None:
+def test_check_prints_the_findings_as_json(place: Path) -> None:
     told = json.loads((place / "first.json").read_text())
     assert Path(told["path"]).resolve() == (place / "train.findings").resolve()
     assert [one["check"] for one in told["checks"]] == list(all_checks())
     assert (told["images"], told["identities"], told["images_name"]) == (48, 6, "train")
-    assert list(told["evaluation"]) == ["pairs"]  # lies beside the store
+    assert list(told["evaluation"]) == ["pairs"]  # found beside the store
     assert all(one["flagged"] <= one["scored"] for one in told["checks"])
 
 
-def test_a_second_check_does_nothing_again_and_prints_a_table(curate: Curate, place: Path) -> None:
+def test_a_second_check_reuses_everything_and_prints_a_table(curate: Curate, place: Path) -> None:
     files = {p: p.stat().st_mtime_ns for p in (place / "train.findings").iterdir()}
     again = curate("check", "train.lmdb", "--teacher", "teacher.onnx", *TEACHER)
     assert again.returncode == 0, again.stderr
@@ -108,12 +108,12 @@ def test_only_some_checks_and_no_evaluation_sets_of_a_view(curate: Curate, place
     told = json.loads(made.stdout)
     assert [one["check"] for one in told["checks"]] == ["misplaced", "mixed"]
     assert (told["images"], told["identities"]) == (24, 6)
-    # The store's embeddings serve the view: only one cache is there.
+    # The store's embeddings serve the view: there is only one cache.
     caches = [p for p in (place / "ws" / "cache").iterdir() if (p / "unit.npy").exists()]
     assert len(caches) == 1
 
 
-def test_clean_carries_out_the_table(curate: Curate, place: Path) -> None:
+def test_clean_applies_the_table(curate: Curate, place: Path) -> None:
     store = Store(place / "train.lmdb")
     table = place / "mine.tsv"
     decisions = [Decision("drop", 0, 1), Decision("move", 1, 9, 0), Decision("merge", 3, into=2)]

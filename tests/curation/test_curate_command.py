@@ -1,4 +1,4 @@
-"""The command as a user meets it: a process with arguments, two streams and an exit status."""
+"""The command as the user sees it: a process with arguments, two streams and an exit status."""
 
 import json
 import os
@@ -32,7 +32,7 @@ def curate(tmp_path):
 
 
 def refusal(finished):
-    """The one line of a user's mistake."""
+    """The one-line error message."""
     assert (finished.returncode, finished.stdout) == (1, "")
     lines = finished.stderr.strip().splitlines()
     assert lines[-1].startswith("error: ")
@@ -71,7 +71,7 @@ def test_convert_inspect_and_view(curate, write_source, tmp_path):
     assert "85" in people
 
 
-def test_a_recipe_ends_with_a_table_and_names_in_the_workspace(curate, write_source, noise_images):
+def test_a_recipe_prints_a_table_with_paths(curate, write_source, noise_images):
     source = write_source(COUNTS)
     write_pairs(source / "lfw.bin", noise_images[:4], [True, False])
     table = curate("recipe", "ms1m", "--source", source, "--dataset", "faces")
@@ -123,7 +123,7 @@ def test_mistakes_are_one_line_and_status_1(curate, arguments, complaint):
     assert complaint in refusal(curate(*arguments))
 
 
-def test_an_interrupted_conversion_ends_with_130_and_goes_on(curate, write_source, tmp_path):
+def test_an_interrupted_conversion_exits_with_130_and_resumes(curate, write_source, tmp_path):
     source = write_source(dict.fromkeys(range(200), 90))
     command = [sys.executable, "-m", "distill.cli.curate", "convert", str(source), "train.lmdb"]
     with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE) as process:
@@ -151,7 +151,7 @@ def test_importing_the_package_imports_no_torch():
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
-def test_bad_images_are_listed_and_left_out_by_the_list(curate, tmp_path, noise_images):
+def test_bad_images_are_listed_and_dropped_by_the_list(curate, tmp_path, noise_images):
     files = [file[:-90] if i % 2 else file for i, file in enumerate(noise_images * 2)]
     write_layout(tmp_path / "source", [(file, i // 8) for i, file in enumerate(files)], (24, 20))
     curate("convert", "source", "train.lmdb")

@@ -1,4 +1,4 @@
-"""What was converted comes out again as it went in."""
+"""Exported images are identical to the converted ones."""
 
 import signal
 import subprocess
@@ -23,13 +23,13 @@ LAYOUT = ("train.rec", "train.idx", "property")
 
 
 def records(folder):
-    """The label and the file of every image, in the order of the records."""
+    """The label and the file of every image, in record order."""
     return [(image.label, image.payload) for image in read_images(find_source(folder))]
 
 
 @pytest.fixture
 def scattered(tmp_path, noise_images):
-    """A source whose identities are not in a row, as MXNet's im2rec writes it."""
+    """A source whose identities are not contiguous, like those written by MXNet's im2rec."""
     folder = tmp_path / "scattered"
     folder.mkdir()
     with RecordWriter(folder / "train.rec") as writer:
@@ -42,14 +42,14 @@ def scattered(tmp_path, noise_images):
 
 
 class TestRecords:
-    def test_a_store_gives_the_source_s_files_byte_for_byte(self, write_source, tmp_path):
+    def test_a_store_exports_the_source_byte_for_byte(self, write_source, tmp_path):
         source = write_source({0: 4, 1: 1, 2: 6})
         export_records(convert(source, tmp_path / "a.lmdb"), tmp_path / "out")
         for name in LAYOUT:
             assert (tmp_path / "out" / name).read_bytes() == (source / name).read_bytes()
 
     @pytest.mark.parametrize("array_labels", [False, True])
-    def test_original_labels_with_gaps_come_out_again(self, write_source, tmp_path, array_labels):
+    def test_original_labels_with_gaps_are_preserved(self, write_source, tmp_path, array_labels):
         source = write_source({3: 2, 900: 3}, array_labels=array_labels)
         store = convert(source, tmp_path / "a.lmdb")
         export_records(store, tmp_path / "out", original=True, array_labels=array_labels)
@@ -69,7 +69,7 @@ class TestRecords:
         for name in ("train.rec", "train.idx"):
             assert (tmp_path / "out" / name).read_bytes() == (scattered / name).read_bytes()
 
-    def test_a_scattered_source_comes_out_in_order_with_new_labels(self, scattered, tmp_path):
+    def test_a_scattered_source_is_sorted_with_new_labels(self, scattered, tmp_path):
         export_records(convert(scattered, tmp_path / "a.lmdb"), tmp_path / "out")
         assert [label for label, _ in records(tmp_path / "out")] == [0, 0, 1, 2, 2, 2]
 
@@ -78,7 +78,7 @@ class TestRecords:
         with pytest.raises(UserError, match="leave --array-labels out"):
             export_records(store, tmp_path / "out", original=True, array_labels=True)
 
-    def test_an_identity_that_was_split_has_no_label_of_its_own(self, store, tmp_path):
+    def test_a_split_identity_has_no_original_label(self, store, tmp_path):
         view = write_view(
             tmp_path / "a.view", store, np.array([0, 1, 4]), np.array([0, 1, 2]), "split", {}
         )
@@ -90,7 +90,7 @@ class TestRecords:
         export_records(store, tmp_path / "out", progress=lambda *call: calls.append(call))
         assert calls == [(0, 16), (16, 16)]
 
-    def test_what_is_there_is_left_alone(self, store, tmp_path):
+    def test_existing_files_are_left_alone(self, store, tmp_path):
         (tmp_path / "out").mkdir()
         (tmp_path / "out" / "train.rec").write_bytes(b"mine")
         with pytest.raises(UserError, match="out exists; remove it"):
@@ -98,7 +98,7 @@ class TestRecords:
         assert (tmp_path / "out" / "train.rec").read_bytes() == b"mine"
 
     @pytest.mark.parametrize("name", ["train.lmdb", "a.view", "train.rec"])
-    def test_the_place_of_an_unfinished_conversion_is_not_taken(self, store, tmp_path, name):
+    def test_an_unfinished_conversion_is_not_overwritten(self, store, tmp_path, name):
         unfinished = tmp_path / "elsewhere" / f"{name}.partial"
         unfinished.mkdir(parents=True)
         (unfinished / "data.mdb").write_bytes(b"hours of work")
@@ -165,7 +165,7 @@ class TestBeingStopped:
     @pytest.mark.parametrize(
         "how", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM, signal.SIGKILL]
     )
-    def test_nothing_looks_whole_and_the_export_begins_again(
+    def test_a_stopped_export_is_incomplete_and_starts_over(
         self, write_source, tmp_path, form, how
     ):
         store = convert(write_source({0: 500, 1: 500}), tmp_path / "train.lmdb")
@@ -180,7 +180,7 @@ class TestBeingStopped:
         assert files == (3 if form == "recordio" else 1000)
 
     @pytest.mark.parametrize("form", ["recordio", "folders"])
-    def test_a_full_disk_is_one_line_and_leaves_nothing(self, write_source, tmp_path, form):
+    def test_a_full_disk_is_one_line_and_leaves_no_files(self, write_source, tmp_path, form):
         store = convert(write_source({0: 50, 1: 50}), tmp_path / "train.lmdb")
         limited = "import resource, sys; from distill.cli.curate import main\n"
         limited += "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000)); main()"
@@ -202,7 +202,7 @@ class TestBeingStopped:
         assert len(records(tmp_path / "out")) == len(store)
 
 
-def test_real_faces_come_out_as_they_went_in(real_data, tmp_path):
+def test_real_faces_survive_a_round_trip(real_data, tmp_path):
     store = convert(real_data / "faces", tmp_path / "faces.lmdb")
     export_records(store, tmp_path / "out", original=True)
     for name in LAYOUT:

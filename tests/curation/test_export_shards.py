@@ -16,21 +16,21 @@ from curation.views import write_view
 
 @pytest.fixture
 def mixed(store, tmp_path):
-    """Of the store the first six images: four of one identity, one of another, one of nobody."""
+    """The first six images of the store: four of one identity, one of another, one unlabelled."""
     order, labels = np.array([0, 1, 2, 3, 4, 9]), np.array([0, 0, 0, 0, 1, -1])
     return write_view(tmp_path / "mixed.view", store, order, labels, "some", {})
 
 
 def read_back(shards):
-    """The samples as webdataset has them, which is collected while its warnings are ignored."""
+    """The samples as read by webdataset, which is collected while its warnings are ignored."""
     samples = list(webdataset.WebDataset(shards, shardshuffle=False))
     gc.collect()
     return samples
 
 
-@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # webdataset leaves them
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # webdataset leaves files open
 class TestWebDataset:
-    def test_is_what_webdataset_reads(self, store, tmp_path, monkeypatch):
+    def test_webdataset_reads_it(self, store, tmp_path, monkeypatch):
         monkeypatch.setattr(export_shards, "SHARD_IMAGES", 6)
         export_webdataset(store, tmp_path / "out")
         shards = sorted(str(path) for path in (tmp_path / "out").iterdir())
@@ -40,13 +40,13 @@ class TestWebDataset:
         assert [int(sample["cls"]) for sample in samples] == store.labels.tolist()
         assert [sample["__key__"] for sample in samples] == [f"{i:08d}" for i in range(16)]
 
-    def test_is_the_same_at_any_time(self, store, tmp_path):
+    def test_is_reproducible(self, store, tmp_path):
         for name in ("a", "b"):
             export_webdataset(store, tmp_path / name)
         a, b = (tmp_path / name / "shard-000000.tar" for name in ("a", "b"))
         assert a.read_bytes() == b.read_bytes()
 
-    def test_says_of_an_image_that_it_is_nobodys(self, mixed, tmp_path):
+    def test_marks_unlabelled_images(self, mixed, tmp_path):
         export_webdataset(mixed, tmp_path / "out")
         samples = read_back([str(tmp_path / "out" / "shard-000000.tar")])
         assert "cls" not in samples[5]
@@ -54,7 +54,7 @@ class TestWebDataset:
 
 
 class TestParquet:
-    def test_is_what_pyarrow_reads(self, store, tmp_path, monkeypatch):
+    def test_pyarrow_reads_it(self, store, tmp_path, monkeypatch):
         monkeypatch.setattr(export_shards, "SHARD_IMAGES", 10)
         export_parquet(store, tmp_path / "out")
         names = [path.name for path in sorted((tmp_path / "out").iterdir())]
@@ -64,13 +64,13 @@ class TestParquet:
         assert [row["image"]["path"] for row in rows] == [f"{i:08d}.jpg" for i in range(16)]
         assert [row["label"] for row in rows] == store.labels.tolist()
 
-    def test_says_which_column_is_pictures(self, store, tmp_path):
+    def test_declares_the_image_column(self, store, tmp_path):
         export_parquet(store, tmp_path / "out")
         schema = pq.read_schema(tmp_path / "out" / "train-00000-of-00001.parquet")
         features = json.loads(schema.metadata[b"huggingface"])["info"]["features"]
         assert features["image"] == {"_type": "Image"}
 
-    def test_says_of_an_image_that_it_is_nobodys(self, mixed, tmp_path):
+    def test_marks_unlabelled_images(self, mixed, tmp_path):
         export_parquet(mixed, tmp_path / "out")
         assert pq.read_table(tmp_path / "out")["label"].to_pylist() == [0, 0, 0, 0, 1, None]
 
@@ -80,19 +80,19 @@ FORMS = pytest.mark.parametrize("export", [export_webdataset, export_parquet])
 
 @FORMS
 class TestBoth:
-    def test_come_back_as_the_same_images(self, mixed, tmp_path, export):
+    def test_are_converted_back_to_the_same_images(self, mixed, tmp_path, export):
         export(mixed, tmp_path / "out")
         again = convert(tmp_path / "out", tmp_path / "again.lmdb")
         assert again.labels.tolist() == mixed.labels.tolist()
         assert [again.read(i) for i in range(6)] == [mixed.read(i) for i in range(6)]
 
-    def test_may_have_the_labels_and_keys_of_the_source(self, mixed, tmp_path, export):
+    def test_can_keep_the_labels_and_keys_of_the_source(self, mixed, tmp_path, export):
         export(mixed, tmp_path / "out", original=True)
         again = convert(tmp_path / "out", tmp_path / "again.lmdb")
         assert again.source_labels.tolist() == [2, 3]
         assert sorted(again.source_names) == [f"{key:08d}.jpg" for key in (1, 2, 3, 4, 5, 10)]
 
-    def test_leave_nothing_where_they_are_stopped(self, store, tmp_path, export):
+    def test_leave_no_files_when_stopped(self, store, tmp_path, export):
         def stop(done, total):
             raise KeyboardInterrupt
 
@@ -100,7 +100,7 @@ class TestBoth:
             export(store, tmp_path / "out", progress=stop)
         assert not [path for path in tmp_path.iterdir() if path.name.startswith("out")]
 
-    def test_do_not_write_over_anything(self, store, tmp_path, export):
+    def test_do_not_overwrite_files(self, store, tmp_path, export):
         (tmp_path / "out").mkdir()
         with pytest.raises(UserError, match="out exists"):
             export(store, tmp_path / "out")

@@ -1,4 +1,4 @@
-"""Images come out as the files they were."""
+"""Extracted images are the original files."""
 
 import pytest
 
@@ -15,7 +15,7 @@ def test_each_image_is_written_under_its_identity_byte_for_byte(drawn_store, tmp
     ]
 
 
-def test_the_first_identities_and_images_alone(drawn_store, tmp_path):
+def test_only_the_first_identities_and_images(drawn_store, tmp_path):
     paths = write_images(drawn_store, tmp_path, identities=2, each=3)
     assert [path.relative_to(tmp_path).as_posix() for path in paths] == [
         "000000/00000000.jpg", "000000/00000001.jpg", "000000/00000002.jpg",
@@ -23,6 +23,6 @@ def test_the_first_identities_and_images_alone(drawn_store, tmp_path):
     ]  # fmt: skip
 
 
-def test_nothing_cannot_be_asked_for(drawn_store, tmp_path):
+def test_zero_images_cannot_be_requested(drawn_store, tmp_path):
     with pytest.raises(UserError, match="--each is 0"):
         write_images(drawn_store, tmp_path, each=0)

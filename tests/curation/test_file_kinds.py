@@ -30,7 +30,7 @@ def tar_of(data, format=tarfile.USTAR_FORMAT):
 
 
 def old_tar():
-    """A tar archive of the seventh Unix, without the word ustar."""
+    """A tar archive in the format of Unix V7, without the word ustar."""
     header = bytearray(tar_of(b"x")[:512])
     header[257:] = bytes(512 - 257)
     header[148:156] = b" " * 8
@@ -92,7 +92,7 @@ FILES = {
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_file_is_known_by_its_first_bytes(tmp_path, name):
+def test_a_file_is_recognised_by_its_first_bytes(tmp_path, name):
     path = tmp_path / "train.rec"
     path.write_bytes(FILES[name])
     expected = name.split(" in ")[0].split(" with ")[0].split(" of ")[0].removesuffix(" 0")
@@ -101,7 +101,7 @@ def test_a_file_is_known_by_its_first_bytes(tmp_path, name):
     assert found.name == expected
 
 
-def test_record_files_and_databases_are_known(tmp_path):
+def test_record_files_and_databases_are_recognised(tmp_path):
     with RecordWriter(tmp_path / "a.bin") as writer:
         writer.write(ImageRecord(1.0, b"x").pack())
     with lmdb.open(str(tmp_path / "kv")) as environment, environment.begin(write=True) as writing:
@@ -114,13 +114,13 @@ def test_record_files_and_databases_are_known(tmp_path):
 
 
 @pytest.mark.parametrize("data", [b"\x01\x02\x03", b"BM is how this begins \x00", b"8\x00" * 300])
-def test_what_is_unknown_is_not_guessed(tmp_path, data):
+def test_unknown_files_are_not_guessed(tmp_path, data):
     (tmp_path / "x").write_bytes(data)
     assert what_is_this(tmp_path / "x") is None
     assert wrong_kind(tmp_path / "x", "RecordIO") is None
 
 
-def test_a_message_names_the_kind_the_want_and_the_help(tmp_path):
+def test_a_message_names_the_kind_the_wanted_one_and_the_fix(tmp_path):
     (tmp_path / "train.rec").write_bytes(LFS)
     message = str(wrong_kind(tmp_path / "train.rec", "RecordIO"))
     assert message == (
@@ -129,7 +129,7 @@ def test_a_message_names_the_kind_the_want_and_the_help(tmp_path):
     )
 
 
-def test_a_link_that_leads_nowhere_says_where_it_should_lead(tmp_path):
+def test_a_broken_link_names_its_target(tmp_path):
     (tmp_path / "annexed.rec").symlink_to("../.git/annex/objects/ab/cd/SHA256E-s3--x.rec")
     (tmp_path / "lost.rec").symlink_to("elsewhere.rec")
     assert what_is_this(tmp_path / "annexed.rec").name == "git-annex"
@@ -138,7 +138,7 @@ def test_a_link_that_leads_nowhere_says_where_it_should_lead(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["named pipe", "socket", "device", "directory"])
-def test_what_is_no_regular_file_is_refused_without_waiting(tmp_path, kind):
+def test_special_files_are_refused_without_blocking(tmp_path, kind):
     path = tmp_path / "x"
     with socket.socket(socket.AF_UNIX) as server:
         match kind:

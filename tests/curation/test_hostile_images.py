@@ -1,4 +1,4 @@
-"""A picture costs time and memory by its pixels, whatever its few bytes claim."""
+"""The cost of an image is bounded by its pixels, whatever its bytes claim."""
 
 import struct
 import time
@@ -25,13 +25,13 @@ def of_size(data, height, width):
 
 
 def with_scans(count, height, width):
-    """A JPEG of one size and a number of scans without data, ten bytes each."""
+    """A JPEG with a size and a number of scans without data, ten bytes each."""
     data = of_size(JPEG, height, width)
     return data[: data.index(b"\xff\xda")] + EMPTY_SCAN * count + b"\xff\xd9"
 
 
 def refusal(data):
-    """What all ways to look at pixels say, in one line; and within seconds."""
+    """The common one-line error of all functions that read pixels, within seconds."""
     began, said = time.process_time(), set()
     target = np.empty((48, 48, 3), np.uint8)
     for use in (decode, check_pixels, lambda data: decode_into(target, data)):
@@ -46,18 +46,18 @@ def refusal(data):
 
 class TestJpeg:
     @pytest.mark.parametrize("size", [(48, 48), (1000, 1000), (8192, 8192)])
-    def test_some_bytes_of_scans_cannot_ask_for_minutes(self, size):
+    def test_small_files_with_many_scans_are_refused(self, size):
         assert "101 scans; at most" in refusal(with_scans(101, *size))
         assert "more than 1000 segments" in refusal(with_scans(100_000, *size))
 
-    def test_the_larger_the_picture_the_fewer_scans(self):
+    def test_larger_images_may_have_fewer_scans(self):
         assert "33 scans; at most 32 are read at its size" in refusal(with_scans(33, 8192, 8192))
         assert "it cannot be decoded" in refusal(with_scans(33, 800, 800))
 
-    def test_the_scans_of_a_progressive_picture_are_not_many(self):
+    def test_the_scans_of_a_progressive_jpeg_are_accepted(self):
         assert decode(PROGRESSIVE).shape == (48, 48, 3)
 
-    def test_scans_behind_the_end_or_in_a_comment_do_not_count(self):
+    def test_scans_after_the_end_or_in_a_comment_do_not_count(self):
         many = EMPTY_SCAN * 200
         comment = b"\xff\xfe" + struct.pack(">H", len(many) + 2) + many
         np.testing.assert_array_equal(decode(JPEG + many), decode(JPEG))
@@ -65,7 +65,7 @@ class TestJpeg:
         frame = find_frame(JPEG).position - 2
         np.testing.assert_array_equal(decode(JPEG[:frame] + comment + JPEG[frame:]), decode(JPEG))
 
-    def test_fill_bytes_are_passed_over_in_linear_time(self):
+    def test_fill_bytes_are_skipped_in_linear_time(self):
         filled = JPEG[:2] + b"\xff" * 3_000_000 + JPEG[2:]
         assert probe_size(filled) == (48, 48)
         refusal(JPEG[:2] + b"\xff" * 3_000_000 + b"\0")
@@ -75,19 +75,19 @@ class TestJpeg:
     def test_millions_of_segments_before_the_size_are_refused(self, segment):
         assert "its header states no size" in objection(JPEG[:2] + segment * 3_000_000 + JPEG[2:])
 
-    def test_a_second_frame_header_is_damage_wherever_it_stands(self):
+    def test_a_second_frame_header_is_damage_anywhere(self):
         begin = find_frame(JPEG).position - 2
         frame = of_size(JPEG, 30_000, 30_000)[begin : begin + 19]
         refusal(JPEG[: begin + 19] + frame + JPEG[begin + 19 :])
         refusal(JPEG[:-2] + frame + JPEG[-2:])
         assert "30000x30000" in refusal(JPEG[:begin] + frame + JPEG[begin:])
 
-    def test_a_height_that_only_follows_later_is_not_read(self):
+    def test_a_height_defined_later_is_refused(self):
         later = of_size(JPEG, 0, 48)[:-2] + b"\xff\xdc\0\4\0\x30\xff\xd9"
         assert "states no size" in refusal(later)
 
     @pytest.mark.parametrize("kind", [0xC3, 0xC5, 0xC7, 0xCB, 0xCD, 0xCF])
-    def test_kinds_that_libjpeg_does_not_decode_are_refused(self, kind):
+    def test_kinds_unsupported_by_libjpeg_are_refused(self, kind):
         place = find_frame(JPEG).position
         refusal(JPEG[: place - 1] + bytes([kind]) + JPEG[place:])
 
@@ -139,7 +139,7 @@ class TestPng:
                 data = interlace(data)
             assert decode(data).shape == (*size, 3)
 
-    def test_no_other_kind_is(self):
+    def test_invalid_kinds_of_pixels_are_refused(self):
         for colours in range(8):
             for depth in (0, 1, 2, 3, 4, 8, 16, 32):
                 if (colours, depth) not in self.KINDS:
@@ -151,13 +151,13 @@ class TestPng:
     def test_pixels_beyond_the_size_are_not_inflated(self):
         began = time.process_time()
         assert "too many pixels" in objection(png(raw=bytes(300_000_000)))
-        assert time.process_time() - began < 2  # most of it packs them here
+        assert time.process_time() - began < 2  # most of it is spent packing them here
 
     def test_pixels_that_end_early_are_damage(self):
         assert "it ends early" in objection(png(raw=bytes(49 * 15)))
         assert "it ends early" in objection(png(8192, 8192, raw=b""))
 
-    def test_sixteen_bits_of_very_many_pixels_are_refused(self):
+    def test_sixteen_bits_with_too_many_pixels_are_refused(self):
         assert "536,879,104 bytes; at most" in objection(png(8192, 8192, 16, 6, raw=b""))
 
     def test_a_second_header_or_palette_is_damage(self):
@@ -171,13 +171,13 @@ class TestPng:
     def test_millions_of_chunks_are_refused(self):
         assert "more than 100,000 chunks" in objection(png(before=chunk(b"tEXt", b"") * 1_000_000))
 
-    def test_a_size_of_nothing_is_refused(self):
+    def test_an_empty_size_is_refused(self):
         assert "states no size" in objection(png(0, 16))
         assert "states no size" in objection(png(16, 0))
 
 
 def interlace(data):
-    """The same picture of zeros, interlaced."""
+    """The same image of zeros, interlaced."""
     width, height, depth, colours = struct.unpack(">IIBB", data[16:26])
     channels = {2: 3, 4: 2, 6: 4}.get(colours, 1)
     raw = b""
@@ -192,7 +192,7 @@ def interlace(data):
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_mutated_pictures_are_read_or_refused_in_one_line(seed):
+def test_mutated_images_are_read_or_refused_in_one_line(seed):
     chance = np.random.default_rng(seed)
     smooth = cv2.GaussianBlur(NOISE, (0, 0), 2)
     for original in (JPEG, PROGRESSIVE, cv2.imencode(".png", smooth)[1].tobytes()):
@@ -205,7 +205,7 @@ def test_mutated_pictures_are_read_or_refused_in_one_line(seed):
 
 
 def outcome(data):
-    """The size of the pixels, or what is wrong."""
+    """The size of the pixels, or the error."""
     try:
         return decode(data).shape[:2]
     except UserError as error:

@@ -1,4 +1,4 @@
-"""Whatever an LMDB file says, reading it ends with the bytes that were written or with one line."""
+"""Any LMDB file is read with the bytes that were written, or refused in one line."""
 
 import os
 import random
@@ -33,7 +33,7 @@ def change(path, key, value):
 
 
 def nodes(data):
-    """Where every node of every leaf and branch page begins, also of pages that are free by now."""
+    """The offset of every node of every leaf and branch page, including pages freed since."""
     for page in range(0, len(data), PAGE):
         _, _, flags, lower, _ = struct.unpack_from("<QHHHH", data, page)
         if flags in (1, 2):
@@ -42,7 +42,7 @@ def nodes(data):
 
 
 def outcome(path):
-    """All images, or the line that says what is wrong."""
+    """All images, or the error line."""
     try:
         return [Store(path).read(i) for i in range(16)]
     except UserError as error:
@@ -69,7 +69,7 @@ class TestNodes:
 
     @pytest.mark.parametrize("seed", range(60))
     def test_changed_numbers_in_the_tree(self, store, damaged, seed):
-        """Of pages (number, flags, bounds, pointers) and of nodes (size, flags, key)."""
+        """In pages (number, flags, bounds, pointers) and in nodes (size, flags, key)."""
         wanted, chance = outcome(store.path), random.Random(seed)
         path = damaged / "data.mdb"
         data = bytearray(path.read_bytes())
@@ -82,7 +82,7 @@ class TestNodes:
         found = outcome(damaged)
         assert found == wanted or "in more lines" not in found
 
-    def test_the_header_cannot_promise_more_than_the_file_has(self, damaged):
+    def test_the_header_cannot_claim_more_than_the_file_has(self, damaged):
         path = damaged / "data.mdb"
         data = bytearray(path.read_bytes())
         for entries in (1 << 40, 1 << 62):
@@ -91,7 +91,7 @@ class TestNodes:
             path.write_bytes(data)
             assert "no room for" in outcome(damaged)
 
-    def test_a_file_of_holes_cannot_ask_for_all_memory(self, damaged):
+    def test_a_sparse_file_cannot_exhaust_memory(self, damaged):
         path = damaged / "data.mdb"
         data = bytearray(path.read_bytes())
         for page in (0, PAGE):
@@ -107,7 +107,7 @@ def outcome_raised(path):
 
 
 class TestImages:
-    def test_swapped_images_are_noticed_when_they_are_read(self, damaged):
+    def test_swapped_images_are_detected_on_reading(self, damaged):
         store = Store(damaged)
         first, second = store.read(3), store.read(9)
         change(damaged, image_key(3), second)
@@ -140,7 +140,7 @@ class TestImages:
         with pytest.raises(UserError, match=r"is truncated: it has \d+ bytes of \d+"):
             [store.read(i) for i in range(16)]
 
-    def test_a_file_that_is_replaced_is_read_on_as_it_was(self, store, damaged):
+    def test_a_replaced_file_is_still_read_unchanged(self, store, damaged):
         opened, wanted = Store(damaged), store.read(7)
         other = damaged / "other"
         other.write_bytes(b"something else")
@@ -176,8 +176,8 @@ class TestTrees:
         assert opened.get(b"labels") == b"1"
         assert opened.get(b"lab") is None
 
-    def test_pages_that_hang_in_the_tree_twice_end_nothing(self, tmp_path):
-        """Each level has two ways to the next: 2^30 leaves, if they were all walked."""
+    def test_pages_shared_in_the_tree_are_refused_quickly(self, tmp_path):
+        """Each level has two ways to the next: 2^30 leaves if all were walked."""
         self.write(tmp_path / "a", 300, 1000)
         path = tmp_path / "a" / "data.mdb"
         data = bytearray(path.read_bytes())
@@ -194,7 +194,7 @@ class TestTrees:
         with pytest.raises(UserError, match="keys are not in order"):
             list(opened.get_numbered([0], 1 << 20))
 
-    def test_an_empty_file_of_liblmdb_has_nothing(self, tmp_path):
+    def test_an_empty_environment_has_no_entries(self, tmp_path):
         lmdb.open(str(tmp_path / "a")).close()
         opened = Environment(tmp_path / "a")
         assert list(opened.all_keys()) == []
@@ -204,7 +204,7 @@ class TestTrees:
         path = damaged / "data.mdb"
         data = bytearray(path.read_bytes())
         for page in (0, PAGE):
-            struct.pack_into("<H", data, page + 16 + 24 + 48 + 4, 0x04)  # several values a key
+            struct.pack_into("<H", data, page + 16 + 24 + 48 + 4, 0x04)  # several values per key
         path.write_bytes(data)
         with pytest.raises(UserError, match="LMDB file of another kind"):
             Store(damaged)
@@ -214,7 +214,7 @@ class TestTrees:
 @pytest.mark.parametrize(
     ("kind", "said"), [("pipe", "named pipe"), ("folder", "directory"), ("zero", "device")]
 )
-def test_what_is_no_file_in_a_store_or_view_is_named(tmp_path, name, kind, said):
+def test_special_files_in_a_store_or_view_are_named(tmp_path, name, kind, said):
     path = tmp_path / "a.lmdb" / name
     path.parent.mkdir()
     match kind:

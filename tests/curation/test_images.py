@@ -69,12 +69,12 @@ def test_other_bytes_are_refused_by_name(data):
 
 
 @pytest.mark.parametrize("encode", [encode_jpeg, png])
-def test_a_header_that_is_cut_off_is_refused(encode):
+def test_a_truncated_header_is_refused(encode):
     with pytest.raises(UserError, match="damaged"):
         probe_size(encode(drawing(16, 16))[:20])
 
 
-# What stands before the frame header of a JPEG, and is passed over.
+# What may precede the frame header of a JPEG, and is skipped.
 BEFORE = {
     "padding": b"\xff\xff",
     "a comment with a frame in it": b"\xff\xfe" + struct.pack(">H", 8) + b"a \xff\xc0 b",
@@ -89,7 +89,7 @@ BEFORE = {
 @pytest.mark.parametrize("what", BEFORE)
 @pytest.mark.parametrize("encode", [encode_jpeg, progressive_jpeg])
 def test_the_header_and_the_decoder_agree_on_the_size(what, encode):
-    """No marker hides a second, larger frame behind a small one, or the other way round."""
+    """No marker hides a larger second frame behind a small one, or vice versa."""
     data = encode(drawing(10, 12))
     behind_jfif = 20
     changed = data[:behind_jfif] + BEFORE[what] + data[behind_jfif:]
@@ -108,7 +108,7 @@ def test_a_marker_no_decoder_accepts_ends_the_search(marker):
         probe_size(data[:2] + marker + b"\0\x02" + data[2:])
 
 
-def test_a_frame_behind_a_restart_marker_keeps_the_limit():
+def test_a_frame_after_a_restart_marker_respects_the_limit():
     data = encode_jpeg(drawing(8, 8))
     frame = data.index(b"\xff\xc0")
     large = data[:frame] + b"\xff\xd3" + data[frame:]
@@ -128,7 +128,7 @@ def test_a_decompression_bomb_is_refused_before_decoding():
 
 
 def turned(data: bytes, orientation: int, order: str = "MM") -> bytes:
-    """With an EXIF segment, or a PNG's eXIf chunk, that asks for another orientation."""
+    """Add an EXIF segment, or a PNG's eXIf chunk, that asks for another orientation."""
     pack = struct.Struct(">" if order == "MM" else "<")
     form = pack.format
     tiff = order.encode() + struct.pack(f"{form}HIH", 42, 8, 1)
@@ -177,20 +177,20 @@ def test_grey_images_have_three_equal_channels():
     np.testing.assert_array_equal(decode(cv2.imencode(".png", grey)[1].tobytes())[..., 0], grey)
 
 
-def test_what_is_transparent_shows_the_colour_that_is_stored():
+def test_transparent_pixels_keep_their_stored_colour():
     image = drawing(20, 30)
     for alpha in (0, 128):
         with_alpha = np.dstack([image[..., ::-1], np.full((20, 30), alpha, np.uint8)])
         np.testing.assert_array_equal(decode(cv2.imencode(".png", with_alpha)[1].tobytes()), image)
 
 
-def test_a_palette_is_looked_up():
+def test_a_palette_is_applied():
     data = pil_png(drawing(20, 30), "P")
     stored = np.asarray(pil_image().open(io.BytesIO(data)).convert("RGB"))
     np.testing.assert_array_equal(decode(data), stored)
 
 
-def test_of_sixteen_bits_the_upper_eight_are_taken():
+def test_sixteen_bits_are_reduced_to_the_upper_eight():
     image = drawing(20, 30).astype(np.uint16) * 256 + 77
     data = cv2.imencode(".png", image[..., ::-1])[1].tobytes()
     np.testing.assert_array_equal(decode(data), drawing(20, 30))
@@ -202,7 +202,7 @@ def cmyk_jpeg(image: np.ndarray) -> bytes:
     return file.getvalue()
 
 
-def test_cmyk_is_converted_as_cv2_does_it():
+def test_cmyk_is_converted_like_in_cv2():
     data = cmyk_jpeg(drawing(24, 32))
     expected = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
     np.testing.assert_array_equal(decode(data), expected)
@@ -226,7 +226,7 @@ def test_a_colour_profile_is_not_applied():
         (cv2.IMWRITE_JPEG_QUALITY, 20),
     ],
 )
-def test_the_pixels_of_a_jpeg_are_those_of_cv2(options):
+def test_the_pixels_of_a_jpeg_equal_those_of_cv2(options):
     data = jpeg(noise(61, 45), *options)
     expected = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
     np.testing.assert_array_equal(decode(data), expected)
@@ -239,13 +239,13 @@ def cut_png(image: np.ndarray) -> bytes:
     return png(image)[:-40]
 
 
-def test_a_jpeg_that_lacks_only_its_end_marker_is_whole():
+def test_a_jpeg_without_its_end_marker_is_accepted():
     for data in (encode_jpeg(noise(64, 64)), jpeg(noise(64, 64)[..., 0]), cmyk_jpeg(noise(32, 32))):
         for missing in (1, 2):
             np.testing.assert_array_equal(decode(data[:-missing]), decode(data))
 
 
-def test_a_png_that_lacks_only_its_end_chunk_is_whole():
+def test_a_png_without_its_end_chunk_is_accepted():
     data = png(noise(16, 16))
     for missing in (1, 4, 12):
         np.testing.assert_array_equal(decode(data[:-missing]), decode(data))
@@ -255,7 +255,7 @@ def test_a_png_that_lacks_only_its_end_chunk_is_whole():
 @pytest.mark.parametrize("encode", [encode_jpeg, progressive_jpeg, cmyk_jpeg])
 @pytest.mark.parametrize("closed", [False, True])
 def test_a_jpeg_that_ends_early_is_damaged(missing, encode, closed):
-    """libjpeg fills the rest with grey, and says so in a warning only."""
+    """libjpeg fills the rest with grey and only issues a warning."""
     data = encode(noise(64, 64))[:-missing]
     if closed:
         data += b"\xff\xd9"
@@ -276,7 +276,7 @@ def test_a_jpeg_with_damaged_data_is_damaged():
         decode(bytes(data))
 
 
-def test_bytes_behind_the_end_of_an_image_do_not_matter():
+def test_bytes_after_the_end_of_an_image_are_ignored():
     for data in (encode_jpeg(noise(32, 32)), png(noise(32, 32))):
         np.testing.assert_array_equal(decode(data + bytes(500)), decode(data))
     data = encode_jpeg(noise(32, 32))
@@ -330,13 +330,13 @@ print(grown() - before)
 """
 
 
-def test_chunks_that_ask_for_memory_get_none():
+def test_chunks_cannot_claim_memory():
     here = {"cwd": __file__.rpartition("/")[0], "capture_output": True, "check": True}
     grown = subprocess.run([sys.executable, "-c", BOMB], **here).stdout
     assert int(grown) < 20_000  # KiB
 
 
-# Into memory that is there
+# Decoding into existing memory
 
 
 @pytest.mark.parametrize("encode", [encode_jpeg, png, progressive_jpeg, cmyk_jpeg])
@@ -357,7 +357,7 @@ def test_a_fourth_channel_is_opaque_and_changes_no_pixel(encode):
 
 
 @pytest.mark.parametrize("shape", [(112, 112, 3), (112, 112, 4), (5, 96, 96, 3), (64, 63, 3)])
-def test_hardly_a_row_begins_where_it_is_written_past_the_caches(shape):
+def test_hardly_any_row_is_written_past_the_caches(shape):
     for _ in range(9):
         room = room_for_pixels(shape)
         begin, row = room.__array_interface__["data"][0], shape[-2] * shape[-1]
@@ -368,7 +368,7 @@ def test_hardly_a_row_begins_where_it_is_written_past_the_caches(shape):
         assert (begins % 32 == 0).mean() <= 1 / 32
 
 
-def test_decoding_into_memory_refuses_what_decoding_refuses():
+def test_decoding_into_memory_refuses_the_same_files():
     target = np.zeros((64, 64, 3), np.uint8)
     for data in (encode_jpeg(noise(64, 64))[:-200], png(noise(64, 64))[:-200]):
         with pytest.raises(UserError, match="photo 7 is damaged: it ends early"):
@@ -378,7 +378,7 @@ def test_decoding_into_memory_refuses_what_decoding_refuses():
     np.testing.assert_array_equal(target, decode(whole))
 
 
-# Only looked at
+# Checks without pixels
 
 
 def objection(use, data):
@@ -390,7 +390,7 @@ def objection(use, data):
 
 
 @pytest.mark.parametrize("encode", [encode_jpeg, png, progressive_jpeg, cmyk_jpeg])
-def test_a_check_and_the_decoder_object_in_the_same_words(encode):
+def test_a_check_and_the_decoder_report_the_same_error(encode):
     data = encode(noise(40, 40))
     damaged = [data[:-missing] for missing in (1, 2, 3, 12, 50, 300)]
     damaged += [part + b"\xff\xd9" for part in damaged]

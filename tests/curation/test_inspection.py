@@ -1,4 +1,4 @@
-"""What `curate inspect` says of a view, in numbers and drawn."""
+"""The output of ``curate inspect`` for a view, as numbers and as a drawing."""
 
 import json
 import os
@@ -24,7 +24,7 @@ def view(store, tmp_path):
 
 
 @given(st.lists(st.integers(1, 3000), min_size=1))
-def test_each_identity_is_in_the_one_bin_it_belongs_to(counts):
+def test_each_identity_is_in_exactly_one_bin(counts):
     bins = histogram(np.array(counts))
     for entry in bins:
         inside = [count for count in counts if entry["from"] <= count <= entry["to"]]
@@ -33,7 +33,7 @@ def test_each_identity_is_in_the_one_bin_it_belongs_to(counts):
     assert bins[-1]["identities"] > 0
 
 
-def test_bins_grow_by_about_two_and_their_ends_are_round():
+def test_bins_about_double_and_have_round_ends():
     ends = [(entry["from"], entry["to"]) for entry in histogram(np.array([900]))]
     assert ends == [
         (1, 1), (2, 2), (3, 5), (6, 10), (11, 20), (21, 50), (51, 100),
@@ -55,7 +55,7 @@ def test_a_store_and_a_record_file_have_a_histogram_too(store, write_source):
 
 
 class TestDrawing:
-    def test_steps_are_a_table_with_what_came_before_and_after(self, view):
+    def test_steps_are_a_table_with_counts_before_and_after(self, view):
         lines = step_lines(inspect_path(view.path)["history"], 80)
         assert lines == [
             "step          before   after     kept",
@@ -83,12 +83,12 @@ class TestDrawing:
         assert bars[0].count("█" if blocks else "#") == len(bars[0])
         assert ("images" in lines[0].split("identities")[1]) == (width >= 60)
 
-    def test_the_rarest_bin_is_seen_and_an_empty_one_is_not(self):
+    def test_the_rarest_bin_is_visible_and_an_empty_one_is_not(self):
         lines = histogram_lines(histogram(np.repeat([1, 5], [100_000, 1])), 60)
         assert lines[2].split() == ["2", "0", "0"]
         assert lines[3].split() == ["3-5", "1", "5", "▏"]
 
-    def test_bars_are_as_long_as_their_numbers_to_an_eighth(self):
+    def test_bar_lengths_are_exact_to_an_eighth(self):
         lines = histogram_lines(histogram(np.repeat([1, 2, 3], [80, 40, 3])), 59)
         bars = [line.split()[-1] for line in lines[1:]]
         room = len(bars[0])
@@ -97,7 +97,7 @@ class TestDrawing:
 
     @pytest.mark.parametrize("columns", ["40", "120"])
     @pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
-    def test_the_command_draws_what_its_json_says(self, view, columns, encoding):
+    def test_the_drawing_agrees_with_the_json(self, view, columns, encoding):
         command = [sys.executable, "-m", "distill.cli.curate", "inspect", str(view.path)]
         environment = os.environ | {"COLUMNS": columns, "PYTHONIOENCODING": encoding}
         drawn = subprocess.run(command, env=environment, capture_output=True, check=True)

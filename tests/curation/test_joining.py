@@ -1,4 +1,4 @@
-"""Two stores brought together: their union, and people who are in both as one identity."""
+"""Two stores combined: their union, and people in both merged into one identity."""
 
 import json
 import shutil
@@ -22,12 +22,12 @@ from curation.views import View, open_images, write_subset
 from distill.cli.curate import app
 
 BOTH, OURS, THEIRS = 30, 10, 8
-"""People in both sets, and in one alone."""
+"""Numbers of people in both sets, and in one only"""
 EACH = 5
 
 
 def tree(folder, names):
-    """A folder for each person with pictures of it."""
+    """A folder of images per person."""
     for who, name in enumerate(names):
         (folder / name).mkdir(parents=True)
         for image in range(EACH):
@@ -38,7 +38,7 @@ def tree(folder, names):
 
 @pytest.fixture(scope="module")
 def stores(tmp_path_factory):
-    """People are called by their numbers; those in both stores come last in one, first in other."""
+    """People are named by number; those in both stores come last in one and first in the other."""
     folder = tmp_path_factory.mktemp("stores")
     ours = [f"Person_{who:03}" for who in range(OURS + BOTH)]
     theirs = [f"person {who:03}" for who in range(OURS, OURS + BOTH + THEIRS)]
@@ -49,7 +49,7 @@ def stores(tmp_path_factory):
 
 
 class Teacher:
-    """Knows the person of every image of both stores."""
+    """Knows the person in every image of both stores."""
 
     def __init__(self, stores):
         vectors, _ = people([2 * EACH] * (OURS + BOTH + THEIRS))
@@ -66,7 +66,7 @@ class Teacher:
 
 
 class TestUnion:
-    def test_of_two_stores_has_the_images_of_both(self, stores, tmp_path):
+    def test_a_union_of_two_stores_has_the_images_of_both(self, stores, tmp_path):
         ours, theirs = stores
         union = write_union(tmp_path / "union.view", ours, theirs)
         assert (len(union), union.identities) == (len(ours) + len(theirs), 40 + 38)
@@ -77,7 +77,7 @@ class TestUnion:
         assert described["store_digest"] == ours.digest
         assert [each["digest"] for each in described["other_stores"]] == [theirs.digest]
 
-    def test_goes_on_with_a_view_of_both_and_with_one_of_them(self, stores, tmp_path):
+    def test_sets_of_both_stores_combine_with_those_of_one(self, stores, tmp_path):
         ours, theirs = stores
         union = write_union(tmp_path / "union.view", ours, theirs)
         part = write_subset(tmp_path / "part.view", theirs, theirs.labels < 3, "some", {})
@@ -98,7 +98,7 @@ class TestUnion:
             with pytest.raises(UserError, match="have no common image"):
                 write(tmp_path / "no.view", *stores)
 
-    def test_a_view_of_two_stores_moves_with_them_and_misses_one(self, stores, tmp_path):
+    def test_a_view_of_two_stores_moves_with_them(self, stores, tmp_path):
         for store, name in zip(stores, "ab", strict=True):
             shutil.copytree(store.path.parent, tmp_path / "place" / name)
         place = tmp_path / "place"
@@ -128,7 +128,7 @@ class TestUnion:
         with pytest.raises(UserError, match=r"u\.view"):
             View(union.path)
 
-    def test_lists_by_key_do_not_say_of_which_store(self, stores, tmp_path):
+    def test_lists_by_key_are_ambiguous_for_two_stores(self, stores, tmp_path):
         union = write_union(tmp_path / "u.view", *stores)
         listed = tmp_path / "list.txt"
         listed.write_text("1\n")
@@ -170,7 +170,7 @@ def test_records_have_no_names(stores, drawn_store):
         same_by_name(bring_together(drawn_store, drawn_store))
 
 
-def test_the_view_gives_people_in_both_one_identity(stores, tmp_path):
+def test_people_in_both_become_one_identity(stores, tmp_path):
     both = bring_together(*stores)
     found = same_by_name(both)
     made = write_join(tmp_path / "joined.view", both, found, "name")
@@ -185,7 +185,7 @@ def test_the_view_gives_people_in_both_one_identity(stores, tmp_path):
     assert kept.digest == write_union(tmp_path / "u.view", *stores).digest
 
 
-def test_a_person_is_merged_with_one_other_only(stores):
+def test_a_person_is_merged_at_most_once(stores):
     both = bring_together(*stores)
     pairs = np.array([[0, 50], [0, 51], [1, 50], [2, 52]])
     found = both.propose(pairs, np.array([0.7, 0.9, 0.8, 0.6]), ["", "", "", ""])
@@ -197,7 +197,7 @@ class TestCommand:
         done = CliRunner().invoke(app, ["join", *map(str, arguments)])
         return done.exit_code, done.output, done.exception
 
-    def test_shows_then_carries_out_what_a_person_has_edited(self, stores, tmp_path):
+    def test_proposals_are_shown_and_edits_are_applied(self, stores, tmp_path):
         sets = [store.path for store in stores]
         made = tmp_path / "all.view"
         code, output, _ = self.run(*sets, made, "--by", "name", "--dry-run", "--json")
@@ -223,13 +223,13 @@ class TestCommand:
             (["--decisions", "nowhere.tsv"], "nowhere.tsv does not exist"),
         ],
     )
-    def test_wrong_options_are_told(self, stores, tmp_path, options, said):
+    def test_invalid_options_are_reported(self, stores, tmp_path, options, said):
         sets = [store.path for store in stores]
         code, _, error = self.run(*sets, tmp_path / "all.view", *options)
         assert code != 0
         assert said in str(error)
 
-    def test_nothing_is_written_over(self, stores, tmp_path):
+    def test_no_file_is_overwritten(self, stores, tmp_path):
         sets = [store.path for store in stores]
         arguments = (*sets, tmp_path / "all.view", "--by", "name")
         assert self.run(*arguments)[0] == 0

@@ -19,7 +19,7 @@ class Record(BaseModel):
 @pytest.mark.parametrize(
     "value", [None, True, 0, -(2**63) + 1, 2**63 - 1, 0.5, 1e300, "é\n\x00😀", [], {"a": [{}]}]
 )
-def test_what_json_can_say_comes_back(value):
+def test_any_value_survives_a_round_trip(value):
     assert parse_json(json.dumps(value).encode()) == value
     assert parse_json(json.dumps(value, ensure_ascii=False).encode()) == value
 
@@ -44,17 +44,17 @@ def test_what_json_can_say_comes_back(value):
     ],
     ids=lambda value: repr(value[:20]),
 )
-def test_what_breaks_things_later_is_refused_in_a_few_words(content, reason):
+def test_harmful_json_is_refused_with_a_short_reason(content, reason):
     with pytest.raises(ValueError, match=reason) as refused:
         parse_json(content)
     assert len(str(refused.value)) < 100
 
 
-def test_what_is_as_deep_as_allowed_is_read():
+def test_the_deepest_allowed_nesting_is_read():
     assert parse_json(b"[" * DEEPEST + b"]" * DEEPEST)
 
 
-def test_a_record_names_the_place_that_does_not_fit():
+def test_an_invalid_record_names_the_place():
     assert parse_record(b'{"attempt": 3, "names": ["a"]}', Record) == Record(
         attempt=3, names=("a",)
     )
@@ -77,7 +77,7 @@ def test_errors_of_a_file_name_it(tmp_path):
         read_record(path, Record)
 
 
-def test_a_file_that_is_none_or_too_large_is_not_read(tmp_path):
+def test_special_and_too_large_files_are_not_read(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "large").write_bytes(b" " * 101)
     for name in ("pipe", "large", "absent", "."):
@@ -86,6 +86,6 @@ def test_a_file_that_is_none_or_too_large_is_not_read(tmp_path):
 
 
 @pytest.mark.parametrize("values", ["0," * 200_000 + "0", "[]," * 100_000 + "[]"])
-def test_more_values_than_a_record_has_are_refused(values):
+def test_too_many_values_are_refused(values):
     with pytest.raises(ValueError, match="more than 50,000 values"):
         parse_record(f'{{"names": [{values}]}}'.encode(), Record)

@@ -1,4 +1,4 @@
-"""Nearest neighbours: the exact ones where all are compared, nearly all of them elsewhere."""
+"""Nearest neighbours: exact by exhaustive search, nearly all of them otherwise."""
 
 import numpy as np
 import pytest
@@ -51,13 +51,13 @@ def test_no_more_neighbours_than_vectors() -> None:
     np.testing.assert_array_equal(similarities, [[1, 0, -1, -1, -1], [1, 0, -1, -1, -1]])
 
 
-def test_no_queries_have_no_answers(vectors: np.ndarray) -> None:
+def test_no_queries_give_no_results(vectors: np.ndarray) -> None:
     similarities, indices = Neighbours(vectors).search(vectors[:0], 3)
     assert similarities.shape == indices.shape == (0, 3)
 
 
 @pytest.mark.parametrize("kind", ["hnsw", "ivf"])
-def test_larger_indices_say_how_many_they_find(kind: neighbours.Kind, vectors: np.ndarray) -> None:
+def test_larger_indices_report_their_recall(kind: neighbours.Kind, vectors: np.ndarray) -> None:
     index = Neighbours(vectors, kind)
     found = index.search(vectors, 1)[1][:, 0]
     assert (found == np.arange(len(vectors))).mean() > 0.9
@@ -65,8 +65,8 @@ def test_larger_indices_say_how_many_they_find(kind: neighbours.Kind, vectors: n
     assert f"recall@1 {index.recall:.3f}" in str(index)
 
 
-def test_the_recall_is_that_of_a_search_through_all(vectors: np.ndarray) -> None:
-    """One list of many is looked into, so much is missed, and that is said."""
+def test_the_recall_is_relative_to_exhaustive_search(vectors: np.ndarray) -> None:
+    """Only one list of many is searched, so the reported recall is low."""
     index = Neighbours(vectors, "ivf")
     index._index.nprobe = 1
     poor = index._measure_recall(vectors)

@@ -21,7 +21,7 @@ from curation.subsets import write_long_tail_cut
 
 @pytest.fixture
 def people(tmp_path, noise_images):
-    """Aligned faces as LFW has them, beside a list ``pairs.txt``: Ann 1 2 3, Bo 1 2, Cy 1."""
+    """Aligned faces in LFW's layout, with a list ``pairs.txt``: Ann 1 2 3, Bo 1 2, Cy 1."""
     names = ["Ann/Ann_0001", "Ann/Ann_0002", "Ann/Ann_0003", "Bo/Bo_0001", "Bo/Bo_0002"]
     for name, image in zip([*names, "Cy X/Cy X_0001"], noise_images, strict=False):
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -53,19 +53,19 @@ class TestLists:
             f"\ufeff{A1}\t{A3}\tTRUE\n\n{B1}\t{C1}\tFALSE",
         ],
     )
-    def test_the_forms_that_people_have_give_the_same_pairs(self, tmp_path, people, text):
+    def test_all_forms_give_the_same_pairs(self, tmp_path, people, text):
         made = pairs_of_list(listed(tmp_path, text))
         names, same = WANTED
         assert made.images == [people[name] for pair in names for name in pair]
         assert made.same.tolist() == same
 
-    def test_blanks_separate_words_where_no_path_has_any(self, tmp_path, people):
+    def test_blanks_separate_words_if_no_path_has_any(self, tmp_path, people):
         made = pairs_of_list(listed(tmp_path, "1 1\nAnn 1 3\nAnn 2 Bo 2\n"))
         assert made.images == [people[name] for name in ("a1", "a3", "a2", "b2")]
         made = pairs_of_list(listed(tmp_path, f"{A1} {A3} 1\n{A1} {B1} 0\n"))
         assert made.same.tolist() == [True, False]
 
-    def test_paths_begin_at_the_folder_of_images(self, tmp_path, people):
+    def test_paths_are_relative_to_the_folder_of_images(self, tmp_path, people):
         (tmp_path / "elsewhere").mkdir()
         path = listed(tmp_path / "elsewhere", "Ann 1 3\nBo 1 Ann 2\n")
         assert len(pairs_of_list(path, tmp_path).same) == 2
@@ -82,11 +82,11 @@ class TestLists:
             ("a,b c.jpg,1,1\n", "line 1"),
         ],
     )
-    def test_a_line_that_is_no_pair_is_named(self, tmp_path, text, complaint):
+    def test_an_invalid_line_is_named(self, tmp_path, text, complaint):
         with pytest.raises(UserError, match=complaint):
             read_pair_list(listed(tmp_path, text))
 
-    def test_a_missing_or_bad_image_stops_or_is_left_out(self, tmp_path, people):
+    def test_a_missing_or_bad_image_stops_or_is_skipped(self, tmp_path, people):
         (tmp_path / "Bo" / "Bo_0002.jpg").write_bytes(people["b2"][:300])
         (tmp_path / "Bo" / "Bo_0003.jpg").write_bytes(encode_jpeg(np.zeros((9, 9, 3), np.uint8)))
         (tmp_path / "Bo" / "Bo_0004.png").symlink_to("/dev/zero")
@@ -99,13 +99,13 @@ class TestLists:
         assert all(said in line for said, line in zip(reasons, made.left_out, strict=True))
 
     @pytest.mark.parametrize("name", ["a" * 5000, "b" * 300 + ".jpg", "/".join("c" * 3000)])
-    def test_names_that_no_file_can_have(self, tmp_path, people, name):
+    def test_impossible_file_names(self, tmp_path, people, name):
         path = listed(tmp_path, f"{A1} {name} 1\n{A1} {A3} 1\n")
         with pytest.raises(UserError, match=r"line 1: .*cannot read it: "):
             pairs_of_list(path)
         assert len(pairs_of_list(path, skip_bad=True).same) == 1
 
-    def test_nothing_left_is_an_error(self, tmp_path):
+    def test_no_usable_pairs_is_an_error(self, tmp_path):
         with pytest.raises(
             UserError, match=r"none of the 1 pairs is usable: .*line 1: .*Ann_0001\.jpg: cannot"
         ):
@@ -113,13 +113,13 @@ class TestLists:
 
 
 class TestFolds:
-    def test_pairs_that_are_in_folds_stay_in_their_order(self):
+    def test_balanced_pairs_keep_their_order(self):
         same = np.tile(np.repeat([True, False], 30), 10)
         assert in_folds(same).tolist() == list(range(600))
         assert in_folds(np.tile([True, False], 40)).tolist() == list(range(80))
 
     @pytest.mark.parametrize("same", [[True] * 50 + [False] * 50, [True] * 33 + [False] * 71])
-    def test_kinds_that_follow_one_another_are_shared_out(self, same):
+    def test_sorted_kinds_are_distributed_over_the_folds(self, same):
         order = in_folds(same)
         assert sorted(order.tolist()) == list(range(len(same)))
         share = np.mean(same)
@@ -148,7 +148,7 @@ def many(tmp_path, noise_images, write_source):
 
 class TestDrawing:
     @pytest.mark.parametrize("seed", range(3))
-    def test_each_fold_has_both_kinds_and_people_of_its_own(self, many, seed):
+    def test_each_fold_has_both_kinds_and_its_own_people(self, many, seed):
         indices, same = draw_pairs(many, 200, seed)
         people = many.labels[indices]
         assert ((people[:, 0] == people[:, 1]) == same).all()
@@ -163,23 +163,23 @@ class TestDrawing:
         genuine = store.labels[indices[same, 0]]
         assert np.bincount(genuine, minlength=40).max() == 3
 
-    def test_the_seed_decides(self, many):
+    def test_pairs_depend_on_the_seed(self, many):
         first, again, other = (draw_pairs(many, 100, seed)[0].tolist() for seed in (1, 1, 2))
         assert first == again != other
 
-    def test_all_that_there_is_can_be_drawn(self, tmp_path, write_source):
+    def test_all_possible_pairs_can_be_drawn(self, tmp_path, write_source):
         store = convert(write_source(dict.fromkeys(range(20), 2)), tmp_path / "a.lmdb")
         indices, same = draw_pairs(store, 40, 0)
         assert len(np.unique(indices[same])) == 40
         with pytest.raises(UserError, match="20 identities and 40 images: they give 40 pairs"):
             draw_pairs(store, 60, 0)
 
-    def test_people_without_a_second_image_give_none(self, tmp_path, write_source):
+    def test_people_with_a_single_image_give_no_genuine_pairs(self, tmp_path, write_source):
         store = convert(write_source(dict.fromkeys(range(30), 1)), tmp_path / "a.lmdb")
         with pytest.raises(UserError, match="they give 0 pairs in ten folds"):
             draw_pairs(store, 20, 0)
 
-    def test_a_number_that_cannot_be_shared_out_is_refused(self, many):
+    def test_a_number_that_cannot_be_divided_is_refused(self, many):
         with pytest.raises(UserError, match="multiples of 20"):
             draw_pairs(many, 50, 0)
 
@@ -208,7 +208,7 @@ class TestWriting:
         with pytest.raises(UserError, match="--replace"):
             write_pair_set(path, other)
 
-    def test_many_pairs_of_few_images_are_read_again(self, many, tmp_path):
+    def test_many_pairs_of_few_images_can_be_read(self, many, tmp_path):
         made = drawn_pairs(many, 100, 0)
         more = type(made)(made.images * 200, np.tile(made.same, 200))
         write_pair_set(tmp_path / "a.bin", more)
@@ -270,7 +270,7 @@ class TestListsOfStores:
         ],
         ids=["lfw", "paths", "numbers", "same first", "both", "keys"],
     )
-    def test_images_are_named_as_people_do(self, tmp_path, people, store, text):
+    def test_images_are_named_by_path_key_or_number(self, tmp_path, people, store, text):
         made = pairs_of_list(listed(tmp_path, text), store)
         names, same = WANTED
         assert made.images == [people[name] for pair in names for name in pair]
@@ -289,7 +289,7 @@ class TestListsOfStores:
             ("²", "line 2: '²' is not an image"),
         ],
     )
-    def test_what_it_does_not_have_is_named_with_its_line(self, tmp_path, store, word, said):
+    def test_unknown_images_are_named_with_their_line(self, tmp_path, store, word, said):
         with pytest.raises(UserError, match=said):
             pairs_of_list(listed(tmp_path, f"0,1,1\n0,{word},0\n"), store)
 

@@ -22,7 +22,7 @@ def plain(noise_images):
 
 
 def python_2_pickle(images, same):
-    """What Python 2's cPickle writes at protocol 2: bytes are BINSTRING."""
+    """The output of Python 2's cPickle at protocol 2, where bytes are BINSTRING."""
     text = b"".join(b"T" + struct.pack("<i", len(image)) + image for image in images)
     booleans = b"".join(b"\x88" if value else b"\x89" for value in same)
     return b"\x80\x02](" + text + b"e](" + booleans + b"e\x86."
@@ -51,20 +51,20 @@ def test_python_2_strings_are_bytes(tmp_path, plain):
     assert read_pairs(tmp_path / "lfw.bin").images == plain[0]
 
 
-def test_what_is_written_is_read_again(tmp_path, plain):
+def test_a_written_set_is_read_back(tmp_path, plain):
     write_pairs(tmp_path / "lfw.bin", *plain)
     pairs = read_pairs(tmp_path / "lfw.bin")
     assert (pairs.images, pairs.same.tolist(), len(pairs)) == (*plain, 3)
     assert list(tmp_path.iterdir()) == [tmp_path / "lfw.bin"]
 
 
-def test_writing_wants_two_images_for_each_pair(tmp_path, plain):
+def test_writing_requires_two_images_per_pair(tmp_path, plain):
     with pytest.raises(ValueError, match="5 images"):
         write_pairs(tmp_path / "lfw.bin", plain[0][:5], plain[1])
 
 
 def column(image):
-    """What ``cv2.imencode`` gave before OpenCV 4.5."""
+    """The output of ``cv2.imencode`` before OpenCV 4.5."""
     return np.frombuffer(image, np.uint8).copy().reshape(-1, 1)
 
 
@@ -87,7 +87,7 @@ def object_array(items):
 
 
 def of_numpy_1(data):
-    """The pickle as numpy 1 would have written it: its modules had other names."""
+    """The pickle as written by numpy 1, whose modules had other names."""
     if data[:2] >= b"\x80\x04":
         data = data[:2] + data[11:]  # without the frame, whose length changes
         return re.sub(rb"\x8c(.)numpy\._core\.", _shorter, data, flags=re.DOTALL)
@@ -99,7 +99,7 @@ def _shorter(found):
 
 
 class TestNumpy:
-    """insightface's own recipe, and everybody's after it, puts numpy's arrays into sets."""
+    """Sets made by insightface's recipe and its descendants contain numpy arrays."""
 
     @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
     @pytest.mark.parametrize("image", [column, read_only, row, strided, bytearray])
@@ -125,7 +125,7 @@ class TestNumpy:
             object_array,
         ],
     )
-    def test_booleans_are_read_whatever_type_holds_them(self, tmp_path, plain, protocol, same):
+    def test_booleans_of_any_type_are_read(self, tmp_path, plain, protocol, same):
         (tmp_path / "lfw.bin").write_bytes(pickle.dumps((plain[0], same(plain[1])), protocol))
         pairs = read_pairs(tmp_path / "lfw.bin")
         assert pairs.same.tolist() == plain[1]
@@ -172,7 +172,7 @@ class TestNumpy:
         "name",
         ["numpy fromfile", "numpy memmap", "numpy.core.multiarray fromstring", "numpy matrix"],
     )
-    def test_nothing_else_of_numpy_can_be_named(self, tmp_path, name):
+    def test_no_other_name_of_numpy_is_allowed(self, tmp_path, name):
         program = b"\x80\x02c" + name.replace(" ", "\n").encode() + b"\nX\x01\x00\x00\x00x\x85R."
         (tmp_path / "lfw.bin").write_bytes(program)
         with pytest.raises(UserError, match=r"lfw\.bin is refused.*could run code"):
@@ -191,7 +191,7 @@ class TestNumpy:
         ],
         ids=["negative", "huge", "long", "no type", "no shape", "no state", "None"],
     )
-    def test_an_array_has_the_bytes_that_it_says(self, tmp_path, state):
+    def test_an_array_must_have_its_stated_size(self, tmp_path, state):
         kind = b"cnumpy\ndtype\nX\x02\0\0\0u1K\0K\x01\x87R"
         start = b"\x80\x03cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\0\x85C\x01b\x87R"
         program = start + state.replace(b"%b", kind) + b"b."
@@ -201,7 +201,9 @@ class TestNumpy:
 
 
 def python_2_arrays(images, same):
-    """What Python 2's cPickle and numpy 1 wrote at protocol 2, after their reduce functions."""
+    """The output of Python 2's cPickle and numpy 1 at protocol 2, following their
+    reduce functions.
+    """
 
     def text(data):
         return b"T" + struct.pack("<i", len(data)) + data
@@ -221,7 +223,7 @@ def python_2_arrays(images, same):
 
 
 @pytest.mark.parametrize("code", [b"]", b"N", b"N\x85", b")", b"(l", b"K\x01", b"h\x00"])
-def test_a_file_of_instructions_is_refused_before_it_is_read(tmp_path, code):
+def test_a_file_of_opcodes_is_refused_before_it_is_read(tmp_path, code):
     beginning = b"\x80\x02]q\x00"
     (tmp_path / "lfw.bin").write_bytes(beginning + code * (1_000_000 // len(code)) + b".")
     tracemalloc.start()
@@ -247,7 +249,7 @@ def global_opcode(module, name):
 
 class TestHarmfulPickles:
     @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
-    def test_a_call_is_refused_and_not_made(self, tmp_path, plain, protocol):
+    def test_a_call_is_refused_and_not_executed(self, tmp_path, plain, protocol):
         trace = tmp_path / "trace"
         content = (plain[0], [Harmful(os.mkdir, str(trace)), *plain[1]])
         (tmp_path / "lfw.bin").write_bytes(pickle.dumps(content, protocol))
@@ -282,12 +284,12 @@ class TestHarmfulPickles:
             "BUFFER",
         ],
     )
-    def test_pickles_that_name_or_make_objects_are_refused(self, tmp_path, data):
+    def test_pickles_that_name_or_create_objects_are_refused(self, tmp_path, data):
         (tmp_path / "lfw.bin").write_bytes(data)
         with pytest.raises(UserError, match="refused"):
             read_pairs(tmp_path / "lfw.bin")
 
-    def test_only_latin1_may_be_encoded(self, tmp_path):
+    def test_only_latin1_encoding_is_allowed(self, tmp_path):
         call = b"\x8c\x07_codecs\x8c\x06encode\x93\x8c\x04text\x8c\x03hex\x86R."
         (tmp_path / "lfw.bin").write_bytes(b"\x80\x04" + call)
         with pytest.raises(UserError, match="other than latin1"):
@@ -305,7 +307,7 @@ class TestHarmfulPickles:
         ],
         ids=["BINBYTES8", "BINBYTES", "FRAME", "BINSTRING", "LONG_BINPUT", "PUT"],
     )
-    def test_a_short_file_cannot_ask_for_much_memory(self, tmp_path, data):
+    def test_a_short_file_cannot_allocate_much_memory(self, tmp_path, data):
         (tmp_path / "lfw.bin").write_bytes(data)
         with pytest.raises(UserError, match=r"lfw\.bin"):
             read_pairs(tmp_path / "lfw.bin")
@@ -328,26 +330,26 @@ class TestHarmfulPickles:
         with pytest.raises(UserError, match=complaint):
             read_pairs(tmp_path / "lfw.bin")
 
-    def test_deep_nesting_ends_in_an_error(self, tmp_path):
+    def test_deep_nesting_is_an_error(self, tmp_path):
         (tmp_path / "lfw.bin").write_bytes(b"]" * 200_000 + b"a" * 199_999 + b".")
         with pytest.raises(UserError, match="more than 16 lists"):
             read_pairs(tmp_path / "lfw.bin")
 
-    def test_a_list_that_holds_itself_ends_in_an_error(self, tmp_path):
+    def test_a_list_containing_itself_is_an_error(self, tmp_path):
         endless: list = []
         endless += [endless, endless]
         (tmp_path / "lfw.bin").write_bytes(pickle.dumps(endless))
         with pytest.raises(UserError, match="not a verification set"):
             read_pairs(tmp_path / "lfw.bin")
 
-    def test_a_file_of_more_than_a_gigabyte_is_not_even_read(self, tmp_path):
+    def test_a_file_of_more_than_a_gigabyte_is_not_read(self, tmp_path):
         with (tmp_path / "lfw.bin").open("wb") as file:
             file.truncate((1 << 30) + 1)
         with pytest.raises(UserError, match="at most"):
             read_pairs(tmp_path / "lfw.bin")
 
     @given(st.data())
-    def test_any_change_of_a_set_is_read_or_refused(self, tmp_path_factory, mxnet_written, data):
+    def test_any_mutation_of_a_set_is_read_or_refused(self, tmp_path_factory, mxnet_written, data):
         content = bytearray((mxnet_written / "pairs_py2.bin").read_bytes())
         positions = st.integers(0, 60) | st.integers(len(content) - 30, len(content) - 1)
         for position, value in data.draw(st.lists(st.tuples(positions, st.integers(0, 255)))):
@@ -400,7 +402,7 @@ class TestWrongContent:
             read_pairs(tmp_path / "lfw.bin")
 
     @pytest.mark.parametrize("data", [b"", b"not a pickle", b"\x80\x04", b"\xff" * 50])
-    def test_a_file_that_is_no_pickle_is_refused(self, tmp_path, data):
+    def test_a_file_that_is_not_a_pickle_is_refused(self, tmp_path, data):
         (tmp_path / "lfw.bin").write_bytes(data)
         with pytest.raises(UserError, match=r"lfw\.bin"):
             read_pairs(tmp_path / "lfw.bin")
@@ -422,7 +424,7 @@ class TestWrongContent:
 
 
 class TestArraysOfMany:
-    """A few bytes of an array are one item each: they are counted before they are taken apart."""
+    """A few bytes of an array are one item each: they are counted before they are split."""
 
     @pytest.mark.parametrize(
         "content",
@@ -457,7 +459,7 @@ class TestArraysOfMany:
         ],
         ids=repr,
     )
-    def test_what_is_neither_0_nor_1_is_one_line(self, tmp_path, plain, same):
+    def test_labels_other_than_0_and_1_are_one_line(self, tmp_path, plain, same):
         (tmp_path / "a.bin").write_bytes(pickle.dumps((plain[0][:2], same), 4))
         with pytest.raises(
             UserError,

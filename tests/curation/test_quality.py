@@ -1,4 +1,4 @@
-"""Measures of one picture."""
+"""Measures of a single image."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ def stripes(step):
     return np.broadcast_to(columns[None, :, None], (24, 24, 3))
 
 
-def test_an_even_picture_has_no_sharpness_and_no_contrast():
+def test_a_uniform_image_has_no_sharpness_and_no_contrast():
     grey = np.full((8, 8, 3), 90, np.uint8)
     assert sharpness(grey) == pytest.approx(0, abs=1e-6)
     assert contrast(grey) == pytest.approx(0, abs=1e-4)
@@ -36,7 +36,7 @@ def test_sharpness_is_the_variance_of_the_laplacian():
     assert sharpness(picture) == pytest.approx(np.var(laplacian), rel=1e-4)
 
 
-def test_blur_takes_sharpness_and_leaves_brightness():
+def test_blur_reduces_sharpness_and_keeps_brightness():
     import cv2
 
     picture = np.ascontiguousarray(stripes(3))
@@ -58,7 +58,7 @@ def test_every_image_of_a_store_is_measured(store, measure):
     assert calls[-1] == (16, 16)
 
 
-def test_of_a_view_only_its_own_images_are_decoded(tmp_path, noise_images):
+def test_only_the_images_of_a_view_are_decoded(tmp_path, noise_images):
     files = [file[:-90] if i in (3, 8) else file for i, file in enumerate(noise_images[:12])]
     write_layout(tmp_path / "source", [(file, i // 4) for i, file in enumerate(files)], (24, 20))
     store = convert(tmp_path / "source", tmp_path / "train.lmdb")

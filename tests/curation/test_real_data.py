@@ -1,4 +1,4 @@
-"""On real faces and MXNet's full drawings, where FACE_DISTILL_REAL_DATA names their folder."""
+"""Tests on real faces and MXNet's full files, in the folder FACE_DISTILL_REAL_DATA."""
 
 import hashlib
 import json

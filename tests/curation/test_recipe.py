@@ -41,7 +41,7 @@ def counts(made):
 
 
 def stats(workspace):
-    """Of everything but the report, which is written anew each time, and its folder."""
+    """Of everything but the report, which is always rewritten, and its folder."""
     files = [path for path in workspace.root.rglob("*") if path.is_file()]
     return {path: path.stat().st_mtime_ns for path in files if path.suffix != ".html"}
 
@@ -63,13 +63,13 @@ def test_the_ms1m_recipe_makes_a_store_views_and_pair_sets(workspace, source):
     assert copied == (source / "lfw.bin").read_bytes()
 
 
-def test_what_is_refused_says_why(workspace, source):
+def test_refused_sets_have_a_reason(workspace, source):
     made = run_recipe("ms1m", workspace, source)
     (refused,) = (entry for entry in made if entry.kind == "refused")
     assert "broken.bin is a text file, not a verification set" in refused.note
 
 
-def test_finished_steps_are_not_done_again(workspace, source):
+def test_finished_steps_are_not_repeated(workspace, source):
     run_recipe("ms1m", workspace, source)
     page = (workspace.datasets / "ms1m" / "train.report.html").read_bytes()
     before = stats(workspace)
@@ -80,7 +80,7 @@ def test_finished_steps_are_not_done_again(workspace, source):
 
 
 @pytest.mark.parametrize("lost", ["train.lmdb", "long-tail-cut.view", "retina-s.view"])
-def test_a_step_whose_output_is_gone_is_done_again(workspace, source, lost):
+def test_a_step_with_missing_output_is_repeated(workspace, source, lost):
     run_recipe("ms1m", workspace, source)
     shutil.rmtree(workspace.datasets / "ms1m" / lost)
     made = run_recipe("ms1m", workspace, source)
@@ -95,7 +95,7 @@ def test_the_source_may_be_named_by_the_variable(workspace, source, monkeypatch)
     assert run_recipe("ms1m", workspace)[0].images == 90
 
 
-def test_the_source_may_lie_in_the_workspace(workspace, source):
+def test_the_source_may_be_in_the_workspace(workspace, source):
     workspace.sources.mkdir(parents=True)
     source.rename(workspace.sources / "ms1m")
     assert run_recipe("ms1m", workspace)[0].images == 90
@@ -109,7 +109,7 @@ def test_another_data_set_has_its_own_place(workspace, source, monkeypatch):
     assert "real-faces/train" in workspace.image_sets()
 
 
-def test_missing_files_are_one_message_with_place_and_remedy(workspace):
+def test_missing_files_are_one_message_with_place_and_fix(workspace):
     with pytest.raises(UserError) as refusal:
         run_recipe("ms1m", workspace)
     message = str(refusal.value)
@@ -131,13 +131,13 @@ def test_another_source_under_the_same_name_is_refused(workspace, source, write_
 
 
 def by_hand(path, minimum, parent="train.lmdb"):
-    """A person's own view in the place of a recipe's."""
+    """A user's own view at the path of a recipe's."""
     shutil.rmtree(path, ignore_errors=True)
     return write_long_tail_cut(path, open_images(path.parent / parent), minimum)
 
 
 class TestWhatAPersonMade:
-    """It stays, and what stands in the way is said before the first step."""
+    """Files of the user stay, and conflicts are reported before the first step."""
 
     def test_a_view_with_another_limit(self, workspace, source):
         run_recipe("ms1m", workspace, source)
@@ -155,7 +155,7 @@ class TestWhatAPersonMade:
         assert open_images(path).digest == digest
         assert not (workspace.datasets / "ms1m" / "retina-s.view").exists()
 
-    def test_the_same_view_serves_and_is_never_made_again(self, workspace, source):
+    def test_an_equal_view_is_used_and_never_replaced(self, workspace, source):
         folder = workspace.datasets / "ms1m"
         run_recipe("ms1m", workspace, source)
         digest = by_hand(folder / "long-tail-cut.view", 5).digest
@@ -184,7 +184,7 @@ class TestWhatAPersonMade:
         with pytest.raises(UserError, match=r"retina-s\.view was not made by a recipe"):
             run_recipe("ms1m", workspace, source)
 
-    def test_a_renamed_view_stays_and_is_made_anew_in_its_place(self, workspace, source):
+    def test_a_renamed_view_stays_and_is_made_again(self, workspace, source):
         run_recipe("ms1m", workspace, source)
         folder = workspace.datasets / "ms1m"
         (folder / "retina-s.view").rename(folder / "mine.view")
@@ -203,7 +203,7 @@ class TestWhatAPersonMade:
             run_recipe("ms1m", workspace, source)
         assert mine.read_bytes() == content
 
-    def test_a_record_that_cannot_be_read_is_kept_and_said(self, workspace, source, noise_images):
+    def test_an_unreadable_record_is_kept_and_reported(self, workspace, source, noise_images):
         run_recipe("ms1m", workspace, source)
         folder = workspace.datasets / "ms1m"
         (folder / "recipe.json").write_text('{"made": {"clean.view": 1}}')
@@ -214,7 +214,7 @@ class TestWhatAPersonMade:
         assert (folder / "recipe.json.damaged").read_text() == '{"made": {"clean.view": 1}}'
         assert "lfw.bin" in (folder / "recipe.json").read_text()
 
-    def test_a_record_that_cannot_be_read_makes_everything_a_persons(self, workspace, source):
+    def test_an_unreadable_record_makes_every_file_the_users(self, workspace, source):
         run_recipe("ms1m", workspace, source)
         (workspace.datasets / "ms1m" / "recipe.json").write_text("{")
         assert all(
@@ -237,14 +237,14 @@ class TestVerificationSets:
         assert copy.read_bytes() == (source / "lfw.bin").read_bytes()
         assert self.sets(run_recipe("ms1m", workspace, source))["lfw.bin"][1]
 
-    def test_one_that_the_source_has_no_more_stays_and_is_named(self, workspace, source):
+    def test_a_set_removed_from_the_source_stays_and_is_named(self, workspace, source):
         run_recipe("ms1m", workspace, source)
         (source / "lfw.bin").unlink()
         kind, reused, note = self.sets(run_recipe("ms1m", workspace, source))["lfw.bin"]
         assert (kind, reused) == ("pairs", True)
         assert note.startswith(f"not in {source}; kept")
 
-    def test_one_that_is_damaged_now_leaves_the_copy(self, workspace, source):
+    def test_a_set_damaged_since_leaves_the_copy(self, workspace, source):
         run_recipe("ms1m", workspace, source)
         (source / "lfw.bin").write_bytes(b"half")
         said = []
@@ -287,7 +287,7 @@ class TestBadRecords:
         with pytest.raises(UserError, match="--skip-bad"):
             run_recipe("ms1m", workspace, damaged)
 
-    def test_they_are_left_out_and_listed_where_asked_for(self, workspace, damaged):
+    def test_they_are_skipped_and_listed_on_request(self, workspace, damaged):
         store = run_recipe("ms1m", workspace, damaged, skip_bad=True)[0]
         assert store.images == 15
         assert "bad records left out: 1" in store.note
@@ -296,7 +296,7 @@ class TestBadRecords:
         assert (again.images, again.reused) == (15, True)
 
 
-def test_a_store_converted_again_has_everything_made_again(workspace, source, write_source):
+def test_a_reconverted_store_has_everything_made_again(workspace, source, write_source):
     run_recipe("ms1m", workspace, source)
     folder = workspace.datasets / "ms1m"
     write_long_tail_cut(folder / "mine.view", open_images(folder / "train.lmdb"), 2)
@@ -311,7 +311,7 @@ def test_a_store_converted_again_has_everything_made_again(workspace, source, wr
     assert "mine.view was made from another store" in made["mine.view"].note
 
 
-def test_two_at_a_time_do_not_make_one_data_set(workspace, source):
+def test_two_processes_do_not_make_the_same_data_set(workspace, source):
     run_recipe("ms1m", workspace, source)
     with (
         locked(workspace.datasets / "ms1m"),
@@ -321,7 +321,7 @@ def test_two_at_a_time_do_not_make_one_data_set(workspace, source):
 
 
 class TestFirst:
-    """What would end it after hours is said before the first step."""
+    """Errors that would end it after hours are reported before the first step."""
 
     def refused(self, workspace, source, message, **options):
         with pytest.raises(UserError, match=message):
@@ -335,7 +335,7 @@ class TestFirst:
         teacher = TeacherChoice(name="none.onnx")
         self.refused(workspace, source, "no teacher none", open_embedder=missing, teacher=teacher)
 
-    def test_a_teacher_for_a_recipe_that_looks_for_nothing(self, workspace):
+    def test_a_teacher_for_a_recipe_without_checks(self, workspace):
         with pytest.raises(UserError, match="drawn-faces has no noise checks; leave --teacher out"):
             run_recipe("drawn-faces", workspace, teacher=TeacherChoice(name="x"))
 
@@ -368,7 +368,7 @@ def test_the_sample_recipe_takes_no_source(workspace, source):
 
 
 class LabelEmbedder:
-    """A teacher who sees the person of each image; image 3 shows the person of identity 3."""
+    """A teacher that knows the person of each image; image 3 shows the person of identity 3."""
 
     def embed(self, images, progress):
         random = np.random.default_rng(0)
@@ -394,7 +394,7 @@ class TestNoise:
 
         return run
 
-    def test_with_a_teacher_the_subsets_are_made_of_the_clean_view(self, run, workspace):
+    def test_with_a_teacher_subsets_are_made_from_the_clean_view(self, run, workspace):
         made = {entry.path.name: entry for entry in run()}
         assert made["train.findings"].kind == "findings"
         assert "1 misplaced" in made["train.findings"].note
@@ -406,14 +406,14 @@ class TestNoise:
         cut = open_images(workspace.image_set("ms1m/long-tail-cut"))
         assert [step.name for step in cut.history] == ["clean", "long-tail-cut"]
 
-    def test_all_of_it_is_found_again(self, run, workspace):
+    def test_all_output_is_reused(self, run, workspace):
         run()
         before = stats(workspace)
         made = run()
         assert all(entry.reused for entry in made if entry.kind not in ("refused", "report"))
         assert stats(workspace) == before
 
-    def test_edited_decisions_have_the_views_made_again(self, run, workspace):
+    def test_edited_decisions_update_the_views(self, run, workspace):
         run()
         folder = workspace.datasets / "ms1m"
         own = write_retina_s(folder / "mine.view", open_images(folder / "clean.view"), 50)
@@ -430,7 +430,7 @@ class TestNoise:
             assert open_images(kept.path).digest == kept.digest
         assert all(entry.reused for entry in run() if entry.kind not in ("refused", "report"))
 
-    def test_rounds_end_where_little_changes(self, run, workspace):
+    def test_rounds_end_when_little_changes(self, run, workspace):
         once = {entry.path.name: entry for entry in run()}
         made = {entry.path.name: entry for entry in run(rounds=5)}
         assert made["clean-1.view"].images == once["clean.view"].images
@@ -443,7 +443,7 @@ class TestNoise:
         again = run(rounds=5)
         assert all(entry.reused for entry in again if entry.kind not in ("refused", "report"))
 
-    def test_a_later_round_carries_out_its_own_decisions(self, run, workspace):
+    def test_a_later_round_applies_its_own_decisions(self, run, workspace):
         run(rounds=2)
         folder = workspace.datasets / "ms1m"
         before = open_images(folder / "clean.view")
@@ -455,13 +455,13 @@ class TestNoise:
         assert "the decisions have changed" in made["clean.view"].note
         assert made["clean.view"].images == len(before) - 1
 
-    def test_rounds_without_a_teacher_take_what_was_found(self, run, workspace):
+    def test_rounds_without_a_teacher_use_earlier_findings(self, run, workspace):
         assert "clean-1.view" not in counts(run(teacher="labels", rounds=1))
         run(rounds=3)
         made = {entry.path.name: entry for entry in run(rounds=3, teacher=None)}
         assert made["clean.view"].reused
 
-    def test_rounds_where_nothing_is_cleaned(self, workspace):
+    def test_rounds_of_a_recipe_without_cleaning(self, workspace):
         with pytest.raises(UserError, match="drawn-faces cleans nothing; leave --rounds out"):
             run_recipe("drawn-faces", workspace, rounds=2)
 
@@ -477,7 +477,7 @@ class TestNoise:
         assert again["clean.view"].reused
         assert again["retina-s.view"].reused
 
-    def test_a_persons_raw_view_is_named_before_the_first_step(self, run, workspace, source):
+    def test_a_users_raw_view_is_named_before_the_first_step(self, run, workspace, source):
         folder = workspace.datasets / "ms1m"
         convert(source, folder / "train.lmdb")
         by_hand(folder / "long-tail-cut.view", 5)
@@ -485,7 +485,7 @@ class TestNoise:
             run()
         assert not (folder / "train.findings").exists()
 
-    def test_a_persons_view_of_other_decisions_is_left_alone(self, run, workspace):
+    def test_a_users_view_of_other_decisions_is_left_alone(self, run, workspace):
         run()
         folder = workspace.datasets / "ms1m"
         (folder / "recipe.json").unlink()
@@ -525,7 +525,7 @@ class TestNoise:
         assert (folder / "train.findings" / "decisions.tsv").exists()
 
     @pytest.mark.parametrize("left", ["clean.view.new", "clean.view.old"])
-    def test_what_a_killed_recipe_left_is_in_nobodys_way(self, run, workspace, left):
+    def test_leftovers_of_a_killed_recipe_do_no_harm(self, run, workspace, left):
         run()
         folder = workspace.datasets / "ms1m"
         (folder / "clean.view").rename(folder / left)
@@ -539,7 +539,7 @@ class TestFiles:
     def test_every_recipe_can_be_read(self, name):
         assert load_recipe(name).description
 
-    def test_an_unknown_recipe_is_refused_with_those_there_are(self):
+    def test_an_unknown_recipe_is_refused_with_the_known_ones(self):
         with pytest.raises(
             UserError, match=r"no recipe '\.\./x'; there are: drawn-faces, ms1m, sample"
         ):
@@ -563,12 +563,12 @@ class TestFiles:
             ),
         ],
     )
-    def test_a_wrong_file_names_the_key(self, text, complaint):
+    def test_an_invalid_file_names_the_key(self, text, complaint):
         whole = f'description = "d"\ndataset = "d"\n{text}' if "step" in text else text
         with pytest.raises(UserError, match=f"recipe x.*{complaint}"):
             parse_recipe(whole, "recipe x")
 
-    def test_an_unknown_key_is_told_with_the_one_that_was_meant(self):
+    def test_an_unknown_key_is_reported_with_a_suggestion(self):
         text = (
             'description = "d"\ndataset = "d"\n[[step]]\ndo = "convert"\nto = "a"\nskip_bat = true'
         )
@@ -577,6 +577,6 @@ class TestFiles:
         said = "x.toml:6:1: step 1: unknown key 'skip_bat'; did you mean 'skip_bad'?"
         assert str(error.value) == said
 
-    def test_a_recipe_of_before_may_say_mark(self):
+    def test_older_recipes_may_use_mark(self):
         text = 'description = "d"\ndataset = "d"\n[[step]]\ndo = "mark"\nof = "train"'
         assert type(parse_recipe(text, "x").step[0]) is ScoreStep

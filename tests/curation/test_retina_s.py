@@ -1,8 +1,8 @@
-"""Retina-S at the size of MS1MV3, beside what the Bitmain paper says came out of it.
+"""Retina-S at the size of MS1MV3, compared with the Bitmain paper's numbers.
 
-The paper: 5.1 M images of 93 K identities, of which those with more than 50 images are dropped,
-give "enough identities (1.1M) and fewer face images (42K)". The images of each identity are not
-published; docs/benchmarks.md says what these tests can show and what not.
+According to the paper, dropping identities with more than 50 images from 5.1 M images of 93 K
+identities gives "enough identities (1.1M) and fewer face images (42K)". The numbers of images per
+identity are not published; docs/benchmarks.md explains what these tests can and cannot show.
 """
 
 from statistics import NormalDist
@@ -26,7 +26,7 @@ SHAPES = {
 
 
 def simulated_counts(shape):
-    """Images of each identity: in proportion to a shape, with MS1MV3's totals exactly."""
+    """Images per identity: proportional to a shape, with exactly MS1MV3's totals."""
     counts = np.maximum(1, np.rint(SHAPES[shape] * IMAGES / SHAPES[shape].sum())).astype(np.int64)
     missing = IMAGES - int(counts.sum())
     chosen = np.random.default_rng(0).permutation(np.flatnonzero(counts > 1))[: abs(missing)]
@@ -44,7 +44,7 @@ def simulated_counts(shape):
         ("lognormal, sigma 1", 61_470, 1_432_000),
     ],
 )
-def test_what_is_kept_of_a_set_with_the_published_totals(shape, identities, images):
+def test_sets_with_the_published_totals(shape, identities, images):
     counts = simulated_counts(shape)
     labels = np.repeat(np.arange(IDENTITIES, dtype=np.int32), counts)
     kept = labels[retina_s(labels)]
@@ -60,7 +60,7 @@ def test_equal_counts_of_images_give_the_papers_numbers():
 
 
 class TestReadings:
-    """Which readings of the paper's sentence its own numbers allow."""
+    """The readings of the paper's sentence that are consistent with its numbers."""
 
     def test_the_two_numbers_are_swapped_in_print(self):
         assert PUBLISHED_IMAGES > IDENTITIES, "there are not 1.1 M people in the whole set"

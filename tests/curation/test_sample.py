@@ -1,4 +1,4 @@
-"""The sample data set: what is written, what is planted, and that truth.json says so."""
+"""The sample data set: its files, its planted faults, and their description in truth.json."""
 
 from collections import Counter, defaultdict
 from dataclasses import replace
@@ -63,7 +63,7 @@ def test_truth_names_every_record_by_key_and_label(sample: Sample) -> None:
     assert (sample.truth.seed, sample.truth.generator) == (3, 1)
 
 
-def test_as_many_faults_are_planted_as_asked_for(sample: Sample) -> None:
+def test_the_requested_number_of_faults_is_planted(sample: Sample) -> None:
     truth = sample.truth
     assert len(truth.mislabelled) == SMALL.mislabelled
     assert len(truth.mixed_identities) == SMALL.mixed_identities
@@ -80,7 +80,7 @@ def test_as_many_faults_are_planted_as_asked_for(sample: Sample) -> None:
     }
 
 
-def test_mislabelled_images_show_somebody_of_another_label(sample: Sample) -> None:
+def test_mislabelled_images_show_people_of_other_labels(sample: Sample) -> None:
     owners = label_owners(sample.truth)
     for key in sample.truth.mislabelled:
         image = sample.truth.images[key - 1]
@@ -96,7 +96,7 @@ def test_a_label_shows_mostly_its_own_person(sample: Sample) -> None:
         assert people[label].count(owner) > len(people[label]) / 2
 
 
-def test_a_mixed_identity_shows_two_people_and_nobody_else(sample: Sample) -> None:
+def test_a_mixed_identity_shows_exactly_two_people(sample: Sample) -> None:
     for mixed in sample.truth.mixed_identities:
         images = [image for image in sample.truth.images if image.label == mixed.label]
         assert {image.person for image in images} == set(mixed.people)
@@ -104,7 +104,7 @@ def test_a_mixed_identity_shows_two_people_and_nobody_else(sample: Sample) -> No
         assert second == mixed.second_keys
 
 
-def test_a_split_person_owns_two_labels(sample: Sample) -> None:
+def test_a_split_person_has_two_labels(sample: Sample) -> None:
     owners = label_owners(sample.truth)
     for split in sample.truth.split_people:
         assert split.labels[0] != split.labels[1]
@@ -197,7 +197,7 @@ def test_a_truth_file_of_another_kind_is_refused(tmp_path: Path, content: bytes)
     assert "\n" not in str(refusal.value)
 
 
-def test_a_truth_about_other_images_is_one_line(sample: Sample, store: Store) -> None:
+def test_a_truth_file_for_other_images_is_one_line(sample: Sample, store: Store) -> None:
     with pytest.raises(UserError, match=r"truth.json names the images \d+ and \d+, which .* not"):
         score_findings(SimpleNamespace(checks=()), store, sample.truth)
 
@@ -213,7 +213,7 @@ def test_the_default_sample_has_a_natural_long_tail(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_the_default_faults_fit_with_any_seed(seed: int) -> None:
+def test_the_default_faults_fit_for_any_seed(seed: int) -> None:
     plan = plan_training(DEFAULT_SIZE, np.random.default_rng(seed))
     found = Counter(shot.fault for shots in plan for shot in shots)
     assert found["mislabelled"] == DEFAULT_SIZE.mislabelled
@@ -226,7 +226,7 @@ def test_more_faults_than_images_are_refused(tmp_path: Path) -> None:
 
 
 def label_owners(truth: Truth) -> dict[int, int | None]:
-    """Whose label it is: the first image is always right."""
+    """The person of each label: the first image is always correct."""
     owners: dict[int, int | None] = {}
     for image in truth.images:
         owners.setdefault(image.label, image.person)

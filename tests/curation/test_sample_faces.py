@@ -1,4 +1,4 @@
-"""The drawn faces: the geometry behind them, and that people can be told apart."""
+"""The drawn faces: their geometry, and that people are distinguishable."""
 
 from dataclasses import fields, replace
 
@@ -42,7 +42,7 @@ def conditions_number(number: int, yaw: float | None = None) -> Conditions:
     return random_conditions(np.random.default_rng([99, number]), yaw)
 
 
-def test_the_head_map_gives_back_the_direction_of_every_place() -> None:
+def test_the_head_map_inverts_the_direction_of_every_place() -> None:
     row, column = np.mgrid[:RELIEF_SIZE, :RELIEF_SIZE]
     places = to_map(map_directions(RELIEF_SIZE), RELIEF_SIZE)
     inside = np.hypot(row - RELIEF_SIZE / 2, column - RELIEF_SIZE / 2) < RELIEF_SIZE / 2
@@ -77,7 +77,7 @@ def test_alignment_undoes_roll_scale_and_shift(roll: float) -> None:
 
 @pytest.mark.parametrize("number", range(4))
 @pytest.mark.parametrize("yaw", [0.0, 25.0])
-def test_eyes_nose_and_mouth_lie_near_the_arcface_template(number: int, yaw: float) -> None:
+def test_landmarks_are_near_the_arcface_template(number: int, yaw: float) -> None:
     head = head_number(number)
     landmarks = head.landmarks(Expression(), head.radius_map(Expression()))
     camera = aligned_camera(rotation(yaw, 0, 0), landmarks, np.zeros((5, 2)))
@@ -85,7 +85,7 @@ def test_eyes_nose_and_mouth_lie_near_the_arcface_template(number: int, yaw: flo
 
 
 @pytest.mark.parametrize("yaw", [0.0, 20.0, -20.0])
-def test_rays_meet_a_bare_ellipsoid_where_the_formula_says(yaw: float) -> None:
+def test_rays_meet_a_bare_ellipsoid_as_computed(yaw: float) -> None:
     turn = rotation(yaw, 5.0, 0.0)
     landmarks = front_to_direction(np.array(ARCFACE_POINTS) - (56.0, 52.0), AXES) * AXES
     camera = aligned_camera(turn, landmarks, np.zeros((5, 2)))
@@ -138,7 +138,7 @@ def test_every_expression_moves_the_face(expression: str) -> None:
 
 
 def test_people_differ_more_than_photographs_of_one() -> None:
-    """In one light and pose the drawing shows who it is; the nuisance is what makes it hard."""
+    """In the same light and pose the drawing shows the person; the nuisance makes it hard."""
     calm = replace(conditions_number(6, yaw=0.0), occlusion=Occlusion(), expression=Expression())
     turned = replace(calm, yaw=4.0, expression=Expression(smile=0.3))
     calm_pictures, turned_pictures = (
@@ -152,13 +152,13 @@ def test_people_differ_more_than_photographs_of_one() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_non_face_is_of_picture_size_and_never_twice_the_same(kind: str) -> None:
+def test_non_faces_have_picture_size_and_are_never_equal(kind: str) -> None:
     pictures = [draw_non_face(kind, np.random.default_rng(seed)) for seed in range(6)]
     assert {picture.shape for picture in pictures} == {(112, 112, 3)}
     assert len({picture.tobytes() for picture in pictures}) == 6
 
 
-def test_a_contact_sheet_lays_images_in_rows() -> None:
+def test_a_contact_sheet_arranges_images_in_rows() -> None:
     images = [np.full((4, 6, 3), level, np.uint8) for level in (10, 20, 30)]
     sheet = contact_sheet(images, columns=2, gap=1, background=99)
     assert sheet.shape == (9, 13, 3)
@@ -174,5 +174,5 @@ def test_an_empty_contact_sheet_is_refused(count: int, columns: int) -> None:
         contact_sheet([np.zeros((2, 2, 3), np.uint8)] * count, columns)
 
 
-def test_the_sheet_of_people_has_a_row_for_each() -> None:
+def test_the_sheet_of_people_has_one_row_per_person() -> None:
     assert people_sheet(seed=0, people=range(2), photographs=3, side=40).shape == (82, 124, 3)

@@ -14,7 +14,7 @@ from curation.errors import UserError
 from curation.store import META_KEY, Store, image_key
 
 
-def test_images_of_an_identity_are_in_a_row(store):
+def test_images_of_an_identity_are_contiguous(store):
     assert store.labels.tolist() == [0] * 4 + [1] + [2] * 6 + [3] * 2 + [4] * 3
     assert store.offsets.tolist() == [0, 4, 5, 11, 13, 16]
     assert store.source_labels.tolist() == [2, 3, 5, 7, 11]
@@ -31,7 +31,7 @@ def test_images_are_the_files_of_the_source(store, noise_images):
     assert [store.read(i) for i in range(len(store))] == noise_images[:16]
 
 
-def test_a_store_says_what_it_is(store, tmp_path):
+def test_a_store_describes_itself(store, tmp_path):
     assert (len(store), store.identities, store.image_size) == (16, 5, (24, 20))
     assert (store.name, store.path, store.store) == ("train", tmp_path / "train.lmdb", store)
     assert store.meta.source_name == "train.rec"
@@ -39,7 +39,7 @@ def test_a_store_says_what_it_is(store, tmp_path):
     assert len(store.digest) == 64
 
 
-def test_the_format_is_what_the_documents_say(store, tmp_path):
+def test_the_format_is_as_documented(store, tmp_path):
     shutil.copytree(store.path, tmp_path / "copy.lmdb")
     with lmdb.open(str(tmp_path / "copy.lmdb"), readonly=True, lock=False) as environment:
         keys = [key for key, _ in environment.begin().cursor()]
@@ -56,14 +56,14 @@ def test_the_format_is_what_the_documents_say(store, tmp_path):
 
 
 @pytest.mark.parametrize("i", [-1, 16, 1 << 40])
-def test_an_image_that_is_not_there_is_an_index_error(store, i):
+def test_a_missing_image_is_an_index_error(store, i):
     with pytest.raises(IndexError, match="has the images 0 to 15 only"):
         store.read(i)
     with pytest.raises(IndexError, match="has the images 0 to 15 only"):
         list(store.read_many(np.array([3, i])))
 
 
-def test_many_images_are_those_that_are_read_one_by_one(store):
+def test_reading_many_equals_reading_one_by_one(store):
     chosen = np.array([7, 0, 15, 7])
     assert list(store.read_many(chosen)) == [store.read(i) for i in chosen.tolist()]
     assert list(store.read_many(chosen[:0])) == []
@@ -73,7 +73,7 @@ def test_numpy_integers_are_indices(store, noise_images):
     assert store.read(np.int64(3)) == noise_images[3]
 
 
-def test_a_pickled_store_reads_on(store, noise_images):
+def test_a_pickled_store_can_be_read(store, noise_images):
     copy = pickle.loads(pickle.dumps(store))
     assert (copy.digest, copy.read(5)) == (store.digest, noise_images[5])
 
@@ -109,7 +109,7 @@ def test_threads_read_it(store, noise_images):
     assert found == [noise_images[i % 16] for i in range(400)]
 
 
-def test_reading_leaves_nothing_behind(store):
+def test_reading_leaves_no_files(store):
     store.read(0)
     assert sorted(path.name for path in store.path.iterdir()) == ["data.mdb", "source.json"]
 
@@ -122,7 +122,7 @@ def test_a_store_in_a_read_only_folder_is_read(store, noise_images):
         store.path.chmod(0o755)
 
 
-class TestWhatIsNoStore:
+class TestInvalidStores:
     def test_a_missing_folder(self, tmp_path):
         with pytest.raises(UserError, match=r"none\.lmdb is not a store: it does not exist"):
             Store(tmp_path / "none.lmdb")
@@ -131,7 +131,7 @@ class TestWhatIsNoStore:
         with pytest.raises(UserError, match=r"is not a store: there is no data\.mdb in it"):
             Store(tmp_path)
 
-    def test_a_conversion_that_was_stopped_says_how_to_go_on(self, tmp_path):
+    def test_an_interrupted_conversion_tells_how_to_resume(self, tmp_path):
         (tmp_path / "train.lmdb.partial").mkdir()
         with pytest.raises(UserError, match=r"not complete.*curate convert SOURCE .*train\.lmdb"):
             Store(tmp_path / "train.lmdb")
@@ -165,7 +165,7 @@ class TestWhatIsNoStore:
 
 
 def outcome_in_a_child(path):
-    """0: read, 1: refused in one line; a signal's number where it crashed."""
+    """0: read, 1: refused in one line; otherwise the number of the signal that killed it."""
     child = os.fork()
     if child == 0:
         status = 2
@@ -185,7 +185,7 @@ class TestDamagedData:
         shutil.copytree(store.path, tmp_path / "damaged.lmdb")
         return tmp_path / "damaged.lmdb"
 
-    def test_a_truncated_file_is_refused_and_crashes_nothing(self, damaged):
+    def test_a_truncated_file_is_refused_without_a_crash(self, damaged):
         whole = (damaged / "data.mdb").read_bytes()
         lengths = [0, 1, 100, 4095, 4096, 8191, 8192, *range(12288, len(whole), 12288)]
         outcomes = Counter()

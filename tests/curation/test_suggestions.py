@@ -1,4 +1,4 @@
-"""Names that nothing has: which may be meant, and which there are."""
+"""Unknown names: the probable intended one, and the known ones."""
 
 import pytest
 
@@ -19,18 +19,18 @@ NAMES = ["drawn-faces", "ms1m", "sample", "misplaced", "Retina_S", "faces/lfw"]
         ("lfw", "faces/lfw"),
     ],
 )
-def test_a_slip_of_the_pen_is_understood(given, meant):
+def test_a_typo_is_recognised(given, meant):
     assert suggestions(given, NAMES)[0] == meant
     assert f"did you mean {meant!r}" in str(unknown("thing", given, NAMES))
 
 
-def test_the_other_names_are_listed_only_where_none_is_alike():
+def test_all_names_are_listed_only_if_none_is_similar():
     assert "ms1m" not in hint("sampel", NAMES)
     assert hint("cake", NAMES[:3]) == "; there are: drawn-faces, ms1m, sample"
     assert hint("cake", [], "make one") == "; there are none; make one"
 
 
-def test_many_names_have_lines_of_their_own_that_fit_a_screen():
+def test_many_names_are_on_their_own_lines_of_screen_width():
     first, *lines = listed([f"network-number-{i}" for i in range(1000)], "`show` tells").split("\n")
     assert first == "; `show` tells; there are:"
     assert all(line.startswith("  ") and len(line) <= LINE + 2 for line in lines)
@@ -39,10 +39,10 @@ def test_many_names_have_lines_of_their_own_that_fit_a_screen():
 
 
 @pytest.mark.parametrize("given", ["", "x" * 10**6, "\x1b[31m", "[/x]", "\udcff", "a\nb"])
-def test_any_text_may_be_given_for_a_name(given):
+def test_any_text_is_accepted_as_a_name(given):
     assert len(str(unknown("thing", given, NAMES))) < 400
 
 
-def test_the_nearest_of_very_many_names_is_found_soon():
+def test_the_nearest_of_very_many_names_is_found_fast():
     names = [f"job-{i:05}" for i in range(20_000)]
     assert "job-01999" in suggestions("jbo-01999", names)

@@ -18,7 +18,7 @@ def lines(tmp_path):
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
-def test_lines_have_their_numbers_whatever_encoding_and_ends(lines, encoding, end):
+def test_lines_are_numbered_for_any_encoding_and_line_end(lines, encoding, end):
     text = end.join(["one 1", "", "  ", "Zoë\u2028x 4", "", ""])
     assert lines(text.encode(encoding)) == [(1, "one 1"), (4, "Zoë\u2028x 4")]
 
@@ -31,7 +31,7 @@ def test_an_empty_file_has_no_lines(lines):
     assert lines(b"") == lines(b"\xef\xbb\xbf") == lines(b"\xff\xfe") == lines(b"\n\n") == []
 
 
-def test_bytes_that_are_no_utf_8_are_kept(lines):
+def test_bytes_that_are_not_utf_8_are_kept(lines):
     ((_, text),) = lines(b"Fran\xe7ois.jpg\n")
     assert os.fsencode(text) == b"Fran\xe7ois.jpg"
 
@@ -49,13 +49,13 @@ def test_bytes_that_are_no_utf_8_are_kept(lines):
         (b"x\n" + b"a" * (MAX_LINE + 1), f"line 2 has more than {MAX_LINE} characters"),
     ],
 )
-def test_what_is_no_text_is_named(lines, data, complaint):
+def test_binary_files_are_named(lines, data, complaint):
     with pytest.raises(UserError, match=complaint):
         lines(data)
 
 
 @pytest.mark.parametrize("target", ["/dev/zero", "/dev/null", "pipe", "folder", "none"])
-def test_nothing_but_a_file_is_opened(tmp_path, target):
+def test_only_regular_files_are_opened(tmp_path, target):
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "folder").mkdir()
     (tmp_path / "list.txt").symlink_to(target)

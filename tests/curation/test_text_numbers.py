@@ -26,13 +26,13 @@ def test_only_ascii_digits_are_numbers(word):
     assert [whole(word), signed(word), decimal(word)] == [None] * 3
 
 
-def test_whole_numbers_are_not_negative_and_have_a_length():
+def test_whole_numbers_are_not_negative_and_limited_in_length():
     assert [whole(word) for word in ("0", "007", "9" * 18)] == [0, 7, 10**18 - 1]
     assert [whole(word) for word in ("-1", "+1", "1.0", "9" * 19)] == [None] * 4
     assert (whole("123", 3), whole("1234", 3)) == (123, None)
 
 
-def test_signs_are_for_signed_numbers():
+def test_only_signed_numbers_may_have_signs():
     assert [signed(word) for word in ("-1", "+5", "5", "-0")] == [-1, 5, 5, 0]
     assert signed("1.0") is None
 

@@ -1,4 +1,4 @@
-"""Where keys and values stand in TOML, compared with what the standard library reads there."""
+"""The positions of keys and values in TOML, against the standard library's reader."""
 
 import json
 import time
@@ -26,13 +26,13 @@ DOCUMENTS = st.dictionaries(NAMES, VALUES, max_size=4)
 
 
 class Writer:
-    """TOML of a document, with tables, arrays and keys written in any of the ways there are."""
+    """Writes a document as TOML, with tables, arrays and keys in any valid notation."""
 
     def __init__(self, draw) -> None:
         self._one_of = lambda *choices: draw(st.sampled_from(choices))
 
     def document(self, table: dict, path: str = "") -> str:
-        """Pairs first, then the tables that have a header of their own."""
+        """Pairs first, then the tables with a header of their own."""
         pairs, tables = [], []
         for name, value in table.items():
             key = self.key(name)
@@ -88,7 +88,7 @@ def paths(value, location: Location = ()):
 
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data())
-def test_every_path_has_the_place_of_its_key_and_value(data):
+def test_every_path_has_the_position_of_its_key_and_value(data):
     document = data.draw(DOCUMENTS)
     text = Writer(data.draw).document(document)
     assert tomllib.loads(text) == document
@@ -123,7 +123,7 @@ def test_dates_numbers_and_long_strings_are_one_value_each():
     assert text[places[("b", 1)].value :].startswith("+inf")
 
 
-def test_an_array_of_tables_inside_another_counts_anew():
+def test_nested_arrays_of_tables_count_from_zero():
     text = "[[a]]\n[[a.b]]\n[[a.b]]\nx = 1\n[[a]]\n[[a.b]]\n[a.b.c]\ny = 2\n"
     places = Positions(text).places
     assert text[places[("a", 0, "b", 1, "x")].value] == "1"
@@ -140,7 +140,7 @@ def test_an_array_of_tables_inside_another_counts_anew():
         ("[[s]]\ne = 1\n'e' = 2", ("s", 0, "e"), "e = 1", "'e' = 2"),
     ],
 )
-def test_a_key_given_twice_is_known_with_both_places(text, key, first, again):
+def test_a_duplicate_key_is_found_with_both_positions(text, key, first, again):
     with pytest.raises(tomllib.TOMLDecodeError):
         tomllib.loads(text)
     assert Positions(text).repeated == (key, text.index(first), text.rindex(again))
@@ -149,7 +149,7 @@ def test_a_key_given_twice_is_known_with_both_places(text, key, first, again):
 @pytest.mark.parametrize(
     "text", ["[a.b]\n[a]", "[[a]]\n[[a]]", "a.b = 1\na.c = 2", "[a]\nx = 1\n[a.b]\nx = 1"]
 )
-def test_tables_that_may_follow_one_another_are_not_given_twice(text):
+def test_tables_that_may_be_repeated_are_not_duplicates(text):
     tomllib.loads(text)
     assert Positions(text).repeated is None
 
@@ -164,13 +164,13 @@ DEEP = "a = " + "[" * 400 + "1," * 30_000 + "]" * 400
      "\n".join(f"a{number} = 1" for number in range(6_000))],
     ids=range(11),
 )  # fmt: skip
-def test_odd_text_takes_no_time(text):
+def test_pathological_text_is_fast(text):
     started = time.process_time()
     Positions(text).nearest(("stage", 0))
     assert time.process_time() - started < 2
 
 
-def test_what_lies_too_deep_takes_no_memory():
+def test_deep_nesting_takes_no_memory():
     positions = Positions(DEEP)
     tomllib.loads(DEEP)
     assert len(positions.places) < 40

@@ -1,4 +1,4 @@
-"""TOML from others is read with bounded time and memory; what cannot be read is one line."""
+"""Untrusted TOML is read in bounded time and memory; errors are one line."""
 
 import time
 import tracemalloc
@@ -35,7 +35,7 @@ from curation.toml_text import LARGEST, LARGEST_INTEGER, MOST_PARTS, read_toml
     ],
     ids=lambda value: value[:20],
 )
-def test_what_is_no_toml_of_ours_is_one_line(text, words):
+def test_invalid_toml_is_one_line(text, words):
     tracemalloc.start()
     began = time.process_time()
     try:
@@ -67,7 +67,7 @@ def test_what_is_no_toml_of_ours_is_one_line(text, words):
     ],
     ids=lambda value: value[:20],
 )
-def test_the_worst_that_the_limits_allow_takes_little(text):
+def test_the_worst_allowed_document_is_cheap(text):
     assert len(text) <= LARGEST
     tracemalloc.start()
     began = time.process_time()
@@ -80,7 +80,7 @@ def test_the_worst_that_the_limits_allow_takes_little(text):
     assert time.process_time() - began < 10
 
 
-def test_dots_in_comments_strings_and_lists_of_numbers_are_fine():
+def test_dots_in_comments_strings_and_numbers_do_not_count():
     numbers, dots, quotes = ", ".join(["0.5"] * 100), "a.b. " * 100, '"' * 3
     text = f"""# {dots}
         x = [{numbers}]

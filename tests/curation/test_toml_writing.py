@@ -1,4 +1,4 @@
-"""A document that is written as TOML is read as the same document."""
+"""Documents written as TOML are read back unchanged."""
 
 import tomllib
 
@@ -38,18 +38,18 @@ VALUES = st.recursive(
 
 
 @pytest.mark.parametrize("text", DOCUMENTS)
-def test_what_was_read_is_written_as_the_same(text: str) -> None:
+def test_parsed_documents_survive_a_round_trip(text: str) -> None:
     document = tomllib.loads(text)
     assert tomllib.loads(toml_text(document)) == document
 
 
 @given(st.dictionaries(TEXTS, VALUES))
-def test_every_document_is_read_as_it_was_written(document: dict) -> None:
+def test_every_document_survives_a_round_trip(document: dict) -> None:
     assert repr(tomllib.loads(toml_text(document))) == repr(ordered(document))
 
 
 def ordered(value: object) -> object:
-    """With the plain values of each table before the tables in it, as TOML wants them."""
+    """The plain values of each table before its subtables, as TOML requires."""
     if isinstance(value, list):
         return [ordered(each) for each in value] if has_header(value) else value
     if not isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""Images that are nobody's: from the source, through store and views, to an export."""
+"""Unlabelled images: from the source, through store and views, to an export."""
 
 import json
 import os
@@ -37,7 +37,7 @@ from curation.views import View, open_images, write_subset, write_view
 
 @pytest.fixture
 def flat(tmp_path, noise_images) -> Path:
-    """Five pictures in one folder."""
+    """Five images in one folder."""
     folder = tmp_path / "street"
     folder.mkdir()
     for number in range(5):
@@ -47,7 +47,9 @@ def flat(tmp_path, noise_images) -> Path:
 
 @pytest.fixture
 def mixed(tmp_path, noise_images) -> Store:
-    """Seven images by a list: of identity 4 the keys 1 and 6, of 9 the key 3, four of nobody."""
+    """Seven images from a list: identity 4 has the keys 1 and 6, 9 has the key 3, four are
+    unlabelled.
+    """
     labels = [-1, 4, -1, 9, -1, -1, 4]
     lines = []
     for number, label in enumerate(labels):
@@ -72,20 +74,20 @@ class TestSources:
         store = convert(tmp_path / "all.txt", tmp_path / "all.lmdb")
         assert (store.unlabelled, store.source_names) == (2, ("street/3.jpg", "street/1.jpg"))
 
-    def test_images_without_a_label_come_behind_all_identities(self, mixed):
+    def test_unlabelled_images_come_after_all_identities(self, mixed):
         assert mixed.labels.tolist() == [0, 0, 1, -1, -1, -1, -1]
         assert mixed.source_keys.tolist() == [1, 6, 3, 0, 2, 4, 5]
         assert mixed.source_labels.tolist() == [4, 9]
         assert mixed.offsets.tolist() == [0, 2, 3]
         assert mixed.source_labels_of(np.array([1, 4, 2])).tolist() == [4, -1, 9]
 
-    def test_labels_may_ascend_to_images_without_one(self, flat, tmp_path, noise_images):
+    def test_unlabelled_images_may_follow_in_one_pass(self, flat, tmp_path, noise_images):
         (tmp_path / "all.txt").write_text("street/0.jpg 3\nstreet/1.jpg 5\nstreet/2.jpg -1\n")
         store = convert(tmp_path / "all.txt", tmp_path / "all.lmdb")
         assert store.labels.tolist() == [0, 1, -1]
         assert [store.read(i) for i in range(3)] == noise_images[:3]
 
-    def test_a_tree_is_taken_without_labels_where_asked(self, tmp_path, noise_images):
+    def test_a_tree_can_be_converted_without_labels(self, tmp_path, noise_images):
         for name in ("a/1.jpg", "b/2.jpg", "loose.jpg"):
             path = tmp_path / "tree" / name
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -96,7 +98,7 @@ class TestSources:
         assert (store.identities, store.unlabelled) == (0, 3)
         assert store.source_names == ("loose.jpg", "a/1.jpg", "b/2.jpg")
 
-    def test_every_source_can_be_taken_without_labels(self, write_source, tmp_path):
+    def test_every_source_can_be_converted_without_labels(self, write_source, tmp_path):
         source = write_source({3: 2, 1: 2})
         store = convert(source, tmp_path / "a.lmdb", unlabelled=True)
         assert (store.identities, store.unlabelled) == (0, 4)
@@ -105,15 +107,13 @@ class TestSources:
         assert convert(source, tmp_path / "a.lmdb", unlabelled=True).digest == store.digest
 
     @pytest.mark.parametrize("unlabelled", [True, False])
-    def test_a_store_with_labels_is_another_than_one_without(
-        self, write_source, tmp_path, unlabelled
-    ):
+    def test_stores_with_and_without_labels_differ(self, write_source, tmp_path, unlabelled):
         source = write_source({3: 2, 1: 2})
         convert(source, tmp_path / "a.lmdb", unlabelled=unlabelled)
         with pytest.raises(UserError, match="with other labels"):
             convert(source, tmp_path / "a.lmdb", unlabelled=not unlabelled)
 
-    def test_a_conversion_that_was_killed_goes_on(self, tmp_path, noise_images):
+    def test_a_killed_conversion_can_be_resumed(self, tmp_path, noise_images):
         folder = tmp_path / "street"
         folder.mkdir()
         for number in range(2000):
@@ -134,12 +134,12 @@ class TestSources:
 
 
 class TestTheStore:
-    def test_says_how_many_have_no_label_and_only_then(self, mixed, store):
+    def test_states_the_number_of_unlabelled_images_if_any(self, mixed, store):
         assert (mixed.meta.identities, mixed.meta.unlabelled) == (2, 4)
         assert b'"unlabelled":4' in mixed.meta.to_json()
         assert b"unlabelled" not in store.meta.to_json()
 
-    def test_is_another_than_one_with_other_labels(self, flat, tmp_path):
+    def test_differs_from_one_with_other_labels(self, flat, tmp_path):
         stores = [
             convert(flat, tmp_path / "a.lmdb", unlabelled=True),
             convert(flat, tmp_path / "b.lmdb"),
@@ -173,7 +173,7 @@ class TestTheStore:
             ({"unlabelled": 7, "identities": 0}, "damaged"),
         ],
     )
-    def test_whose_meta_data_somebody_changed_is_refused(self, mixed, change, complaint):
+    def test_with_modified_meta_data_is_refused(self, mixed, change, complaint):
         with (
             lmdb.open(str(mixed.path), 1 << 24, lock=False) as environment,
             environment.begin(write=True) as transaction,
@@ -185,7 +185,7 @@ class TestTheStore:
 
 
 class TestViews:
-    def test_of_some_images_keep_what_has_no_label_so(self, mixed, tmp_path):
+    def test_of_some_images_keep_them_unlabelled(self, mixed, tmp_path):
         keep = np.array([False, False, True, True, False, True, False])
         view = write_subset(tmp_path / "a.view", mixed, keep, "some", {})
         assert view.labels.tolist() == [0, -1, -1]
@@ -195,14 +195,14 @@ class TestViews:
         assert (again.offsets.tolist(), again.source_keys.tolist()) == ([0, 1], [3, 0, 4])
         assert inspect_path(view.path)["unlabelled"] == 2
 
-    def test_of_nothing_else(self, mixed, tmp_path):
+    def test_of_unlabelled_images_only(self, mixed, tmp_path):
         view = write_subset(tmp_path / "a.view", mixed, mixed.labels < 0, "nobody", {})
         below = write_cap(tmp_path / "b.view", view, 1)
         assert (below.identities, below.unlabelled, below.offsets.tolist()) == (0, 4, [0])
         steps = inspect_path(below.path)["history"]
         assert [step["identities_kept"] for step in steps] == [0, 0]
 
-    def test_may_give_them_identities(self, mixed, tmp_path):
+    def test_can_give_them_identities(self, mixed, tmp_path):
         rows, labels = np.array([3, 5, 0, 1, 2, 4]), np.array([0, 0, 1, 1, -1, -1])
         view = write_view(tmp_path / "a.view", mixed, rows, labels, "cluster", {})
         assert view.source_labels.tolist() == [-1, 4]
@@ -218,7 +218,7 @@ class TestViews:
         for number, (write, (limit, labels)) in enumerate(sizes.items()):
             assert write(tmp_path / f"{number}.view", mixed, limit).labels.tolist() == labels
 
-    def test_by_chance_draw_them_like_identities(self, mixed, tmp_path):
+    def test_at_random_draw_them_like_identities(self, mixed, tmp_path):
         view = write_random_identities(tmp_path / "a.view", mixed, identities=6)
         assert view.identities + view.unlabelled == 6
         half = write_random_identities(tmp_path / "b.view", mixed, fraction=0.5)
@@ -286,12 +286,12 @@ class TestExports:
         assert again.labels.tolist() == mixed.labels.tolist()
         assert [*again.read_many(np.arange(7))] == [*mixed.read_many(np.arange(7))]
 
-    def test_recordio_cannot_say_that_there_is_no_label(self, mixed, tmp_path):
+    def test_recordio_cannot_represent_unlabelled_images(self, mixed, tmp_path):
         with pytest.raises(UserError, match=r"4 of 7 images .* have no label, which RecordIO"):
             export_records(mixed, tmp_path / "out")
         assert not (tmp_path / "out").exists()
 
-    def test_images_are_written_to_look_at(self, mixed, tmp_path):
+    def test_images_can_be_extracted(self, mixed, tmp_path):
         paths = write_images(mixed, tmp_path / "out", identities=3, each=1)
         assert [str(path.relative_to(tmp_path / "out")) for path in paths] == [
             "000000/00000000.jpg",

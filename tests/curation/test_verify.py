@@ -1,4 +1,4 @@
-"""Every damage ends in one line; a store that verifies gives all its images back."""
+"""Any damage is reported in one line; a store that verifies returns all its images."""
 
 import random
 import shutil
@@ -27,7 +27,7 @@ def content(path):
 
 
 def change(path, key, value):
-    """Put ``value`` under ``key``, or take the key away."""
+    """Put ``value`` under ``key``, or delete the key."""
     environment = lmdb.open(str(path), map_size=1 << 24, lock=False)
     with environment, environment.begin(write=True) as transaction:
         if value is None:
@@ -36,9 +36,9 @@ def change(path, key, value):
             transaction.put(key, value)
 
 
-class TestSound:
+class TestIntact:
     @pytest.mark.parametrize("decoding", [False, True])
-    def test_a_store_is_sound(self, store, decoding):
+    def test_a_store_is_intact(self, store, decoding):
         calls = []
         found = verify(store.path, decoding, lambda *call: calls.append(call))
         assert found["sound"]
@@ -46,13 +46,13 @@ class TestSound:
         assert found["decoded"] == (16 if decoding else 0)
         assert calls[-1] == (16, 16)
 
-    def test_a_view_and_its_store_are_sound(self, store, tmp_path):
+    def test_a_view_and_its_store_are_intact(self, store, tmp_path):
         write_subset(tmp_path / "a.view", store, store.labels < 2, "test", {})
         found = verify(tmp_path / "a.view")
         assert (found["kind"], found["images"]) == ("view", 5)
 
     @pytest.mark.parametrize("decoding", [False, True])
-    def test_a_record_file_is_sound(self, write_source, decoding):
+    def test_a_record_file_is_intact(self, write_source, decoding):
         source = write_source({0: 3, 4: 2})
         found = verify(source, decoding)
         assert (found["kind"], found["images"], found["identities"]) == ("records", 5, 2)
@@ -79,11 +79,11 @@ class TestDamage:
         change(copy, image_key(7), None)
         self.refuses(copy, "image 7 is missing")
 
-    def test_an_entry_too_many(self, copy):
+    def test_a_superfluous_entry(self, copy):
         change(copy, b"more", b"1")
         self.refuses(copy, "other entries than its images and index")
 
-    def test_labels_that_do_not_fit(self, copy):
+    def test_inconsistent_labels(self, copy):
         change(copy, LABELS_KEY, np.zeros(16, "<i4").tobytes())
         self.refuses(copy, "labels do not fit its meta data")
 
@@ -91,7 +91,7 @@ class TestDamage:
         change(copy, CHECKSUMS_KEY, np.zeros(16, "<u4").tobytes())
         self.refuses(copy, "its arrays have changed since it was written")
 
-    def test_bytes_outside_a_view_that_are_not_what_they_were(self, copy, tmp_path, noise_images):
+    def test_changed_bytes_outside_a_view(self, copy, tmp_path, noise_images):
         change(copy, image_key(15), noise_images[20])
         store = Store(copy)
         write_subset(tmp_path / "a.view", store, store.labels < 2, "test", {})
@@ -109,7 +109,7 @@ class TestDamage:
 
 
 class TestBadImages:
-    """They are listed, all of them; the rest is checked as well."""
+    """All of them are listed; the rest is checked as well."""
 
     @pytest.fixture
     def source(self, tmp_path, noise_images):
@@ -134,7 +134,7 @@ class TestBadImages:
         assert verify(damaged.path)["sound"]
         assert self.bad(damaged.path) == [(2, 3), (7, 8), (11, 12)]
 
-    def test_of_a_view_only_its_own_with_their_places_in_it(self, damaged, tmp_path):
+    def test_of_a_view_only_its_own_with_their_indices_in_it(self, damaged, tmp_path):
         whole = np.ones(12, bool)
         whole[[2, 7, 11]] = False
         write_subset(tmp_path / "whole.view", damaged, whole, "test", {})
@@ -150,17 +150,17 @@ class TestBadImages:
         found = verify(source, decoding=True)
         assert [bad["key"] for bad in found["bad_images"]][-3:] == [3, 8, 12]
 
-    def test_their_keys_are_a_list_that_makes_the_view_without_them(self, damaged, tmp_path):
+    def test_their_keys_are_a_list_for_dropping_them(self, damaged, tmp_path):
         verify(damaged.path, decoding=True, list_file=tmp_path / "bad.txt")
         view = write_drop(tmp_path / "whole.view", damaged, tmp_path / "bad.txt", By.KEY)
         assert len(view) == 9
         assert self.bad(view.path) == []
 
-    def test_a_list_that_cannot_be_written_is_one_line(self, damaged, tmp_path):
+    def test_an_unwritable_list_is_one_line(self, damaged, tmp_path):
         with pytest.raises(UserError, match=r"cannot write .*No such file or directory"):
             verify(damaged.path, list_file=tmp_path / "no" / "bad.txt")
 
-    def test_of_very_many_the_first_are_kept_and_the_list_has_all(self, tmp_path):
+    def test_only_the_first_are_kept_but_the_list_has_all(self, tmp_path):
         with (tmp_path / "bad.txt").open("wb") as file:
             bad = BadImages(file)
             for image in range(SHOWN + 500):
@@ -170,7 +170,7 @@ class TestBadImages:
 
 
 def outcome(path):
-    """None, or the one line that says what is wrong."""
+    """None, or the one-line error."""
     try:
         found = verify(path)
     except UserError as error:
@@ -179,8 +179,8 @@ def outcome(path):
 
 
 @pytest.mark.parametrize("seed", range(24))
-def test_a_changed_byte_is_found_or_was_not_used(store, tmp_path, seed):
-    """Half of the changes go into pages of the tree and of meta data."""
+def test_a_changed_byte_is_detected_or_unused(store, tmp_path, seed):
+    """Half of the changes are in pages of the tree and of meta data."""
     wanted = content(store.path)
     shutil.copytree(store.path, tmp_path / "damaged.lmdb")
     path = tmp_path / "damaged.lmdb" / "data.mdb"

@@ -1,4 +1,4 @@
-"""`curate view` as a user meets it: every kind of subset, and mistakes in one line."""
+"""``curate view`` as the user sees it: every kind of subset, and one-line errors."""
 
 import json
 import subprocess
@@ -14,7 +14,7 @@ from distill.cli.curate.view import COMMANDS
 
 @pytest.fixture
 def curate(store, tmp_path):
-    """Runs `curate view` beside train.lmdb: identities with 4, 1, 6, 2 and 3 images."""
+    """Run ``curate view`` beside train.lmdb: identities with 4, 1, 6, 2 and 3 images."""
     (tmp_path / "list.txt").write_text("3\n11\n")
     (tmp_path / "parts.txt").write_text("1 1\n2 1\n")
     (tmp_path / "groups.txt").write_text("2 3\n")
@@ -91,12 +91,12 @@ def test_mistakes_are_one_line(curate, tmp_path, arguments, complaint):
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.__name__)
-def test_every_kind_has_an_example_and_stands_in_a_page(command):
+def test_every_kind_has_an_example_and_is_documented(command):
     name = f"curate view {command.__name__.replace('_', '-')}"
     assert f"`{name} " in command.__doc__
     page = (Path(__file__).parents[2] / "docs" / "formats.md").read_text()
     assert f"`{command.__name__.replace('_', '-')}`" in page
 
 
-def test_help_is_the_command_s_own(curate):
+def test_the_command_has_its_own_help(curate):
     assert "--each" in curate("cap", "--help").stdout

@@ -21,7 +21,7 @@ def view(store, tmp_path):
     return write_long_tail_cut(tmp_path / "subset.view", store, 3)
 
 
-def test_a_view_has_new_labels_for_the_images_it_keeps(view, store):
+def test_a_view_renumbers_the_identities_it_keeps(view, store):
     assert view.labels.tolist() == [0] * 4 + [1] * 6 + [2] * 3
     assert view.offsets.tolist() == [0, 4, 10, 13]
     assert view.rows.tolist() == [0, 1, 2, 3, 5, 6, 7, 8, 9, 10, 13, 14, 15]
@@ -30,7 +30,7 @@ def test_a_view_has_new_labels_for_the_images_it_keeps(view, store):
     assert [view.read(i) for i in range(len(view))] == [store.read(row) for row in view.rows]
 
 
-def test_a_view_has_all_that_a_store_has(view, store):
+def test_a_view_has_the_interface_of_a_store(view, store):
     for name in (
         *("name", "path", "digest", "identities", "image_size", "labels", "offsets", "rows"),
         *("source_keys", "source_labels", "store", "history"),
@@ -40,7 +40,7 @@ def test_a_view_has_all_that_a_store_has(view, store):
         assert getattr(view, name).dtype == getattr(store, name).dtype
 
 
-def test_the_history_says_what_the_step_removed(view, store):
+def test_the_history_records_what_the_step_removed(view, store):
     (step,) = view.history
     assert (step.name, step.parameters) == ("long-tail-cut", {"minimum": 3})
     assert (step.images_before, step.identities_before) == (len(store), store.identities)
@@ -72,23 +72,23 @@ def test_both_may_be_moved_together(view, tmp_path, noise_images):
     assert moved.read(4) == noise_images[5]
 
 
-def test_a_view_opens_through_a_link(view, tmp_path):
+def test_a_view_can_be_opened_through_a_link(view, tmp_path):
     (tmp_path / "links").mkdir()
     (tmp_path / "links" / "linked.view").symlink_to(view.path)
     assert View(tmp_path / "links" / "linked.view").read(0) == view.read(0)
 
 
-def test_a_pickled_view_reads_on(view):
+def test_a_pickled_view_can_be_read(view):
     assert pickle.loads(pickle.dumps(view)).read(6) == view.read(6)
 
 
-def test_an_image_that_is_not_there_is_an_index_error(view):
+def test_a_missing_image_is_an_index_error(view):
     for i in (-1, 13):
         with pytest.raises(IndexError, match="has the images 0 to 12 only"):
             view.read(i)
 
 
-def test_equal_views_have_equal_digests_and_others_do_not(view, store, tmp_path):
+def test_digests_are_equal_for_equal_views_only(view, store, tmp_path):
     same = write_long_tail_cut(tmp_path / "same.view", store, 3)
     other = write_long_tail_cut(tmp_path / "other.view", store, 4)
     assert same.digest == view.digest
@@ -103,7 +103,7 @@ def test_rows_may_be_in_any_order_and_identities_merged(store, tmp_path):
     assert merged.source_labels.tolist() == [11, 3]
 
 
-def test_what_lies_in_the_folder_decides(view, store, tmp_path):
+def test_stores_and_views_are_distinguished_by_their_files(view, store, tmp_path):
     assert isinstance(open_images(view.path), View)
     assert isinstance(open_images(str(store.path)), Store)
     with pytest.raises(UserError, match=r"neither a store .* nor a view"):
@@ -118,12 +118,12 @@ class TestWriting:
             write_long_tail_cut(view.path, store, 2)
         assert len(View(view.path)) == 13
 
-    def test_a_view_of_nothing_is_refused(self, store, tmp_path):
+    def test_an_empty_view_is_refused(self, store, tmp_path):
         with pytest.raises(UserError, match="would have no images"):
             write_long_tail_cut(tmp_path / "empty.view", store, 1000)
         assert not (tmp_path / "empty.view").exists()
 
-    def test_a_stopped_attempt_does_not_matter(self, store, tmp_path):
+    def test_leftovers_of_a_stopped_attempt_are_replaced(self, store, tmp_path):
         (tmp_path / "subset.view.partial").mkdir()
         (tmp_path / "subset.view.partial" / "rows.npy").write_bytes(b"torso")
         write_long_tail_cut(tmp_path / "subset.view", store, 3)
@@ -132,7 +132,7 @@ class TestWriting:
         assert not (tmp_path / "subset.view.partial").exists()
 
     @pytest.mark.parametrize("labels", [[0, 2], [1, 1], [-1, 0], [0, -2], [0, 0, 0]])
-    def test_labels_with_gaps_are_a_mistake(self, store, tmp_path, labels):
+    def test_labels_with_gaps_are_an_error(self, store, tmp_path, labels):
         with pytest.raises(ValueError, match="without gaps"):
             write_view(tmp_path / "a.view", store, np.array([0, 1]), np.array(labels), "step", {})
 
@@ -145,15 +145,13 @@ class TestWriting:
             ({f"a{i}": i for i in range(60_000)}, "more than 50,000 values"),
         ],
     )
-    def test_what_could_not_be_read_again_is_not_written(
-        self, store, tmp_path, parameters, complaint
-    ):
+    def test_unreadable_views_are_not_written(self, store, tmp_path, parameters, complaint):
         one = np.array([0])
         with pytest.raises(UserError, match=f"could not be read again: .*{complaint}"):
             write_view(tmp_path / "a.view", store, one, one, "step", parameters)
         assert not (tmp_path / "a.view").exists()
 
-    def test_a_path_that_is_no_utf8_is_told(self, store, tmp_path):
+    def test_a_path_that_is_not_utf8_is_reported(self, store, tmp_path):
         folder, one = tmp_path / os.fsdecode(b"l\xff"), np.array([0])
         folder.mkdir()
         store.path.rename(folder / "a.lmdb")
@@ -162,7 +160,7 @@ class TestWriting:
             write_view(tmp_path / "a.view", moved, one, one, "step", {})
         assert len(write_view(folder / "a.view", moved, one, one, "step", {})) == 1
 
-    def test_names_of_files_that_are_no_utf8_are_escaped(self, store, tmp_path):
+    def test_file_names_that_are_not_utf8_are_escaped(self, store, tmp_path):
         one, name = np.array([0]), os.fsdecode(b"l\xff.txt")
         view = write_view(tmp_path / "a.view", store, one, one, "keep", {"list": name})
         assert view.history[0].parameters == {"list": r"l\udcff.txt"}
@@ -173,13 +171,13 @@ class TestWriting:
         assert view.labels.tolist() == [0, 1, 1, 1]
 
 
-class TestWhatIsNoView:
+class TestInvalidViews:
     def test_a_missing_store_is_named(self, view, store):
         shutil.rmtree(store.path)
         with pytest.raises(UserError, match=r"view of a store that cannot be read.*train\.lmdb"):
             View(view.path)
 
-    def test_another_store_in_its_place_is_noticed(self, view, store, write_source, tmp_path):
+    def test_another_store_in_its_place_is_detected(self, view, store, write_source, tmp_path):
         shutil.rmtree(store.path)
         convert(write_source({0: 9, 1: 9}, "other"), store.path)
         with pytest.raises(UserError, match=r"was made from another store than .*train\.lmdb"):
@@ -212,7 +210,7 @@ class TestWhatIsNoView:
             View(view.path)
 
     @pytest.mark.parametrize("text", [b"", b"{", b"\xff\xfe"])
-    def test_a_file_that_is_no_json_is_refused(self, view, text):
+    def test_invalid_json_is_refused(self, view, text):
         (view.path / "view.json").write_bytes(text)
         with pytest.raises(UserError, match="damaged"):
             View(view.path)
@@ -227,7 +225,7 @@ class TestWhatIsNoView:
         ],
         ids=["steps", "parameters"],
     )
-    def test_a_million_faults_are_not_all_collected(self, view, content):
+    def test_a_million_errors_are_not_all_collected(self, view, content):
         (view.path / "view.json").write_text(content)
         tracemalloc.start()
         with pytest.raises(UserError, match=r"view\.json is damaged: .*; make the view again"):
@@ -243,7 +241,7 @@ class TestWhatIsNoView:
 
     @pytest.mark.parametrize("name", ["rows.npy", "labels.npy", "view.json"])
     @pytest.mark.parametrize("kind", ["pipe", "device", "zip", "huge"])
-    def test_what_is_no_array_is_refused_at_once(self, view, name, kind):
+    def test_special_files_for_arrays_are_refused_at_once(self, view, name, kind):
         path = view.path / name
         path.unlink()
         match kind:
@@ -284,7 +282,7 @@ class TestWhatIsNoView:
             ({"digest": "../../x"}, "digest: String should match"),
         ],
     )
-    def test_a_view_that_somebody_made_is_not_believed(self, view, change, complaint):
+    def test_a_manipulated_view_is_refused(self, view, change, complaint):
         meta = json.loads((view.path / "view.json").read_text())
         rows, labels = view.rows.copy(), view.labels.copy()
         rows[3] = change.pop("rows", rows[3])

@@ -1,4 +1,4 @@
-"""What a conversion promises: every byte as it was, the same store each time, come what may."""
+"""The guarantees of a conversion: images unchanged, deterministic output, safe interruption."""
 
 import fcntl
 import hashlib
@@ -37,7 +37,7 @@ COUNTS = {2: 40, 3: 1, 5: 90, 7: 20, 11: 49}
 
 @pytest.fixture
 def many_batches(monkeypatch):
-    """Blocks and commits small enough that the little sets here have about ten."""
+    """Blocks and commits small enough that these little sets have about ten."""
     monkeypatch.setattr(curation.sources.read_ahead, "BLOCK_BYTES", 16_384)
     monkeypatch.setattr(curation.conversion.build, "COMMIT_BYTES", 20_000)
     monkeypatch.setattr(curation.conversion.build, "COMMIT_IMAGES", 15)
@@ -51,7 +51,7 @@ def source(write_source):
 
 @pytest.fixture
 def disorder(tmp_path, noise_images):
-    """A source whose labels descend after some images, so that it is converted in two passes."""
+    """A source with descending labels, which is converted in two passes."""
     labels = [2] * 40 + [9, 2, 9, 4, 2, 7, 4] * 20
     (tmp_path / "disorder").mkdir()
     with RecordWriter(tmp_path / "disorder" / "train.rec") as writer:
@@ -77,12 +77,12 @@ class TestContent:
         assert_equals_source(store, mxnet_written / pack)
         assert (store.identities, store.image_size) == (3, (112, 112))
 
-    def test_a_store_may_lie_where_the_name_is_no_text(self, source, tmp_path):
+    def test_the_path_of_a_store_need_not_be_utf8(self, source, tmp_path):
         folder = tmp_path / os.fsdecode(b"\xff\n")
         store = convert(source, folder / "train.lmdb")
         assert_equals_source(Store(store.path), source)
 
-    def test_images_of_an_identity_are_brought_together(self, tmp_path, noise_images):
+    def test_images_of_an_identity_become_contiguous(self, tmp_path, noise_images):
         labels = [9, 2, 9, 4, 2, 2, 9]
         with RecordWriter(tmp_path / "train.rec") as writer:
             for label, image in zip(labels, noise_images, strict=False):
@@ -92,10 +92,10 @@ class TestContent:
         assert store.source_labels.tolist() == [2, 4, 9]
         assert store.source_keys.tolist() == [1, 4, 5, 3, 0, 2, 6]
 
-    def test_several_batches_hold_the_same(self, many_batches, source, tmp_path):
+    def test_several_batches_give_the_same_content(self, many_batches, source, tmp_path):
         assert_equals_source(convert(source, tmp_path / "train.lmdb"), source)
 
-    def test_images_that_hold_the_record_magic_survive(self, tmp_path):
+    def test_images_containing_the_record_magic_survive(self, tmp_path):
         image = encode_jpeg(np.zeros((8, 8, 3), np.uint8)) + struct.pack("<I", 0xCED7230A) * 3
         write_layout(tmp_path, [(image + bytes(pad), 0) for pad in range(4)], (8, 8))
         assert_equals_source(convert(tmp_path, tmp_path / "train.lmdb"), tmp_path)
@@ -124,7 +124,7 @@ class TestContent:
         assert calls[-1] == (len(store), len(store))
 
     @pytest.mark.parametrize("size", [300, 1900, 2010, 2030, 4080, 9000])
-    def test_the_disk_use_is_known_beforehand(self, tmp_path, size):
+    def test_disk_use_is_predicted(self, tmp_path, size):
         with lmdb.open(str(tmp_path / "a"), map_size=1 << 28) as environment:
             for first in range(0, 3000, 300):
                 with environment.begin(write=True) as batch:
@@ -141,7 +141,7 @@ class TestSameSourceSameStore:
         convert(tmp_path / "copy", tmp_path / "b.lmdb")
         assert content_of(tmp_path / "a.lmdb") == content_of(tmp_path / "b.lmdb")
 
-    def test_the_digest_tells_sources_apart(self, write_source, tmp_path):
+    def test_the_digest_distinguishes_sources(self, write_source, tmp_path):
         one = convert(write_source({0: 3, 1: 2}, "one"), tmp_path / "one.lmdb")
         two = convert(write_source({0: 2, 1: 3}, "two"), tmp_path / "two.lmdb")
         assert one.digest != two.digest
@@ -152,12 +152,12 @@ class TestSameSourceSameStore:
         assert convert(source, tmp_path / "train.lmdb").digest == first.digest
         assert (first.path / "data.mdb").stat() == before
 
-    def test_the_source_is_known_without_its_stamp(self, source, tmp_path):
+    def test_the_source_is_recognised_without_its_stamp(self, source, tmp_path):
         convert(source, tmp_path / "train.lmdb")
         (tmp_path / "train.lmdb" / "source.json").unlink()
         assert len(convert(source, tmp_path / "train.lmdb")) == 200
 
-    def test_a_source_that_was_touched_is_known_by_its_digest(self, source, tmp_path):
+    def test_a_touched_source_is_recognised_by_its_digest(self, source, tmp_path):
         convert(source, tmp_path / "train.lmdb")
         os.utime(source / "train.rec")
         assert len(convert(source, tmp_path / "train.lmdb")) == 200
@@ -170,7 +170,7 @@ class TestSameSourceSameStore:
             convert(other, tmp_path / "train.lmdb")
 
     @pytest.mark.parametrize("name", ["file/train.lmdb", "other.lmdb"])
-    def test_a_destination_that_cannot_be_made_is_one_line(self, source, tmp_path, name):
+    def test_a_destination_that_cannot_be_created_is_refused(self, source, tmp_path, name):
         (tmp_path / "file").touch()
         (tmp_path / "other.lmdb.partial").touch()
         with pytest.raises(UserError, match=r"cannot convert to .*(Not a directory|File exists)"):
@@ -185,7 +185,7 @@ class TestSameSourceSameStore:
 
 
 def convert_in_a_child(source, destination, prepare=lambda: None):
-    """Start a conversion in a forked process, after ``prepare`` ran there; its process id."""
+    """Start a conversion in a forked process, after running ``prepare`` there; its process id."""
     child = os.fork()
     if child == 0:
         status = 3
@@ -234,7 +234,7 @@ def dies_at_call(number, calls=DISK_CALLS):
 
 
 def dies_at_byte(limit):
-    """Let the system kill the process when it writes behind this byte of any file."""
+    """Let the system kill the process when it writes beyond this byte of any file."""
 
     def prepare():
         signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
@@ -257,7 +257,9 @@ class TestStoppedAtAnyMoment:
     @pytest.mark.parametrize(
         ("dies_at", "step", "least"), [(dies_at_call, 1, 20), (dies_at_byte, 999, 100_000)]
     )
-    def test_killed_anywhere_it_ends_the_same(self, source, tmp_path, wanted, dies_at, step, least):
+    def test_killed_at_any_point_it_gives_the_same_store(
+        self, source, tmp_path, wanted, dies_at, step, least
+    ):
         place = 0
         while True:
             place += step + place // 8
@@ -271,7 +273,7 @@ class TestStoppedAtAnyMoment:
         assert place > least
 
     @pytest.mark.parametrize("seed", range(3))
-    def test_killed_again_and_again_it_ends_the_same(self, source, tmp_path, wanted, seed):
+    def test_killed_repeatedly_it_gives_the_same_store(self, source, tmp_path, wanted, seed):
         chance = random.Random(seed)
         kills, status = 0, -signal.SIGKILL
         while status == -signal.SIGKILL:
@@ -291,7 +293,7 @@ class TestStoppedAtAnyMoment:
         assert load_state(partial).read > 30
         return partial
 
-    def test_what_is_done_is_not_done_again(self, source, tmp_path, wanted):
+    def test_finished_work_is_not_repeated(self, source, tmp_path, wanted):
         partial = self.stop(source, tmp_path / "train.lmdb")
         before = (partial / ROWS_FILE).read_bytes()[: load_state(partial).read * 40]
         inode = (partial / ROWS_FILE).stat().st_ino
@@ -307,7 +309,7 @@ class TestStoppedAtAnyMoment:
         assert before
 
     @pytest.mark.parametrize("name", [DATA_FILE, ROWS_FILE])
-    def test_a_damaged_unfinished_store_is_begun_anew(self, source, tmp_path, wanted, name):
+    def test_a_damaged_unfinished_store_is_started_over(self, source, tmp_path, wanted, name):
         partial = self.stop(source, tmp_path / "train.lmdb")
         if (partial / name).exists():
             os.truncate(partial / name, 90)
@@ -356,7 +358,7 @@ class TestStoppedAtAnyMoment:
 @pytest.mark.usefixtures("many_batches")
 class TestFullDisk:
     @pytest.mark.parametrize("limit", [100, 5_000, 30_000, 200_000])
-    def test_it_is_one_line_and_goes_on_later(self, source, tmp_path, limit):
+    def test_it_is_one_line_and_can_be_resumed_later(self, source, tmp_path, limit):
         convert(source, tmp_path / "wanted.lmdb")
         destination = tmp_path / "train.lmdb"
 
@@ -379,7 +381,7 @@ class TestFullDisk:
         assert "the disk is full or failing; free some space" in message
         assert "\n" not in message
 
-    def test_a_disk_too_small_is_noticed_before_copying(self, source, tmp_path, monkeypatch):
+    def test_insufficient_space_is_detected_before_copying(self, source, tmp_path, monkeypatch):
         usage = shutil.disk_usage(tmp_path)._replace(free=100_000)
         monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
         with pytest.raises(UserError, match=r"needs \d MB more, its disk has 0 MB free"):
@@ -401,7 +403,7 @@ class TestBadSources:
             (b"\xff\xd8\xff\xe0", "damaged: its header states no size"),
         ],
     )
-    def test_an_image_that_is_no_image_is_named(self, tmp_path, noise_images, payload, reason):
+    def test_a_payload_that_is_not_an_image_is_named(self, tmp_path, noise_images, payload, reason):
         self.write(tmp_path, [noise_images[0], payload])
         with pytest.raises(
             UserError, match=rf"train\.rec: record 1 at byte \d+: the image is {reason}"
@@ -415,7 +417,7 @@ class TestBadSources:
         with pytest.raises(UserError, match=r"record 1 at byte .* 30x30 .* first image says 24x20"):
             convert(tmp_path, tmp_path / "train.lmdb")
 
-    def test_a_property_file_that_does_not_fit_is_a_warning(self, source, tmp_path):
+    def test_a_mismatched_property_file_is_a_warning(self, source, tmp_path):
         (source / "property").write_text("7,112,112\n")
         lines: list[str] = []
         store = convert(source, tmp_path / "train.lmdb", warn=lines.append)
@@ -454,7 +456,7 @@ class TestBadSources:
     "name",
     ["rows.bin", "data.mdb", "quarantine.tsv", ".source.json.7.partial"],
 )
-def test_a_link_among_what_a_conversion_kept_leads_nowhere(write_source, tmp_path, name):
+def test_links_among_the_files_of_a_conversion_are_replaced(write_source, tmp_path, name):
     (tmp_path / "x.lmdb.partial").mkdir()
     (tmp_path / "precious").write_text("mine")
     (tmp_path / "x.lmdb.partial" / name).symlink_to(tmp_path / "precious")
@@ -464,7 +466,7 @@ def test_a_link_among_what_a_conversion_kept_leads_nowhere(write_source, tmp_pat
 
 
 @pytest.mark.parametrize("look", [convert, lambda source, destination: inspect_path(destination)])
-def test_what_an_earlier_version_began_is_refused(write_source, tmp_path, look):
+def test_a_conversion_begun_by_an_older_version_is_refused(write_source, tmp_path, look):
     partial = tmp_path / "x.lmdb.partial"
     partial.mkdir()
     for name in ("pages.bin", "state.json", "rows.bin", "leaves.bin", "quarantine.tsv"):

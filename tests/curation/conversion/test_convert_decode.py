@@ -1,4 +1,4 @@
-"""`convert --decode`: what cannot be decoded is a bad record, found when the set is converted."""
+"""``convert --decode``: undecodable images are bad records, found during the conversion."""
 
 import os
 import signal
@@ -34,7 +34,7 @@ DAMAGED = {
 
 @pytest.fixture
 def make(tmp_path, noise_images):
-    """Writes 160 images of 8 identities, those at ``bad`` as given."""
+    """Write 160 images of 8 identities, with those in ``bad`` replaced."""
 
     def write(bad, name="source", order=lambda i: i // 20):
         images = [(bad.get(i, noise_images[i % 40]), order(i)) for i in range(160)]
@@ -52,7 +52,7 @@ def many_batches(monkeypatch):
 
 
 @pytest.mark.parametrize("damage", DAMAGED)
-def test_what_cannot_be_decoded_is_quarantined(make, tmp_path, damage):
+def test_undecodable_images_are_quarantined(make, tmp_path, damage):
     source = make({7: DAMAGED[damage], 130: DAMAGED[damage]})
     store = convert(source, tmp_path / "a.lmdb", skip_bad=True, decode=True)
     assert len(store) == 158
@@ -64,17 +64,17 @@ def test_what_cannot_be_decoded_is_quarantined(make, tmp_path, damage):
 
 
 @pytest.mark.parametrize("damage", DAMAGED)
-def test_without_skip_bad_it_ends_the_conversion_with_its_place(make, tmp_path, damage):
+def test_without_skip_bad_the_first_one_stops_the_conversion(make, tmp_path, damage):
     source = make({7: DAMAGED[damage]})
     with pytest.raises(
         UserError, match=r"record 8 at byte \d+: the image is damaged: .*--skip-bad"
     ):
         convert(source, tmp_path / "a.lmdb", decode=True)
     assert not (tmp_path / "a.lmdb").exists()
-    assert len(convert(source, tmp_path / "a.lmdb")) == 160  # by their headers all are good
+    assert len(convert(source, tmp_path / "a.lmdb")) == 160  # all are good by their headers
 
 
-def test_of_whole_images_the_same_store_is_made_as_without(make, tmp_path):
+def test_intact_images_give_the_same_store_as_without_decode(make, tmp_path):
     source = make({3: JPEG[:-2], 9: PNG})
     plain = convert(source, tmp_path / "plain.lmdb")
     decoded = convert(source, tmp_path / "decoded.lmdb", decode=True)
@@ -94,7 +94,7 @@ def count_decoded(monkeypatch):
     return counts
 
 
-def test_a_store_that_was_not_decoded_is_decoded_once(make, tmp_path, monkeypatch):
+def test_an_undecoded_store_is_decoded_once(make, tmp_path, monkeypatch):
     source = make({})
     convert(source, tmp_path / "a.lmdb")
     counts, calls = count_decoded(monkeypatch), []
@@ -105,7 +105,7 @@ def test_a_store_that_was_not_decoded_is_decoded_once(make, tmp_path, monkeypatc
     assert sum(counts) == 160
 
 
-def test_a_store_that_was_decoded_is_not_decoded_again(make, tmp_path, monkeypatch):
+def test_a_decoded_store_is_not_decoded_again(make, tmp_path, monkeypatch):
     source = make({})
     counts = count_decoded(monkeypatch)
     for decoding in (True, True, False):
@@ -122,11 +122,11 @@ def test_bad_images_of_an_undecoded_store_are_counted(make, tmp_path):
     assert len(convert(source, tmp_path / "a.lmdb")) == 160
 
 
-# Stopped and resumed
+# Interruption and resumption
 
 
 def start(source, destination, commits, **options):
-    """A conversion in a forked process that is killed after so many commits."""
+    """A conversion in a forked process that is killed after ``commits`` commits."""
     child = os.fork()
     if child == 0:
         replace, left = os.fdatasync, [commits * 4]
@@ -156,9 +156,7 @@ def descending(i):
 @pytest.mark.usefixtures("many_batches")
 @pytest.mark.parametrize("order", [lambda i: i // 20, descending])
 @pytest.mark.parametrize("commits", [2, 3])
-def test_killed_it_goes_on_and_ends_with_the_same_content(
-    make, tmp_path, monkeypatch, order, commits
-):
+def test_killed_and_resumed_it_gives_the_same_content(make, tmp_path, monkeypatch, order, commits):
     source = make({7: JPEG[:-90], 130: PNG[:-90]}, order=order)
     options = {"skip_bad": True, "decode": True}
     wanted = content_of(convert(source, tmp_path / "wanted.lmdb", **options).path)
@@ -171,7 +169,7 @@ def test_killed_it_goes_on_and_ends_with_the_same_content(
 
 
 @pytest.mark.usefixtures("many_batches")
-def test_begun_without_decoding_it_starts_anew_with_it(make, tmp_path):
+def test_begun_without_decode_it_starts_over_with_it(make, tmp_path):
     source = make({7: JPEG[:-90], 130: JPEG[:-90]})
     start(source, tmp_path / "a.lmdb", 3, skip_bad=True)
     store = convert(source, tmp_path / "a.lmdb", skip_bad=True, decode=True)
@@ -181,7 +179,7 @@ def test_begun_without_decoding_it_starts_anew_with_it(make, tmp_path):
 
 
 @pytest.mark.usefixtures("many_batches")
-def test_begun_with_decoding_it_goes_on_without(make, tmp_path, monkeypatch):
+def test_begun_with_decode_it_resumes_without(make, tmp_path, monkeypatch):
     source = make({150: JPEG[:-90]})
     start(source, tmp_path / "a.lmdb", 3, decode=True)
     assert len(convert(source, tmp_path / "a.lmdb")) == 160
@@ -190,7 +188,7 @@ def test_begun_with_decoding_it_goes_on_without(make, tmp_path, monkeypatch):
 
 
 @pytest.mark.usefixtures("many_batches")
-def test_after_skipped_images_it_needs_decoding_to_go_on(make, tmp_path):
+def test_after_skipped_images_resuming_requires_decode(make, tmp_path):
     source = make({7: JPEG[:-90]})
     start(source, tmp_path / "a.lmdb", 3, skip_bad=True, decode=True)
     with pytest.raises(UserError, match="decoded its images and skipped 1; give --decode again"):

@@ -1,4 +1,4 @@
-"""What real packs contain: with --skip-bad the rest is converted and every loss has its line."""
+"""Damage in real packs: with --skip-bad the rest is converted and every loss is listed."""
 
 import struct
 import time
@@ -101,12 +101,12 @@ class TestDamagedFrames:
             file.write(data)
 
     @pytest.mark.parametrize("indexed", [True, False])
-    def test_after_a_wrong_magic_reading_goes_on_at_the_next(self, tmp_path, offsets, indexed):
+    def test_after_a_wrong_magic_reading_resumes_at_the_next(self, tmp_path, offsets, indexed):
         self.damage(tmp_path, offsets[4], b"\0\0\0\0")
         if not indexed:
             (tmp_path / "source" / "train.idx").unlink()
         store, listed = skip(tmp_path / "source", tmp_path)
-        # Whether the record before it has the right length cannot be known.
+        # The length of the record before it cannot be verified.
         assert [bad.offset for bad in listed] == [offsets[3], offsets[4]]
         assert [bad.key for bad in listed] == ([103, 104] if indexed else [None, None])
         assert len(store) == 8
@@ -137,7 +137,7 @@ class TestDamagedFrames:
         store, listed = skip(tmp_path / "source", tmp_path)
         assert ([bad.key for bad in listed], len(store)) == ([109], 9)
 
-    def test_a_file_cut_between_records_lists_what_the_index_has(self, tmp_path, offsets):
+    def test_a_file_cut_between_records_lists_the_index_entries(self, tmp_path, offsets):
         path = tmp_path / "source" / "train.rec"
         path.write_bytes(path.read_bytes()[: offsets[7]])
         store, listed = skip(tmp_path / "source", tmp_path)
@@ -152,7 +152,7 @@ class TestDamagedFrames:
 
 @pytest.mark.parametrize("indexed", [True, False])
 @pytest.mark.parametrize("where", ["between two records", "in the middle of one"])
-def test_a_half_pack_says_how_many_images_were_announced(tmp_path, write_source, indexed, where):
+def test_half_a_pack_reports_the_number_of_announced_images(tmp_path, write_source, indexed, where):
     source = write_source({0: 4, 1: 4, 2: 4})
     offset = read_index(source / "train.idx").offsets[7]
     with (source / "train.rec").open("r+b") as file:
@@ -199,7 +199,7 @@ class TestRealPacks:
         _, listed = skip(tmp_path / "source", tmp_path)
         assert [bad.key for bad in listed] == [105]
 
-    def test_keys_that_stand_twice(self, tmp_path, images):
+    def test_duplicate_keys(self, tmp_path, images):
         offsets = write(tmp_path / "a", [ImageRecord(0.0, image) for image in images])
         write_index(tmp_path / "a" / "train.idx", [(i % 8, o) for i, o in enumerate(offsets)])
         with pytest.raises(UserError, match=r"record 0 at byte \d+: the key 0 occurs twice"):
@@ -222,7 +222,7 @@ class TestRealPacks:
         store = convert(tmp_path / "a", tmp_path / "train.lmdb")
         assert [store.read(i) for i in range(3)] == payloads
 
-    def test_labels_beyond_what_ranges_can_say(self, tmp_path, images):
+    def test_labels_beyond_the_ranges_of_float32(self, tmp_path, images):
         header = ImageRecord(0.0, b"", labels=(float(1 << 25), float(1 << 26)))
         labels = [(1 << 24) - 1, 1 << 24]
         records = [ImageRecord(float(label), images[0]) for label in labels]
@@ -233,7 +233,7 @@ class TestRealPacks:
         assert convert(tmp_path / "b", tmp_path / "b.lmdb").source_labels.tolist() == labels
 
 
-def test_going_on_without_skip_bad_is_refused(tmp_path, images, monkeypatch):
+def test_resuming_without_skip_bad_is_refused(tmp_path, images, monkeypatch):
     monkeypatch.setattr("curation.sources.read_ahead.BLOCK_BYTES", 1024)
     monkeypatch.setattr("curation.conversion.build.COMMIT_BYTES", 4096)
     records = [ImageRecord(0.0, image) for image in images * 4]
@@ -254,7 +254,7 @@ def test_going_on_without_skip_bad_is_refused(tmp_path, images, monkeypatch):
     assert len(convert(tmp_path / "a", tmp_path / "train.lmdb", skip_bad=True)) == 39
 
 
-def test_good_frames_are_found_whatever_stands_between(tmp_path, images):
+def test_good_frames_are_found_among_any_garbage(tmp_path, images):
     offsets = write(tmp_path / "a", [ImageRecord(0.0, image) for image in images], index=False)
     path = tmp_path / "a" / "train.rec"
     data = bytearray(path.read_bytes())
@@ -285,8 +285,8 @@ OVERLAPPING = {
 
 
 @pytest.mark.parametrize("kind", OVERLAPPING)
-def test_wrong_lengths_cost_time_by_the_size_of_the_file(tmp_path, kind):
-    """Eight times as many take eight times as long; they took sixty-four times."""
+def test_wrong_lengths_cost_time_linear_in_the_file_size(tmp_path, kind):
+    """Eight times as many take eight times as long; they used to take 64 times."""
 
     def seconds(count):
         path = tmp_path / f"{count}.rec"
@@ -297,14 +297,14 @@ def test_wrong_lengths_cost_time_by_the_size_of_the_file(tmp_path, kind):
         assert bad
         return time.process_time() - began
 
-    def least_seconds(count):  # what else the machine does only ever adds
+    def least_seconds(count):  # other load on the machine only adds
         return min(seconds(count) for _ in range(3))
 
     assert least_seconds(16_000) < 24 * least_seconds(2000) + 0.2
 
 
-def test_a_record_is_read_when_it_is_one(tmp_path):
-    """Lengths that lie about gigabytes cost none: the file has holes, and takes no space."""
+def test_data_are_read_only_for_plausible_records(tmp_path):
+    """Lengths that claim gigabytes cost nothing: the file has holes and takes no space."""
     path = tmp_path / "a.rec"
     path.write_bytes(frame(0, MAX_PART))
     with path.open("r+b") as file:

@@ -1,4 +1,4 @@
-"""The data file while it grows: liblmdb writes it, and only where it was looked at before."""
+"""The data file of an unfinished store: written by liblmdb, and only after it was verified."""
 
 import random
 import struct
@@ -25,7 +25,7 @@ def values_of(lengths):
 
 
 def write(folder, batches):
-    """Commit the batches, each with its number as the state, by a writer of its own."""
+    """Commit the batches, each with its number as the state and its own writer."""
     firsts = [0, *accumulate(map(len, batches))]
     for number, batch in enumerate(batches):
         file = StoreFile(folder)
@@ -36,7 +36,7 @@ def write(folder, batches):
 
 @settings(deadline=None)
 @given(st.lists(st.lists(sizes, max_size=60), min_size=1, max_size=5))
-def test_all_that_was_committed_is_there(tmp_path_factory, lengths):
+def test_all_committed_batches_are_there(tmp_path_factory, lengths):
     folder = tmp_path_factory.mktemp("pages")
     batches = [values_of(batch) for batch in lengths]
     write(folder, batches)
@@ -52,7 +52,7 @@ def test_all_that_was_committed_is_there(tmp_path_factory, lengths):
     assert list(Environment(folder).get_numbered(range(len(images)), 9000)) == images
 
 
-def test_a_finished_file_has_images_index_and_meta_data_alone(tmp_path):
+def test_a_finished_file_has_only_images_index_and_meta_data(tmp_path):
     images = values_of(range(0, 9000, 90))
     file = StoreFile(tmp_path)
     file.append(0, images)
@@ -68,7 +68,7 @@ def test_a_finished_file_has_images_index_and_meta_data_alone(tmp_path):
     assert read_state(tmp_path) is None
 
 
-def test_what_was_not_committed_is_forgotten(tmp_path):
+def test_uncommitted_images_are_lost(tmp_path):
     write(tmp_path, [[b"first"]])
     file = StoreFile(tmp_path)
     file.append(1, [bytes(9000)])
@@ -96,7 +96,7 @@ def written(tmp_path_factory):
 
 
 class TestDamage:
-    """What liblmdb would believe: after a look at it, it is not given such a file."""
+    """liblmdb would trust these files, so they are verified before it opens them."""
 
     IMAGES = 1620
 
@@ -123,7 +123,7 @@ class TestDamage:
 
     @pytest.mark.parametrize("seed", range(40))
     def test_a_changed_number_is_noticed_or_harmless(self, tmp_path, written, seed):
-        """Of the meta page, of pages of the tree, of the free ones."""
+        """In the meta page, pages of the tree, and free pages."""
         chance, data = random.Random(seed), bytearray(written)
         number, free, others = self.pages_of(data)
         places = [number * PAGE + 16 + i for i in range(24, 128, 2)]

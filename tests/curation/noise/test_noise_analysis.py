@@ -1,4 +1,4 @@
-"""All checks in a row: what is written, what is not done twice, what is refused."""
+"""Running all checks: what is written, what is not repeated, what is refused."""
 
 import json
 import os
@@ -29,7 +29,7 @@ STRAYED = 5
 
 
 def drawn_people() -> EmbeddedImages:
-    """Of the drawn images: six identities with eight each, one image shows somebody else."""
+    """The drawn images as people: six identities with eight images each, one mislabelled."""
     vectors, person = people([8] * 6)
     vectors[STRAYED] = people([9] * 6)[0][20]
     return embedded(vectors, person, np.linspace(10, 20, 48).astype(np.float32))
@@ -40,7 +40,7 @@ def run(store: Store, folder: Path, **more) -> Findings:
 
 
 class Watched:
-    """Which parts of the work were begun."""
+    """Records the steps that were started."""
 
     def __init__(self, stop_at: str | None = None) -> None:
         self.begun: list[str] = []
@@ -55,7 +55,7 @@ class Watched:
 
 
 def contents(folder: Path) -> dict[str, list]:
-    """Of every finding, what it says of whom."""
+    """The subjects and scores of every finding."""
     findings = Findings(folder)
     loaded = [findings.load(name) for name in findings.checks]
     return {one.check: [one.subjects.tolist(), one.scores.tolist()] for one in loaded}
@@ -85,7 +85,7 @@ def test_chosen_checks_run_in_their_order(drawn_store: Store, tmp_path: Path) ->
     )
 
 
-def test_what_is_done_is_not_done_again(drawn_store: Store, tmp_path: Path) -> None:
+def test_finished_checks_are_not_repeated(drawn_store: Store, tmp_path: Path) -> None:
     first, second = Watched(), Watched()
     run(drawn_store, tmp_path, watch=first)
     assert first.begun == ["label errors", *all_checks()]
@@ -95,7 +95,7 @@ def test_what_is_done_is_not_done_again(drawn_store: Store, tmp_path: Path) -> N
     assert contents(tmp_path) == before
 
 
-def test_more_checks_are_added_to_what_is_there(drawn_store: Store, tmp_path: Path) -> None:
+def test_further_checks_are_added_to_existing_ones(drawn_store: Store, tmp_path: Path) -> None:
     run(drawn_store, tmp_path, checks=["divided"])
     watched = Watched()
     findings = run(drawn_store, tmp_path, watch=watched)
@@ -104,7 +104,7 @@ def test_more_checks_are_added_to_what_is_there(drawn_store: Store, tmp_path: Pa
 
 
 @pytest.mark.parametrize("stop_at", ["label errors", "misplaced", "duplicate", "overlap"])
-def test_stopped_anywhere_it_goes_on_and_finds_the_same(
+def test_stopped_anywhere_it_resumes_and_finds_the_same(
     drawn_store: Store, tmp_path: Path, stop_at: str
 ) -> None:
     with pytest.raises(KeyboardInterrupt):
@@ -138,7 +138,7 @@ run(Store({store!r}), Path({folder!r}), watch=Killing())
 """
 
 
-def test_killed_between_two_checks_it_goes_on(drawn_store: Store, tmp_path: Path) -> None:
+def test_killed_between_two_checks_it_resumes(drawn_store: Store, tmp_path: Path) -> None:
     code = KILLED.format(
         tests=[str(folder) for folder in Path(__file__).parents[:2]],
         store=str(drawn_store.path),
@@ -177,7 +177,7 @@ def test_a_check_without_its_summary_is_run_again(drawn_store: Store, tmp_path: 
 
 
 @pytest.mark.parametrize("kind", ["pipe", "device"])
-def test_what_was_proposed_is_written_anew_where_it_is_no_file(
+def test_proposals_are_rewritten_if_they_are_not_a_file(
     drawn_store: Store, tmp_path: Path, kind: str
 ) -> None:
     whole = contents(run(drawn_store, tmp_path).path)
@@ -220,7 +220,7 @@ CFP = EvaluationImages("cfp", people([3] * 40, seed=8)[0], "d2" * 32)
 
 
 def edit(folder: Path, images_digest: str) -> list[Decision]:
-    """What a person does: one verdict turned round, one line added."""
+    """What a person edits: one verdict reversed, one line added."""
     table = folder / DECISIONS_FILE
     first, *others = read_decisions(table, images_digest)
     lines = [replace(first, apply=False), *others, Decision("merge", 4, into=3, note="my own")]
@@ -228,7 +228,7 @@ def edit(folder: Path, images_digest: str) -> list[Decision]:
     return lines
 
 
-def test_other_evaluation_sets_run_overlap_alone_again(drawn_store: Store, tmp_path: Path) -> None:
+def test_other_evaluation_sets_rerun_only_overlap(drawn_store: Store, tmp_path: Path) -> None:
     folder = tmp_path / "f"
     run(drawn_store, folder, evaluation=[LFW])
     others = {path: path.read_bytes() for path in folder.glob("*.npz") if path.stem != "overlap"}
@@ -244,7 +244,7 @@ def test_other_evaluation_sets_run_overlap_alone_again(drawn_store: Store, tmp_p
     assert list(tmp_path.iterdir()) == [folder]
 
 
-def test_a_check_without_evaluation_sets_leaves_overlap(drawn_store: Store, tmp_path: Path) -> None:
+def test_a_check_without_evaluation_sets_keeps_overlap(drawn_store: Store, tmp_path: Path) -> None:
     run(drawn_store, tmp_path, evaluation=[LFW])
     watched = Watched()
     run(drawn_store, tmp_path, evaluation=[], checks=["mixed"], watch=watched)
@@ -271,7 +271,7 @@ def test_another_teachers_findings_are_kept_and_come_back(
     assert len(list(tmp_path.iterdir())) == 2
 
 
-def test_findings_on_what_the_store_held_before_are_kept(
+def test_findings_on_earlier_contents_are_kept(
     drawn_store: Store, store: Store, tmp_path: Path
 ) -> None:
     folder, said = tmp_path / "f", []
@@ -286,7 +286,7 @@ def test_findings_on_what_the_store_held_before_are_kept(
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b'{"format_version": 7}'])
-def test_a_damaged_folder_is_kept_and_checked_anew(
+def test_a_damaged_folder_is_kept_and_checked_again(
     drawn_store: Store, tmp_path: Path, content: bytes
 ) -> None:
     folder, said = tmp_path / "f", []
@@ -309,7 +309,7 @@ def test_a_damaged_check_is_run_again(drawn_store: Store, tmp_path: Path) -> Non
     assert contents(tmp_path) == whole
 
 
-def test_two_at_a_time_do_not_write_one_folder(drawn_store: Store, tmp_path: Path) -> None:
+def test_two_processes_do_not_write_the_same_folder(drawn_store: Store, tmp_path: Path) -> None:
     run(drawn_store, tmp_path / "f", checks=["mixed"])
     with locked(tmp_path / "f"):
         for digest in (TEACHER, "00" * 32):
@@ -327,14 +327,14 @@ def test_a_damaged_table_is_named_before_the_long_work(drawn_store: Store, tmp_p
     assert watched.begun == []
 
 
-def test_an_unknown_check_is_named_with_those_there_are(drawn_store: Store, tmp_path: Path) -> None:
+def test_an_unknown_check_is_named_with_the_known_ones(drawn_store: Store, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no check 'blurred'; there are: misplaced, mixed, divided"):
         run(drawn_store, tmp_path / "f", checks=["mixed", "blurred"])
     assert not (tmp_path / "f").exists()
 
 
 class NeverAsked:
-    """A teacher that nobody is to wait for."""
+    """A teacher that must not be used."""
 
     def embed(self, images: Store, progress: Progress | None) -> tuple[EmbeddedImages, str]:
         raise AssertionError("it was asked")
@@ -350,7 +350,7 @@ def test_an_unknown_check_is_refused_before_anything_is_embedded(drawn_store: St
         find_noise(drawn_store, NeverAsked(), [], ["blurred"])
 
 
-def test_so_are_evaluation_sets_that_cannot_be_used(
+def test_unusable_evaluation_sets_are_refused_before_embedding(
     drawn_store: Store, drawn_folder: Path, tmp_path: Path
 ) -> None:
     pairs = drawn_folder / "pairs.bin"
@@ -365,5 +365,5 @@ def test_so_are_evaluation_sets_that_cannot_be_used(
             find_noise(drawn_store, NeverAsked(), sets)
 
 
-def test_findings_lie_beside_the_images(drawn_store: Store) -> None:
+def test_findings_are_stored_beside_the_images(drawn_store: Store) -> None:
     assert findings_folder(drawn_store) == drawn_store.path.parent / "drawn.findings"

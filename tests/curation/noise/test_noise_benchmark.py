@@ -1,4 +1,4 @@
-"""What the noise benchmarks rest on: planted faults, marks, other ways to clean, simulation."""
+"""The parts of the noise benchmarks: planted faults, metrics, rival methods, simulation."""
 
 from collections import Counter
 from pathlib import Path
@@ -25,7 +25,7 @@ def random() -> np.random.Generator:
 
 @pytest.fixture
 def spoilt() -> EmbeddedImages:
-    """Twelve people with ten images each; the first image of each is somebody else's."""
+    """Twelve people with ten images each; the first image of each is another person's."""
     vectors, labels = people([10] * 12)
     vectors[::10] = np.roll(vectors[::10], 1, axis=0)
     return embedded(vectors, labels)
@@ -33,7 +33,7 @@ def spoilt() -> EmbeddedImages:
 
 @pytest.mark.parametrize("target", ["identity", "image"])
 @pytest.mark.parametrize("share", [0.0, 0.05, 0.4])
-def test_exactly_the_share_gets_the_label_of_another_identity(
+def test_exactly_the_given_share_is_mislabelled(
     share: float, target: plant.Target, random: np.random.Generator
 ) -> None:
     given_labels = plant.wrong_labels(LABELS, share, target, random)
@@ -43,7 +43,7 @@ def test_exactly_the_share_gets_the_label_of_another_identity(
 
 
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.1])
-def test_out_of_set_errors_are_of_identities_that_are_gone(
+def test_out_of_set_errors_show_removed_identities(
     share: float, random: np.random.Generator
 ) -> None:
     rows, given_labels = plant.out_of_set_labels(LABELS, share, random)
@@ -64,7 +64,7 @@ def test_reliability_counts_faults_in_bins_of_probability() -> None:
     assert bins.tolist() == [[2, 0], [0, 0], [1, 1], [0, 0], [1, 0], [0, 0], [1, 1], [1, 1]]
 
 
-def test_a_random_images_label_is_more_often_a_large_identitys(
+def test_a_random_label_is_more_often_a_large_identitys(
     random: np.random.Generator,
 ) -> None:
     labels = np.repeat([0, 1, 2], [10, 1000, 1000])
@@ -76,14 +76,14 @@ def test_a_random_images_label_is_more_often_a_large_identitys(
     assert (by_identity == 0).sum() > 300
 
 
-def test_merged_identities_take_the_first_ones_label() -> None:
+def test_merged_identities_take_the_label_of_the_first() -> None:
     merged = plant.merge_identities(LABELS, np.array([[3, 7], [4, 1]]))
 
     assert set(np.unique(LABELS)) - set(np.unique(merged)) == {7, 1}
     assert (merged[LABELS == 7] == 3).all()
 
 
-def test_divided_identities_keep_half_of_their_images_or_more(random: np.random.Generator) -> None:
+def test_divided_identities_keep_at_least_half_their_images(random: np.random.Generator) -> None:
     divided = plant.split_identities(LABELS, np.array([2, 5]), random)
 
     assert (np.bincount(divided)[[2, 5]] >= 5).all()
@@ -92,7 +92,7 @@ def test_divided_identities_keep_half_of_their_images_or_more(random: np.random.
 
 
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 5)), min_size=1, max_size=40))
-def test_people_are_counted_as_by_hand(pairs: list[tuple[int, int]]) -> None:
+def test_people_are_counted_correctly(pairs: list[tuple[int, int]]) -> None:
     names, labels = np.unique([label for label, _ in pairs], return_inverse=True)
     person = np.array([person for _, person in pairs])
     nothing = np.zeros((len(pairs), 2), np.float32)
@@ -112,7 +112,7 @@ def test_people_are_counted_as_by_hand(pairs: list[tuple[int, int]]) -> None:
     st.lists(st.tuples(st.integers(0, 6), st.booleans()), min_size=1, max_size=30),
     st.integers(0, 5),
 )
-def test_hindsight_is_the_best_of_all_thresholds(
+def test_hindsight_uses_the_best_of_all_thresholds(
     cases: list[tuple[int, bool]], missed: int
 ) -> None:
     scores = np.array([float(score) for score, _ in cases])
@@ -159,7 +159,7 @@ def test_keep_largest_drops_the_wrong_images(spoilt: EmbeddedImages) -> None:
     assert plant.marks(dropped, np.arange(len(spoilt)) % 10 == 0).f1 > 0.9
 
 
-def test_wrong_images_stand_out_to_every_rival(spoilt: EmbeddedImages) -> None:
+def test_every_rival_finds_the_wrong_images(spoilt: EmbeddedImages) -> None:
     pytest.importorskip("cleanlab", reason="wants the extra bench")
     pytest.importorskip("sklearn", reason="wants the extra bench")
     vectors = spoilt.vectors(slice(None))
@@ -174,7 +174,7 @@ def test_wrong_images_stand_out_to_every_rival(spoilt: EmbeddedImages) -> None:
         assert plant.in_hindsight(score, wrong)[0].f1 > 0.9
 
 
-def test_probabilities_do_not_know_the_image_they_are_about(spoilt: EmbeddedImages) -> None:
+def test_probabilities_are_computed_out_of_sample(spoilt: EmbeddedImages) -> None:
     vectors, labels = spoilt.vectors(slice(None)), spoilt.labels
     probabilities = rivals.out_of_sample_probabilities(vectors, labels, spoilt.identities)
 
@@ -188,7 +188,7 @@ def test_probabilities_do_not_know_the_image_they_are_about(spoilt: EmbeddedImag
     )
 
 
-def test_repeated_pictures_join_at_their_distance() -> None:
+def test_duplicates_join_at_their_distance() -> None:
     pytest.importorskip("scipy", reason="wants the extra bench")
     vectors, labels = people([5, 5])
     vectors[7] = vectors[6]
@@ -200,7 +200,7 @@ def test_repeated_pictures_join_at_their_distance() -> None:
     assert together == pytest.approx([0.0], abs=1e-3)
 
 
-def test_simulated_faces_spread_as_the_measured_ones(tmp_path: Path) -> None:
+def test_simulated_faces_spread_like_the_measured_ones(tmp_path: Path) -> None:
     simulate.write_simulated(tmp_path, 20_000, 400, 256)
     unit = np.load(tmp_path / simulate.UNIT).astype(np.float32)
     person = np.load(tmp_path / simulate.TRUTH)

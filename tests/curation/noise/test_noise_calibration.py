@@ -1,4 +1,4 @@
-"""Ratios of likelihoods and priors, on data whose true ones are known."""
+"""Likelihood ratios and priors, on data whose true values are known."""
 
 import numpy as np
 import pytest
@@ -22,13 +22,13 @@ def test_two_normal_distributions_give_their_log_ratio() -> None:
     np.testing.assert_allclose(fit_ratio(sound, faulty)(asked), -2 * asked[:, 0], atol=0.15)
 
 
-def test_how_many_were_made_of_each_is_no_evidence() -> None:
+def test_the_numbers_of_examples_are_not_evidence() -> None:
     random = np.random.default_rng(RANDOM)
     sound, faulty = random.normal(1, 1, (30_000, 1)), random.normal(-1, 1, (1_000, 1))
     assert abs(fit_ratio(sound, faulty)(np.zeros((1, 1)))[0]) < 0.2
 
 
-def test_what_separates_without_error_stays_finite() -> None:
+def test_separable_features_give_a_finite_ratio() -> None:
     ratio = fit_ratio(np.ones((50, 2)), -np.ones((50, 2)))
     low, high = ratio(np.array([[1.0, 1.0], [-1.0, -1.0]]))
     assert np.isfinite([low, high]).all()
@@ -42,7 +42,7 @@ def test_without_examples_there_is_no_evidence(sound: int, faulty: int) -> None:
     np.testing.assert_array_equal(ratio(np.arange(6.0).reshape(2, 3)), 0)
 
 
-def test_a_constant_feature_says_nothing() -> None:
+def test_a_constant_feature_is_not_evidence() -> None:
     random = np.random.default_rng(RANDOM)
     informative = random.normal(size=(400, 1)) + np.repeat([1, -1], 200)[:, None]
     features = np.column_stack([informative, np.full(400, 3.0)])
@@ -51,8 +51,8 @@ def test_a_constant_feature_says_nothing() -> None:
     assert abs(ratio.weights[1]) < 1e-6
 
 
-def test_balanced_groups_are_no_evidence_themselves() -> None:
-    """Faults are made in group 1, data are mostly in group 0; the feature only tells the group."""
+def test_balanced_groups_are_not_evidence() -> None:
+    """Errors are simulated in group 1, data are mostly in group 0; the feature equals the group."""
     random = np.random.default_rng(RANDOM)
     sound_groups = (random.random(4_000) < 0.1).astype(np.int64)
     faulty_groups = (random.random(4_000) < 0.9).astype(np.int64)
@@ -63,7 +63,7 @@ def test_balanced_groups_are_no_evidence_themselves() -> None:
     np.testing.assert_allclose(balanced, 0, atol=0.05)
 
 
-def test_groups_that_only_one_side_has_do_not_count() -> None:
+def test_groups_on_one_side_only_do_not_count() -> None:
     random = np.random.default_rng(RANDOM)
     sound, faulty = random.normal(1, 1, (2_000, 1)), random.normal(-1, 1, (2_000, 1))
     strange = np.full((500, 1), -4.0)
@@ -77,13 +77,13 @@ def test_groups_that_only_one_side_has_do_not_count() -> None:
 
 
 @pytest.mark.parametrize("share", [0.01, 0.05, 0.2, 0.4])
-def test_the_prior_is_found_in_the_data(share: float) -> None:
+def test_the_prior_is_estimated_from_the_data(share: float) -> None:
     random = np.random.default_rng(RANDOM)
     faulty = random.random(20_000) < share
     value = random.normal(np.where(faulty, -1.5, 1.5))
     found = probabilities(-3 * value)
     assert found.mean() == pytest.approx(share, abs=0.01)
-    # Calibrated: of those that are called wrong with about 0.7, about 70 % are.
+    # Calibrated: of those with a probability of about 0.7, about 70 % are wrong.
     near = np.abs(found - 0.7) < 0.1
     assert faulty[near].mean() == pytest.approx(0.7, abs=0.1)
 
@@ -99,17 +99,17 @@ def test_each_group_has_its_own_prior() -> None:
 
 
 @pytest.mark.parametrize("value", [-1e6, -1.0, 0.0, 1.0, 1e6])
-def test_probabilities_lie_between_0_and_1_whatever_the_evidence(value: float) -> None:
+def test_probabilities_are_between_0_and_1_for_any_evidence(value: float) -> None:
     found = probabilities(np.full(50, value))
     assert ((found >= 0) & (found <= 1)).all()
     assert probabilities(np.zeros(0)).shape == (0,)
 
 
-def test_no_evidence_leaves_a_small_doubt() -> None:
+def test_without_evidence_a_small_doubt_remains() -> None:
     np.testing.assert_allclose(probabilities(np.zeros(100)), 0.1, atol=1e-6)
 
 
-def test_faults_in_the_data_do_not_spoil_the_fit() -> None:
+def test_errors_in_the_data_do_not_spoil_the_fit() -> None:
     random = np.random.default_rng(RANDOM)
     truth = np.repeat([False, True], [900, 100])
     features = random.normal(np.where(truth, -2.0, 2.0))[:, None]
@@ -130,7 +130,7 @@ def test_few_positives_among_hard_negatives_do_not_matter() -> None:
     np.testing.assert_array_equal(spoilt(asked, first) > 0, clean(asked, first) > 0)
 
 
-def test_nearer_than_usual_is_as_good_as_usual() -> None:
+def test_a_cosine_above_the_median_counts_like_the_median() -> None:
     random = np.random.default_rng(RANDOM)
     ratio = fit_cosine_ratio(
         random.exponential(0.03, 999), random.normal(0.7, 0.05, 999), np.zeros(999, np.int64)
@@ -139,7 +139,7 @@ def test_nearer_than_usual_is_as_good_as_usual() -> None:
     assert (np.diff(log_ratio) > 0).all()
 
 
-def test_classes_with_few_examples_are_drawn_to_the_one_before() -> None:
+def test_small_classes_borrow_from_the_next_smaller_one() -> None:
     random = np.random.default_rng(RANDOM)
     same, classes = random.normal(0.8, 0.05, 1_000), np.zeros(1_000, np.int64)
     classes[:3], same[:3] = 1, 0.2
@@ -170,7 +170,7 @@ def test_size_classes_double(images: float, found: int) -> None:
 
 @pytest.mark.parametrize("shares", [(0.02, 0.1), (0.1, 0.02), (0.0, 0.05), (0.05, 0.0)])
 def test_two_kinds_of_faults_have_their_own_prevalence(shares: tuple[float, float]) -> None:
-    """Sound around 3, faults of the first kind around 0, of the second around 6."""
+    """Sound data around 3, errors of the first kind around 0, of the second around 6."""
     random = np.random.default_rng(RANDOM)
     kind = np.searchsorted(np.cumsum(shares), random.random(20_000), "right")
     value = random.normal(np.array([0.0, 6.0, 3.0])[kind])
@@ -186,7 +186,7 @@ def test_two_kinds_of_faults_have_their_own_prevalence(shares: tuple[float, floa
     assert found.sum() == pytest.approx((kind < 2).sum(), rel=0.1)
 
 
-def test_a_kind_that_cannot_be_does_not_count() -> None:
+def test_an_impossible_kind_does_not_count() -> None:
     random = np.random.default_rng(RANDOM)
     evidence = random.normal(-2, 3, 2_000)
     never = np.column_stack([evidence, np.full(len(evidence), -np.inf)])

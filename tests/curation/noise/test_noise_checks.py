@@ -1,4 +1,4 @@
-"""Every check of the registry keeps its promises on a small set."""
+"""Every registered check keeps its contract on a small set."""
 
 import re
 
@@ -14,7 +14,9 @@ from curation.store import Store
 
 
 def context(store: Store, wrong: int = 5) -> Context:
-    """The drawn images as simulated people: one of six strayed, one is in the evaluation set."""
+    """The drawn images as simulated people: one of six is misplaced, one is in the
+    evaluation set.
+    """
     vectors, person = people([8] * 10)
     vectors, labels = vectors[:48], person[:48]
     vectors[wrong] = people([8] * 10)[0][20]
@@ -25,7 +27,7 @@ def context(store: Store, wrong: int = 5) -> Context:
 
 @pytest.fixture(scope="module")
 def found(drawn_store: Store) -> dict[str, Finding]:
-    """What each check says."""
+    """The finding of each check."""
     seen = context(drawn_store)
     return {name: check.score(seen) for name, check in all_checks().items()}
 
@@ -42,7 +44,7 @@ def test_the_checks_of_the_documentation_are_registered() -> None:
 
 
 @pytest.mark.parametrize("name", all_checks())
-def test_scores_are_probabilities_and_a_flag_is_one_above_a_half(
+def test_scores_are_probabilities_flagged_above_one_half(
     name: str, found: dict[str, Finding]
 ) -> None:
     one, check = found[name], all_checks()[name]
@@ -84,13 +86,13 @@ def test_no_array_needs_a_pickle(name: str, found: dict[str, Finding], tmp_path)
         assert {"subjects", "scores", "flagged"} <= set(arrays.files)
 
 
-def test_what_is_planted_is_found(found: dict[str, Finding]) -> None:
+def test_planted_faults_are_found(found: dict[str, Finding]) -> None:
     assert np.flatnonzero(found["misplaced"].flagged).tolist() == [5]
     assert found["misplaced"].evidence["other_identity"][5] == 2
     assert np.flatnonzero(found["overlap"].flagged).tolist() == [5]
 
 
-def test_only_images_have_no_similarity_to_their_identity(drawn_store: Store) -> None:
+def test_single_images_have_no_similarity_to_their_identity(drawn_store: Store) -> None:
     vectors, _ = people([8] * 6)
     labels = np.minimum(np.arange(48) // 8 + (np.arange(48) == 47), 6)
     images = embedded(vectors, labels)

@@ -1,4 +1,4 @@
-"""Decisions carried out, against doing them one after the other."""
+"""Applying decisions, against applying them one by one."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,9 +18,9 @@ LABELS = np.array([0, 0, 0, 1, 1, 2, 2, 2, 2, 3, 4, 4])
 
 
 def slow_apply(labels: Sequence[int], decisions: Sequence[Decision]) -> list[tuple | None]:
-    """Who each image is in the end: ("identity", k), ("part", k, p), or None where it is left out.
+    """The identity of each image: ("identity", k), ("part", k, p), or None if dropped.
 
-    Moves and splits say whom an image shows, merges rename people, what is dropped goes.
+    Moves and splits set the identity of an image, merges rename identities, drops win.
     """
     who: list[tuple | None] = [("identity", int(label)) for label in labels]
     chosen = [one for one in decisions if one.apply]
@@ -46,7 +46,7 @@ def slow_apply(labels: Sequence[int], decisions: Sequence[Decision]) -> list[tup
 
 @st.composite
 def some_decisions(draw: st.DrawFn) -> list[Decision]:
-    """Any decisions that are allowed together: merges lead to smaller identities."""
+    """Any compatible decisions: merges lead to smaller identities."""
     images = st.integers(0, len(LABELS) - 1)
     of_images = draw(
         st.lists(
@@ -76,7 +76,7 @@ def some_decisions(draw: st.DrawFn) -> list[Decision]:
 
 @given(some_decisions())
 @settings(max_examples=200, deadline=None)
-def test_decisions_together_do_what_they_do_one_by_one(decisions: list[Decision]) -> None:
+def test_decisions_together_act_like_one_by_one(decisions: list[Decision]) -> None:
     found = apply_decisions(LABELS, decisions).tolist()
     who = slow_apply(LABELS.tolist(), decisions)
     assert [label == -1 for label in found] == [person is None for person in who]
@@ -84,7 +84,7 @@ def test_decisions_together_do_what_they_do_one_by_one(decisions: list[Decision]
     assert len(pairs) == len({label for label, _ in pairs}) == len({person for _, person in pairs})
 
 
-def test_nothing_decided_changes_nothing() -> None:
+def test_no_decisions_change_nothing() -> None:
     np.testing.assert_array_equal(apply_decisions(LABELS, []), LABELS)
     refused = [Decision("drop", 0, 0, apply=False), Decision("drop", 99, apply=False)]
     np.testing.assert_array_equal(apply_decisions(LABELS, refused), LABELS)
@@ -109,7 +109,7 @@ def test_long_chains_and_many_drops_take_linear_time() -> None:
 
 
 @pytest.mark.parametrize("merges", [[(0, 0)], [(0, 1), (1, 0)], [(0, 1), (1, 2), (2, 1)]])
-def test_merges_in_a_circle_are_refused(merges: list[tuple[int, int]]) -> None:
+def test_cyclic_merges_are_refused(merges: list[tuple[int, int]]) -> None:
     decisions = [Decision("merge", first, into=second) for first, second in merges]
     with pytest.raises(UserError, match="run in a circle"):
         apply_decisions(LABELS, decisions)
@@ -127,13 +127,13 @@ def test_merges_in_a_circle_are_refused(merges: list[tuple[int, int]]) -> None:
         (Decision("drop-identity", 9), "decision 'drop-identity': there is no identity 9"),
     ],
 )
-def test_decisions_on_what_is_not_there_are_refused(decision: Decision, message: str) -> None:
+def test_decisions_on_missing_subjects_are_refused(decision: Decision, message: str) -> None:
     with pytest.raises(UserError, match=f"^{message}"):
         apply_decisions(LABELS, [decision])
 
 
 def test_the_view_has_moved_images_and_a_step_in_its_history(store: Store, tmp_path: Path) -> None:
-    """Identities with 4, 1, 6, 2 and 3 images; what is left is numbered without gaps."""
+    """Identities with 4, 1, 6, 2 and 3 images; the rest is numbered without gaps."""
     decisions = [
         Decision("drop", 0, 0),
         Decision("drop-identity", 1),
@@ -154,7 +154,7 @@ def test_the_view_has_moved_images_and_a_step_in_its_history(store: Store, tmp_p
     assert {name: step.parameters[name] for name in counts} == counts
 
 
-def test_the_history_tells_other_decisions_apart(store: Store, tmp_path: Path) -> None:
+def test_the_history_distinguishes_decisions(store: Store, tmp_path: Path) -> None:
     def digest(name: str, *decisions: Decision) -> object:
         return write_clean(tmp_path / name, store, decisions).history[-1].parameters["decisions"]
 
@@ -163,7 +163,7 @@ def test_the_history_tells_other_decisions_apart(store: Store, tmp_path: Path) -
     assert digest("c.view", Decision("drop", 0, 0), Decision("drop", 0, 1, apply=False)) == first
 
 
-def test_nothing_is_left_where_everything_is_dropped(store: Store, tmp_path: Path) -> None:
+def test_dropping_everything_is_refused(store: Store, tmp_path: Path) -> None:
     decisions = [Decision("drop-identity", k) for k in range(5)]
     with pytest.raises(UserError, match="would have no images"):
         write_clean(tmp_path / "none.view", store, decisions)

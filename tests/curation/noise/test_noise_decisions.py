@@ -1,4 +1,4 @@
-"""The table of decisions: written, edited in whatever program, and read with care."""
+"""The table of decisions: written, edited in any program, and read strictly."""
 
 import contextlib
 import os
@@ -70,12 +70,12 @@ def test_a_table_is_read_as_it_was_written(
     assert [replace(one, note="") for one in read] == [
         replace(one, note="") for one in dict.fromkeys(written)
     ]
-    # White space in a note is no more than a blank.
+    # White space in a note is reduced to single blanks.
     notes = [" ".join(one.note.split()) for one in dict.fromkeys(written)]
     assert [one.note for one in read] == notes
 
 
-def test_the_file_can_be_read_by_a_person(tmp_path: Path) -> None:
+def test_the_file_is_readable(tmp_path: Path) -> None:
     path = tmp_path / "decisions.tsv"
     move = Decision("move", 2, 7, 5, "misplaced", 0.99, "a\tnote", findings="misplaced-0f")
     write_decisions(path, DIGEST, [move])
@@ -85,27 +85,29 @@ def test_the_file_can_be_read_by_a_person(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
 @pytest.mark.parametrize("begin", ["", "\ufeff"])
-def test_spreadsheets_may_have_saved_it(tmp_path: Path, begin: str, end: str) -> None:
+def test_marks_and_line_ends_of_spreadsheets_are_accepted(
+    tmp_path: Path, begin: str, end: str
+) -> None:
     path = table(tmp_path, LINE, head=begin + HEAD, end=end)
     assert read_decisions(path, DIGEST) == [
         Decision("move", 2, 7, 5, "misplaced", 0.99, "a note", True)
     ]
 
 
-def test_spreadsheets_fill_lines_with_tabs_and_leave_blank_ones(tmp_path: Path) -> None:
+def test_trailing_tabs_and_blank_lines_are_accepted(tmp_path: Path) -> None:
     head = HEAD.replace(DIGEST, DIGEST + "\t" * 7)
     path = table(tmp_path, LINE, [""] * 8, [""], changed("apply", "no"), head=head)
     assert [one.apply for one in read_decisions(path, DIGEST)] == [True, False]
 
 
-def test_blanks_and_missing_last_columns_do_not_matter(tmp_path: Path) -> None:
+def test_blanks_and_missing_last_columns_are_accepted(tmp_path: Path) -> None:
     path = table(tmp_path, [f" {cell} " for cell in LINE], LINE[:5])
     first, second = read_decisions(path, DIGEST)
     assert (first.action, first.image, first.note) == ("move", 7, "a note")
     assert (second.check, second.score, second.note) == ("", 1.0, "")
 
 
-def test_cells_that_an_action_has_no_use_for_are_not_read(tmp_path: Path) -> None:
+def test_unused_cells_of_an_action_are_ignored(tmp_path: Path) -> None:
     path = table(tmp_path, ["yes", "merge", "ignored", "2", "5"], ["no", "drop", "7", "2", "-"])
     merge, drop = read_decisions(path, DIGEST)
     assert (merge.image, merge.into) == (None, 5)
@@ -153,7 +155,7 @@ def test_a_line_with_few_columns_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["", "a\tb\n", "apply\taction\n", "\x00\x01"])
-def test_what_is_no_table_is_refused(tmp_path: Path, content: str) -> None:
+def test_other_files_are_refused(tmp_path: Path, content: str) -> None:
     path = table(tmp_path, head=content)
     with pytest.raises(UserError, match="is not a table of decisions"):
         read_decisions(path, DIGEST)
@@ -173,7 +175,7 @@ def test_a_table_for_other_images_is_refused(tmp_path: Path) -> None:
         read_decisions(table(tmp_path, LINE), "b" * 64)
 
 
-def test_a_missing_table_and_one_that_is_no_text_are_one_line(tmp_path: Path) -> None:
+def test_missing_and_binary_tables_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"does not exist; `curate check` writes it"):
         read_decisions(tmp_path / "none.tsv", DIGEST)
     (tmp_path / "binary.tsv").write_bytes(b"\xff\xfe\x00")
@@ -183,7 +185,7 @@ def test_a_missing_table_and_one_that_is_no_text_are_one_line(tmp_path: Path) ->
 
 
 @given(st.binary(max_size=80))
-def test_whatever_follows_the_head_is_read_or_refused(
+def test_any_rows_are_read_or_refused(
     tmp_path_factory: pytest.TempPathFactory, rest: bytes
 ) -> None:
     path = tmp_path_factory.mktemp("any") / "decisions.tsv"
@@ -200,7 +202,7 @@ def test_a_huge_cell_is_named_with_its_line(tmp_path: Path, size: int) -> None:
 
 
 def as_spreadsheets_save(delimiter: str) -> str:
-    """Commas or semicolons between cells, quotes around what holds one, empty cells filled up."""
+    """Commas or semicolons between cells, quoted where needed, with empty cells filled in."""
     title, columns = HEAD.splitlines()
     line = delimiter.join([*LINE[:7], f'"one{delimiter} two ""three"""', ""])
     return "\r\n".join([title + delimiter * 8, columns.replace("\t", delimiter), line, ""])
@@ -218,7 +220,7 @@ def test_tables_that_a_spreadsheet_saved_are_read(
     assert read.note == f'one{delimiter} two "three"'
 
 
-def test_columns_may_stand_in_another_order_with_others_between(tmp_path: Path) -> None:
+def test_columns_may_be_reordered_with_others_between(tmp_path: Path) -> None:
     columns = "into\tremark\tIdentity\timage\taction\tapply"
     path = table(
         tmp_path,
@@ -231,14 +233,14 @@ def test_columns_may_stand_in_another_order_with_others_between(tmp_path: Path) 
     assert (drop.image, drop.into, drop.apply) == (8, None, False)
 
 
-def test_a_note_with_quotes_comes_back(tmp_path: Path) -> None:
+def test_a_note_with_quotes_survives(tmp_path: Path) -> None:
     path = tmp_path / "decisions.tsv"
     written = [Decision("drop", 0, 1, note='"quoted'), Decision("drop", 0, 2, note='5" wide')]
     write_decisions(path, DIGEST, written)
     assert read_decisions(path, DIGEST) == written
 
 
-def test_joined_tables_are_one_and_equal_lines_count_once(
+def test_joined_tables_are_merged_without_repeated_lines(
     tmp_path: Path,
 ) -> None:
     one = table(tmp_path, LINE, changed("image", "8")).read_text()
@@ -266,14 +268,14 @@ def test_a_joined_table_of_other_images_is_named_with_its_line(tmp_path: Path) -
         ("yes\tdrop\t7\t2\t\t\t1\ta\t../mixed-0f\n", r"line 3: findings is '../mixed-0f'"),
     ],
 )
-def test_what_a_program_has_broken_is_named(tmp_path: Path, rest: str, message: str) -> None:
+def test_broken_rows_are_named(tmp_path: Path, rest: str, message: str) -> None:
     path = tmp_path / "broken.tsv"
     path.write_text(HEAD + rest)
     with pytest.raises(UserError, match=message):
         read_decisions(path, DIGEST)
 
 
-def test_a_spreadsheet_itself_is_named(tmp_path: Path) -> None:
+def test_a_spreadsheet_file_is_recognised(tmp_path: Path) -> None:
     path = tmp_path / "decisions.xlsx"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("xl/workbook.xml", "<workbook/>")
@@ -281,7 +283,7 @@ def test_a_spreadsheet_itself_is_named(tmp_path: Path) -> None:
         read_decisions(path, DIGEST)
 
 
-def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+def test_a_pipe_does_not_block(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.tsv")
     with pytest.raises(UserError, match="named pipe"):
         read_decisions(tmp_path / "pipe.tsv", DIGEST)

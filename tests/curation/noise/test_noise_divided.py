@@ -1,4 +1,4 @@
-"""One person under several identities: found, and put together where all of them agree."""
+"""One person under several identities: found, and merged if all of them agree."""
 
 import numpy as np
 import pytest
@@ -62,7 +62,7 @@ def test_similarities_are_cosines_of_the_prototypes(
     assert found.similarity[:13].min() > 0.7 > found.similarity[13:].max()
 
 
-def test_people_who_are_all_different_stay_apart() -> None:
+def test_different_people_stay_apart() -> None:
     vectors, person = people([8] * OTHERS)
     found = judge(vectors, person)
     assert not (found.probability > 0.5).any()
@@ -70,7 +70,7 @@ def test_people_who_are_all_different_stay_apart() -> None:
 
 
 @pytest.mark.parametrize("sizes", [[1], [6], [1] * 20, [5, 1]])
-def test_without_a_second_identity_none_is_split(sizes: list[int]) -> None:
+def test_a_single_identity_is_never_split(sizes: list[int]) -> None:
     found = judge(*people(sizes))
     np.testing.assert_array_equal(found.into, np.arange(len(sizes)))
     assert ((found.probability >= 0) & (found.probability <= 0.5)).all()
@@ -81,12 +81,12 @@ def merge(sizes: list[int], pairs: list[tuple[int, int]], probability: list[floa
 
 
 def test_a_chain_of_hard_negatives_does_not_become_one_person() -> None:
-    """0 and 1 are alike, 1 and 2 too, but 0 and 2 are not: the surer pair is put together."""
+    """0 and 1 are alike, 1 and 2 too, but 0 and 2 are not: only the more certain pair is merged."""
     assert merge([5, 5, 5], [(0, 1), (1, 2), (0, 2)], [0.8, 0.9, 0.1]) == [0, 1, 1]
     assert merge([5, 5, 5], [(0, 1), (1, 2)], [0.9, 0.8]) == [0, 0, 2]
 
 
-def test_where_every_pair_is_alike_all_become_the_largest() -> None:
+def test_if_every_pair_is_alike_all_become_the_largest() -> None:
     assert merge([5, 9, 7], [(0, 1), (1, 2), (0, 2)], [0.8, 0.9, 0.7]) == [1, 1, 1]
     pairs = [(0, 1), (2, 3), (0, 2), (0, 3), (1, 2), (1, 3)]
     assert merge([2, 2, 2, 2], pairs, [0.9, 0.95, 0.6, 0.6, 0.6, 0.6]) == [0, 0, 0, 0]

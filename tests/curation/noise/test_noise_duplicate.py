@@ -1,4 +1,4 @@
-"""Pictures that are there twice, by their pixels: real JPEG files, saved and turned again."""
+"""Duplicates found by their pixels: real JPEG files, saved and rotated again."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -59,7 +59,7 @@ AGAIN = {
 
 @pytest.mark.parametrize("quality", [95, 60])
 @pytest.mark.parametrize("change", AGAIN.values(), ids=AGAIN.keys())
-def test_one_photograph_is_known_again(change, quality: int) -> None:
+def test_an_altered_copy_is_recognised(change, quality: int) -> None:
     for person in range(3):
         once = reduced(encode_jpeg(photograph(person, 0)))
         again = reduced(encode_jpeg(change(photograph(person, 0)), quality))
@@ -67,13 +67,13 @@ def test_one_photograph_is_known_again(change, quality: int) -> None:
         assert likeness(again, once) >= SAME_CORRELATION
 
 
-def test_two_photographs_of_one_person_are_two() -> None:
+def test_two_photographs_of_one_person_are_not_duplicates() -> None:
     pictures = [reduced(encode_jpeg(photograph(1, shot))) for shot in range(5)]
     for i, first in enumerate(pictures):
         assert max(likeness(first, second) for second in pictures[i + 1 :] or [-first]) < 0.9
 
 
-def test_flat_pictures_of_one_colour_are_the_same() -> None:
+def test_flat_images_of_one_colour_are_duplicates() -> None:
     dark, as_dark, light = (np.full((64, 64), value, np.float32) for value in (30, 31, 90))
     assert likeness(dark, as_dark) >= SAME_CORRELATION
     assert likeness(dark, light) < SAME_CORRELATION
@@ -93,7 +93,9 @@ def repetitions(
     lengths: list[float],
     strayed: Mapping[int, int] | None = None,
 ) -> list[DuplicatePair]:
-    """Of pictures that all embed nearly alike within their identity; strayed ones like another."""
+    """The duplicates among pictures that embed nearly alike within their identity; ``strayed`` ones
+    embed like another identity.
+    """
     files = [(encode_jpeg(one), label) for one, label in zip(pictures, labels, strict=True)]
     write_layout(folder / "source", files, (SIDE, SIDE))
     store = convert(folder / "source", folder / "train.lmdb")
@@ -104,7 +106,7 @@ def repetitions(
     return find_duplicates(store, images, estimate_label_errors(images))
 
 
-def test_the_picture_with_the_longest_embedding_stays(tmp_path: Path) -> None:
+def test_the_image_with_the_longest_embedding_stays(tmp_path: Path) -> None:
     first, other, third = photograph(0, 0), photograph(0, 1), photograph(1, 0)
     pictures = [first, other, AGAIN["mirrored"](first), AGAIN["brighter"](first), third, third]
     found = repetitions(tmp_path, pictures, [0, 0, 0, 0, 1, 1], [1, 9, 3, 2, 5, 5])
@@ -113,8 +115,8 @@ def test_the_picture_with_the_longest_embedding_stays(tmp_path: Path) -> None:
     assert all(SAME_CORRELATION <= one.correlation <= 1.001 for one in found)
 
 
-def test_a_picture_that_strayed_is_never_the_one_that_stays(tmp_path: Path) -> None:
-    """It will be dropped or moved; the one in its place must not go with it."""
+def test_a_misplaced_image_is_never_the_original(tmp_path: Path) -> None:
+    """It will be dropped or moved; its correctly labelled copy must not go with it."""
     labels = np.repeat(np.arange(12), 5).tolist()
     pictures = [photograph(label, shot) for shot, label in enumerate(labels)]
     pictures[59] = AGAIN["mirrored"](pictures[0])
@@ -123,12 +125,12 @@ def test_a_picture_that_strayed_is_never_the_one_that_stays(tmp_path: Path) -> N
     assert [(one.image, one.original) for one in found] == [(59, 0)]
 
 
-def test_where_nothing_repeats_nothing_is_found(tmp_path: Path) -> None:
+def test_different_images_have_no_duplicates(tmp_path: Path) -> None:
     pictures = [photograph(0, 0), photograph(0, 1), photograph(1, 0)]
     assert repetitions(tmp_path, pictures, [0, 0, 1], [1, 1, 1]) == []
 
 
-def test_candidates_are_pairs_that_embed_alike_in_one_identity() -> None:
+def test_candidates_embed_alike_within_one_identity() -> None:
     vectors, person = people([30, 30], spread=0.35)
     images = embedded(vectors, person)
     found = {(i, j) for i, j, _ in candidates(images, estimate_label_errors(images))}

@@ -1,4 +1,4 @@
-"""Findings are read as they were written, and damage is said in one line."""
+"""Findings survive a round trip, and damage is reported in one line."""
 
 import contextlib
 import io
@@ -68,7 +68,7 @@ def write(folder: Path, finding: Finding | None = None) -> Path:
     return folder
 
 
-def test_what_is_written_is_read(tmp_path: Path) -> None:
+def test_a_finding_is_read_as_written(tmp_path: Path) -> None:
     found = Findings(write(tmp_path))
     assert found.checks == ("mixed",)
     assert found.meta.evaluation == {"lfw": "ef" * 32}
@@ -81,7 +81,7 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     assert again.images["part"].dtype == np.int16
 
 
-def test_a_check_counts_once_its_summary_is_written(tmp_path: Path) -> None:
+def test_a_check_is_done_once_its_summary_is_written(tmp_path: Path) -> None:
     write(tmp_path)
     (tmp_path / "mixed.npz").rename(tmp_path / "divided.npz")
     with pytest.raises(UserError, match="has no check 'divided'; done: mixed"):
@@ -96,7 +96,7 @@ def test_the_worst_are_those_with_the_highest_scores(count: int) -> None:
 @pytest.mark.parametrize(
     ("count", "found"), [(0, []), (1, [3]), (2, [3, 4]), (3, [3, 2, 4]), (9, [3, 2, 0, 4, 1])]
 )
-def test_the_borderline_lies_on_both_sides_of_the_edge(count: int, found: list[int]) -> None:
+def test_borderline_cases_are_on_both_sides_of_the_edge(count: int, found: list[int]) -> None:
     assert a_finding().borderline(count).tolist() == found
 
 
@@ -128,7 +128,7 @@ def test_a_damaged_findings_json_names_the_field(tmp_path: Path, change: dict, n
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"[]"])
-def test_what_is_no_json_is_damaged(tmp_path: Path, content: bytes) -> None:
+def test_invalid_json_is_damaged(tmp_path: Path, content: bytes) -> None:
     (tmp_path / FINDINGS_FILE).write_bytes(content)
     with pytest.raises(UserError, match=r"findings\.json is damaged"):
         Findings(tmp_path)
@@ -161,7 +161,7 @@ def test_arrays_of_another_length_are_refused(tmp_path: Path, short: str) -> Non
 
 
 def changed(folder: Path, **arrays: object) -> Path:
-    """The folder with some arrays of the finding as somebody else would have them."""
+    """The folder with some arrays of the finding replaced, as if by somebody else."""
     path = folder / "mixed.npz"
     with np.load(path) as whole:
         kept = {name: whole[name] for name in whole.files}
@@ -195,7 +195,7 @@ HOSTILE_ARRAYS = {
 
 
 @pytest.mark.parametrize("arrays", HOSTILE_ARRAYS.values(), ids=HOSTILE_ARRAYS)
-def test_arrays_that_are_no_findings_are_one_line(tmp_path: Path, arrays: dict) -> None:
+def test_invalid_arrays_are_one_line(tmp_path: Path, arrays: dict) -> None:
     folder = changed(write(tmp_path), **arrays)
     with pytest.raises(UserError, match=r"^[^\n]*mixed\.npz is missing or damaged: [^\n]+$"):
         Findings(folder).load("mixed")
@@ -216,7 +216,7 @@ IMPOSSIBLE_EVIDENCE = [
 
 
 @pytest.mark.parametrize(("check", "evidence"), IMPOSSIBLE_EVIDENCE)
-def test_evidence_of_what_is_not_there_is_one_line(
+def test_evidence_with_missing_subjects_is_one_line(
     tmp_path: Path, check: str, evidence: dict[str, np.ndarray]
 ) -> None:
     one = all_checks()[check]
@@ -226,7 +226,7 @@ def test_evidence_of_what_is_not_there_is_one_line(
 
 
 @pytest.mark.parametrize("shape", [(5, 1 << 28), (1 << 31,), (1 << 40, 1 << 40)])
-def test_a_few_bytes_that_stand_for_gigabytes_are_refused_unread(
+def test_arrays_that_expand_to_gigabytes_are_refused_unread(
     tmp_path: Path, shape: tuple[int, ...]
 ) -> None:
     head = io.BytesIO()
@@ -248,7 +248,7 @@ def test_thousands_of_arrays_are_refused_unread(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"\x93NUMPY\x03\x00" + bytes(200), b"\x93NUMPY", b"none"])
-def test_a_member_that_is_no_array_is_one_line(tmp_path: Path, content: bytes) -> None:
+def test_a_member_that_is_not_an_array_is_one_line(tmp_path: Path, content: bytes) -> None:
     with zipfile.ZipFile(write(tmp_path) / "mixed.npz", "w") as archive:
         archive.writestr("scores.npy", content)
     with pytest.raises(UserError, match="missing or damaged"):
@@ -256,7 +256,7 @@ def test_a_member_that_is_no_array_is_one_line(tmp_path: Path, content: bytes) -
 
 
 @pytest.mark.parametrize("kind", ["plain array", "pipe", "folder"])
-def test_what_is_no_archive_is_one_line(tmp_path: Path, kind: str) -> None:
+def test_a_file_that_is_not_an_archive_is_one_line(tmp_path: Path, kind: str) -> None:
     path = write(tmp_path) / "mixed.npz"
     path.unlink()
     if kind == "plain array":
@@ -282,7 +282,7 @@ def test_what_is_no_archive_is_one_line(tmp_path: Path, kind: str) -> None:
         ({"seconds": -1}, r"checks\.0\.seconds"),
     ],
 )
-def test_a_summary_that_cannot_be_is_named(tmp_path: Path, summary: dict, named: str) -> None:
+def test_an_invalid_summary_is_named(tmp_path: Path, summary: dict, named: str) -> None:
     path = write(tmp_path) / FINDINGS_FILE
     meta = json.loads(path.read_text())
     meta["checks"][0] |= summary
@@ -291,7 +291,7 @@ def test_a_summary_that_cannot_be_is_named(tmp_path: Path, summary: dict, named:
         Findings(tmp_path)
 
 
-def test_a_check_that_is_there_twice_is_named(tmp_path: Path) -> None:
+def test_a_repeated_check_is_named(tmp_path: Path) -> None:
     path = write(tmp_path) / FINDINGS_FILE
     meta = json.loads(path.read_text())
     path.write_text(json.dumps(meta | {"checks": meta["checks"] * 2}))
@@ -299,16 +299,14 @@ def test_a_check_that_is_there_twice_is_named(tmp_path: Path) -> None:
         Findings(tmp_path)
 
 
-def test_a_meta_file_without_end_is_not_read(tmp_path: Path) -> None:
+def test_an_endless_meta_file_is_not_read(tmp_path: Path) -> None:
     with (write(tmp_path) / FINDINGS_FILE).open("ab") as file:
         file.truncate(1 << 26)
     with pytest.raises(UserError, match=r"findings\.json: .*bytes"):
         Findings(tmp_path)
 
 
-def test_counts_that_are_not_those_of_the_images_are_refused(
-    drawn_store: Store, tmp_path: Path
-) -> None:
+def test_counts_that_do_not_fit_the_images_are_refused(drawn_store: Store, tmp_path: Path) -> None:
     path = write(tmp_path) / FINDINGS_FILE
     meta = json.loads(path.read_text())
     with pytest.raises(UserError, match="is about other images than"):
@@ -318,7 +316,7 @@ def test_counts_that_are_not_those_of_the_images_are_refused(
         Findings(tmp_path, drawn_store)
 
 
-def test_findings_are_known_by_images_teacher_and_what_was_found(tmp_path: Path) -> None:
+def test_findings_are_identified_by_images_teacher_and_arrays(tmp_path: Path) -> None:
     folder = write(tmp_path)
     first = Findings(folder).load("mixed").identity
     assert re.fullmatch("mixed-[0-9a-f]{12}", first)
@@ -344,7 +342,7 @@ def test_a_pickle_is_not_executed(tmp_path: Path) -> None:
 
 @given(st.integers(0, 1), st.floats(0, 1, exclude_max=True), st.integers(1, 255))
 @settings(max_examples=50, deadline=None)
-def test_flipped_and_cut_bytes_are_damage_or_do_not_matter(
+def test_flipped_and_cut_bytes_are_detected_or_harmless(
     tmp_path_factory: pytest.TempPathFactory, cut: int, place: float, change: int
 ) -> None:
     folder = write(tmp_path_factory.mktemp("damaged"))

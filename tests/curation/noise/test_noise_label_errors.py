@@ -1,4 +1,4 @@
-"""Which images belong: planted wrong labels are found, and little sets are judged with sense."""
+"""Label-error estimates: planted errors are found, and tiny sets are judged sensibly."""
 
 from pathlib import Path
 
@@ -49,7 +49,7 @@ def test_wrong_labels_are_found_at_every_rate(share: float, seed: int) -> None:
 @pytest.mark.parametrize("seed", [0, 1])
 @pytest.mark.parametrize(("share", "recall"), [(0.01, 0.6), (0.05, 0.9), (0.2, 0.9)])
 def test_out_of_set_errors_are_found_at_every_rate(share: float, recall: float, seed: int) -> None:
-    """People who are nowhere in the set, as most wrong labels on the web."""
+    """People who are not in the set, like most wrong labels on the web."""
     vectors, person = people([*SIZES, *[1] * 400], seed, spread=0.9)
     known = np.flatnonzero(person < len(SIZES))
     out_of_set = np.flatnonzero(person >= len(SIZES))[: round(share * len(known))]
@@ -63,8 +63,8 @@ def test_out_of_set_errors_are_found_at_every_rate(share: float, recall: float, 
     assert (found & wrong).sum() / found.sum() > 0.9
 
 
-def test_bad_pictures_of_the_right_people_are_no_label_errors() -> None:
-    """They resemble their own people as little, but their embeddings are short."""
+def test_bad_images_of_the_right_people_are_not_label_errors() -> None:
+    """They resemble their own person as little, but their embeddings are short."""
     vectors, person = people([12] * 80)
     others = people([1] * len(vectors), seed=5)[0]
     norm = np.full(len(vectors), 10.0, np.float32)
@@ -78,7 +78,7 @@ def test_bad_pictures_of_the_right_people_are_no_label_errors() -> None:
     assert told[bad].mean() < 0.1 < untold[bad].mean()
 
 
-def test_of_two_images_nobody_knows_which_is_wrong() -> None:
+def test_either_of_two_images_may_be_the_wrong_one() -> None:
     vectors, person = people([8] * 60 + [2] * 40, spread=0.8)
     pairs = np.flatnonzero(person >= 60)[:40:2]
     vectors[pairs] = people([1] * len(pairs), seed=9)[0]
@@ -109,7 +109,7 @@ def test_the_same_images_and_seed_give_the_same_answer(
     np.testing.assert_array_equal(again.candidate, label_errors.candidate)
 
 
-def test_wrong_images_resemble_their_own_people_most() -> None:
+def test_candidates_of_wrong_images_are_their_true_people() -> None:
     vectors, person = people(SIZES, spread=0.9)
     order, labels = in_order(wrongly_labelled(person, 0.1))
     images = embedded(vectors[order], labels)
@@ -122,7 +122,7 @@ def test_wrong_images_resemble_their_own_people_most() -> None:
     np.testing.assert_allclose(found.candidate_similarity[known], cosines, atol=0.05)
 
 
-def test_only_images_are_never_judged() -> None:
+def test_single_images_are_never_judged() -> None:
     vectors, person = people([6] * 30 + [1] * 30)
     found = estimate_label_errors(embedded(vectors, person))
     alone = person >= 30
@@ -132,8 +132,8 @@ def test_only_images_are_never_judged() -> None:
 
 
 @pytest.mark.parametrize("share", [0.2, 0.5])
-def test_nobody_loses_all_images(share: float) -> None:
-    """Of a pair of two people, say, one stays as the measure: who is right nobody knows."""
+def test_no_identity_loses_all_images(share: float) -> None:
+    """In an identity of two different people, for example, one image stays as the anchor."""
     vectors, person = people([6] * 40 + [2] * 40 + [1] * 60)
     order, labels = in_order(wrongly_labelled(person, share))
     images = embedded(vectors[order], labels)
@@ -190,7 +190,7 @@ def test_identities_come_one_by_one_with_their_vectors(sizes: list[int]) -> None
         assert (vectors.argmax(axis=1) == identity).all()
 
 
-def test_what_is_kept_in_a_file_comes_back(
+def test_saved_estimates_are_restored(
     judged: tuple[EmbeddedImages, LabelErrors, np.ndarray], tmp_path: Path
 ) -> None:
     images, label_errors, _ = judged
@@ -202,7 +202,7 @@ def test_what_is_kept_in_a_file_comes_back(
     np.testing.assert_array_equal(again.similarity.nearest, label_errors.similarity.nearest)
 
 
-def test_what_was_kept_of_other_images_is_refused(
+def test_saved_estimates_of_other_images_are_refused(
     judged: tuple[EmbeddedImages, LabelErrors, np.ndarray],
 ) -> None:
     _, label_errors, _ = judged
@@ -211,7 +211,7 @@ def test_what_was_kept_of_other_images_is_refused(
         load_label_errors(others, label_error_arrays(label_errors))
 
 
-def test_each_image_is_compared_with_its_own_identity_of_a_list() -> None:
+def test_each_vector_is_compared_with_its_listed_identity() -> None:
     vectors, person = people([4, 1, 6])
     images, trust = embedded(vectors, person), np.linspace(0.3, 1, 11).astype(np.float32)
     outsiders, asked = people([1] * 5, seed=3)[0], np.array([2, 0, 2, 1, 0])
@@ -228,7 +228,7 @@ def test_each_image_is_compared_with_its_own_identity_of_a_list() -> None:
 
 @given(st.data())
 @settings(max_examples=60, deadline=None)
-def test_the_best_of_those_that_are_allowed(data: st.DataObject) -> None:
+def test_the_best_allowed_identity(data: st.DataObject) -> None:
     rows, columns = data.draw(st.tuples(st.integers(1, 5), st.integers(1, 4)))
     random = np.random.default_rng(data.draw(st.integers(0, 999)))
     similarities = random.uniform(-1, 1, (rows, columns)).astype(np.float32)
@@ -258,7 +258,7 @@ LITTLE = {
 
 @pytest.mark.parametrize("labels", LITTLE.values(), ids=LITTLE.keys())
 @pytest.mark.parametrize("content", ["people", "nobody", "all alike", "zeros"])
-def test_little_sets_are_judged_without_alarm(labels: list[int], content: str) -> None:
+def test_tiny_sets_raise_no_alarm(labels: list[int], content: str) -> None:
     vectors = {
         "people": people(np.bincount(labels).tolist(), spread=0.3)[0],
         "nobody": people([1] * len(labels))[0],
@@ -272,7 +272,7 @@ def test_little_sets_are_judged_without_alarm(labels: list[int], content: str) -
 
 @given(st.lists(st.integers(0, 6), min_size=1, max_size=40), st.integers(0, 99))
 @settings(max_examples=50, deadline=None)
-def test_probabilities_are_finite_whatever_the_labels(labels: list[int], seed: int) -> None:
+def test_probabilities_are_finite_for_any_labels(labels: list[int], seed: int) -> None:
     order, ascending = in_order(np.array(labels))
     vectors = normalised(np.random.default_rng(seed).normal(size=(len(order), 3)).round())
     found = estimate_label_errors(embedded(vectors, ascending))
@@ -296,7 +296,7 @@ def test_probabilities_are_finite_whatever_the_labels(labels: list[int], seed: i
         ("other_similarity", np.nan),
     ],
 )
-def test_kept_numbers_that_cannot_be_are_not_believed(
+def test_impossible_saved_values_are_refused(
     judged: tuple[EmbeddedImages, LabelErrors, np.ndarray], name: str, value: float
 ) -> None:
     images, label_errors, _ = judged

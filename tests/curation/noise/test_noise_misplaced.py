@@ -1,4 +1,4 @@
-"""Where misplaced images belong: to another identity, or to nobody here."""
+"""Relabelling misplaced images: to another identity, or to none."""
 
 import numpy as np
 from simulated_people import embedded, in_order, people
@@ -10,7 +10,7 @@ KNOWN, STRAYED, OUT_OF_SET = 80, 60, 60
 
 
 def test_people_of_the_set_are_relabelled_and_others_are_not() -> None:
-    """Some images have another known person's label, some show people who are not here at all."""
+    """Some images have another known person's label, some show people who are not in the set."""
     random = np.random.default_rng(0)
     vectors, person = people([10] * KNOWN + [1] * OUT_OF_SET)
     label = person.copy()

@@ -1,4 +1,6 @@
-"""Two people under one identity are found and split; wrong images are no second person."""
+"""Two people under one identity are found and split; single wrong images are not a
+second person.
+"""
 
 import numpy as np
 import pytest
@@ -8,9 +10,9 @@ from curation.noise.checks.mixed import Mixture, bipartition, find_mixed, has_co
 from curation.noise.label_errors import estimate_label_errors
 
 OTHERS = [4, 6, 9, 14, 20] * 18
-"""Images of those identities that hold one person each"""
+"""Images of the identities that show one person each"""
 MIXED = 8
-"""Identities 0 ... 7 hold two people in what follows"""
+"""Identities 0 to 7 show two people in the following tests"""
 
 
 def judge(vectors: np.ndarray, labels: np.ndarray) -> Mixture:
@@ -19,7 +21,7 @@ def judge(vectors: np.ndarray, labels: np.ndarray) -> Mixture:
 
 
 def merged(sizes: list[int], groups: list[list[int]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Vectors, labels and people, where each group of people has one label."""
+    """Vectors, labels and people, with one label per group of people."""
     vectors, person = people(sizes)
     label_of = np.arange(len(sizes))
     for group in groups:
@@ -29,7 +31,7 @@ def merged(sizes: list[int], groups: list[list[int]]) -> tuple[np.ndarray, np.nd
 
 
 def same_partition(first: np.ndarray, second: np.ndarray) -> bool:
-    """Whether both put the same images together."""
+    """Whether both group the same images together."""
     pairs = set(zip(first.tolist(), second.tolist(), strict=True))
     return len(pairs) == len(set(first.tolist())) == len(set(second.tolist()))
 
@@ -57,7 +59,7 @@ def test_three_people_become_three_parts() -> None:
 
 @pytest.mark.parametrize("sizes", [[4, 2, 2], [3, 3, 3], [2, 2, 2, 2], [12, 4, 3], [5, 4, 4, 3, 3]])
 def test_a_single_identity_of_several_people_is_found_and_split(sizes: list[int]) -> None:
-    """Two halves of it are no people of their own: only within them are two people told apart."""
+    """The first bipartition leaves several people in a half; bipartitions of the halves tell."""
     vectors, labels, person = merged([*sizes, *OTHERS], [list(range(len(sizes)))])
     found = judge(vectors, labels)
     np.testing.assert_array_equal(np.flatnonzero(found.probability > 0.5), [0])
@@ -65,7 +67,7 @@ def test_a_single_identity_of_several_people_is_found_and_split(sizes: list[int]
 
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.3])
-def test_wrong_images_are_no_second_person(share: float) -> None:
+def test_wrong_images_are_not_a_second_person(share: float) -> None:
     vectors, person = people(OTHERS)
     order, labels = in_order(wrongly_labelled(person, share))
     found = judge(vectors[order], labels)
@@ -126,7 +128,7 @@ def test_equal_images_are_not_split(vector: float) -> None:
     assert bipartition(np.full((10, 4), vector, np.float32)) is None
 
 
-def test_company_is_another_image_and_never_itself() -> None:
+def test_company_is_never_the_image_itself() -> None:
     vectors = np.array([[1, 0], [1, 0], [0, 1]], np.float32)
     np.testing.assert_array_equal(has_company(vectors, 0.5), [True, True, False])
     assert not has_company(vectors[:1], -0.5).any()

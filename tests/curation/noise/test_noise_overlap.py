@@ -1,4 +1,4 @@
-"""People of an evaluation set among the identities are found."""
+"""People of an evaluation set are found among the identities."""
 
 import numpy as np
 import pytest
@@ -38,7 +38,7 @@ def test_people_of_the_evaluation_set_are_found(everybody) -> None:
         assert any((evidence == vector).all() for vector in vectors[person == identity])
 
 
-def test_other_people_are_no_overlap(everybody) -> None:
+def test_other_people_are_not_flagged(everybody) -> None:
     images, label_errors, vectors, person = everybody
     found = find_overlap(images, label_errors, [EvaluationImages("s", vectors[person >= TRAINED])])
     assert not (found.probability > 0.5).any()
@@ -63,7 +63,7 @@ def test_an_empty_set_does_not_shift_the_numbers_of_the_others(everybody) -> Non
     assert found.image[7] >= len(others)
 
 
-def test_where_nobody_has_two_images_there_is_no_measure() -> None:
+def test_without_identities_of_two_images_nobody_is_flagged() -> None:
     vectors, person = people([1] * 20)
     images = embedded(vectors, person)
     found = find_overlap(images, estimate_label_errors(images), [EvaluationImages("same", vectors)])

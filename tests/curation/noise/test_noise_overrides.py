@@ -1,4 +1,4 @@
-"""Several tables together: what wins, what contradicts, what was decided on other findings."""
+"""Combining tables: precedence, contradictions, and decisions on other findings."""
 
 import time
 from collections.abc import Callable
@@ -42,7 +42,7 @@ def test_an_override_adds_lines_and_an_empty_one_changes_nothing() -> None:
 
 @pytest.fixture
 def choose(drawn_store: Store, tmp_path: Path) -> Chosen:
-    """Writes the table and overrides a.tsv, b.tsv, ..., and reads them as `curate clean` does."""
+    """Write the table and overrides a.tsv, b.tsv, ..., and read them like ``curate clean``."""
 
     def choose(table: list[Decision], *overrides: list[Decision]) -> list[Decision]:
         paths = [tmp_path / f"{letter}.tsv" for letter, _ in zip("abc", overrides, strict=False)]
@@ -83,7 +83,7 @@ YES, NO = Decision("drop", 0, 1), Decision("drop", 0, 1, apply=False)
         ),
     ],
 )
-def test_contradictions_are_listed_wherever_they_stand(
+def test_contradictions_are_listed_with_their_places(
     choose: Chosen, first: Decision, second: Decision, named: str
 ) -> None:
     other = Decision("drop", 0, 9)
@@ -119,15 +119,15 @@ def test_every_contradiction_is_listed(choose: Chosen) -> None:
     ],
     ids=str,
 )  # fmt: skip
-def test_what_can_be_carried_out_together_is_no_contradiction(lines: list[Decision]) -> None:
+def test_compatible_lines_are_not_contradictions(lines: list[Decision]) -> None:
     refuse_contradictions(lines)
 
 
-def test_ten_thousand_lines_about_one_image_are_soon_compared() -> None:
+def test_ten_thousand_lines_about_one_image_are_compared_fast() -> None:
     lines = [Decision("drop", 0, 1, note=str(n)) for n in range(10_000)]
     started = time.process_time()
     refuse_contradictions(lines)
-    assert time.process_time() - started < 5  # every pair would take minutes
+    assert time.process_time() - started < 5  # comparing every pair would take minutes
 
 
 def by_a_teacher(store: Store, merges: np.ndarray) -> Findings:
@@ -142,7 +142,9 @@ def by_a_teacher(store: Store, merges: np.ndarray) -> Findings:
 class TestOtherFindings:
     @pytest.fixture
     def override(self, drawn_store: Store, tmp_path: Path) -> Path:
-        """What a person decided on one teacher's findings; another teacher's lie there now."""
+        """What a person decided on one teacher's findings, which another teacher's
+        have replaced.
+        """
         first = by_a_teacher(drawn_store, np.linspace(0.9, 0.1, drawn_store.identities))
         name = first.load("divided").identity
         path = tmp_path / "override.tsv"
@@ -166,11 +168,11 @@ class TestOtherFindings:
         assert f"{override} line 3: merge 0 1 (divided-" in message
         assert "line 4" not in message
 
-    def test_so_is_a_table_that_lies_elsewhere(self, drawn_store: Store, override: Path) -> None:
+    def test_a_table_elsewhere_is_refused_too(self, drawn_store: Store, override: Path) -> None:
         with pytest.raises(UserError, match="decided on other findings"):
             chosen_decisions(override, [], drawn_store, findings_folder(drawn_store))
 
-    def test_an_override_must_fit_a_table_without_its_findings(
+    def test_an_override_must_match_a_table_without_findings(
         self, drawn_store: Store, override: Path, tmp_path: Path
     ) -> None:
         table = tmp_path / "table.tsv"
@@ -179,16 +181,14 @@ class TestOtherFindings:
         with pytest.raises(UserError, match=r"override\.tsv line 3: merge 0 1"):
             chosen_decisions(table, [override], drawn_store, tmp_path / "none")
 
-    def test_lines_whose_column_is_emptied_stand_for_themselves(
-        self, drawn_store: Store, override: Path
-    ) -> None:
+    def test_lines_without_findings_are_applied(self, drawn_store: Store, override: Path) -> None:
         mine = [line for line in read_decisions(override, drawn_store.digest) if not line.findings]
         write_decisions(override, drawn_store.digest, [*mine, Decision("merge", 0, into=1)])
         folder = findings_folder(drawn_store)
         chosen = chosen_decisions(folder / DECISIONS_FILE, [override], drawn_store, folder)
         assert [line.proposal for line in chosen] == ["drop 3 0", "merge 0 1"]
 
-    def test_findings_kept_aside_still_serve_their_own_table(
+    def test_findings_set_aside_still_serve_their_table(
         self, drawn_store: Store, tmp_path: Path
     ) -> None:
         folder = findings_folder(drawn_store)
@@ -204,19 +204,19 @@ class TestOtherFindings:
 
 
 class TestFollowing:
-    """A person's table when the checks propose something else."""
+    """An edited table after the checks propose something else."""
 
     OLD, NEW = "overlap-01", "overlap-02"
 
     def proposal(self, identity: int, findings: str) -> Decision:
         return Decision("drop-identity", identity, check="overlap", findings=findings)
 
-    def test_what_nobody_touched_follows_the_proposals(self) -> None:
+    def test_unedited_lines_follow_the_proposals(self) -> None:
         before = [self.proposal(k, self.OLD) for k in (1, 2)]
         now = [self.proposal(k, self.NEW) for k in (2, 3)]
         assert follow_proposals(before, before, now) == now
 
-    def test_a_verdict_stays_and_names_the_new_findings(self) -> None:
+    def test_an_edited_verdict_stays_and_names_the_new_findings(self) -> None:
         before = [self.proposal(1, self.OLD)]
         mine = [Decision(**{**vars(before[0]), "apply": False})]
         (kept,) = follow_proposals(mine, before, [self.proposal(1, self.NEW)])

@@ -1,4 +1,4 @@
-"""From findings to decisions: everything flagged gets one fate, by its order of precedence."""
+"""Turning findings into decisions: each flagged subject gets one, by precedence."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -93,12 +93,12 @@ def divided(into: Iterable[int]) -> Finding:
 
 
 def fates(folder: Path, *findings: Finding) -> list[tuple]:
-    """What is proposed: (action, identity, image, into)."""
+    """The proposals: (action, identity, image, into)."""
     proposed = propose(write(folder, *findings), IMAGES)
     return [(one.action, one.identity, one.image, one.into) for one in proposed]
 
 
-def test_nothing_flagged_is_nothing_proposed(tmp_path: Path) -> None:
+def test_without_flags_nothing_is_proposed(tmp_path: Path) -> None:
     parts = np.zeros(24, np.int16)
     none = [misplaced([]), mixed([], parts), divided(range(6)), duplicate([], 0), unusable([])]
     assert fates(tmp_path, *none, overlap([])) == []
@@ -119,24 +119,24 @@ def test_each_check_proposes_its_own(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("elsewhere", "moves"), [(0.0, False), (0.89, False), (0.95, True)])
-def test_a_misplaced_image_moves_only_where_it_surely_belongs(
+def test_a_misplaced_image_moves_only_if_certain(
     tmp_path: Path, elsewhere: float, moves: bool
 ) -> None:
     expected = ("move", 0, 1, 5) if moves else ("drop", 0, 1, None)
     assert fates(tmp_path, misplaced([1], elsewhere)) == [expected]
 
 
-def test_nobody_moves_to_an_identity_that_goes(tmp_path: Path) -> None:
+def test_no_image_moves_to_a_dropped_identity(tmp_path: Path) -> None:
     proposed = fates(tmp_path, misplaced([1], 0.99), overlap([5]))
     assert proposed == [("drop-identity", 5, None, None), ("drop", 0, 1, None)]
 
 
-def test_what_is_unusable_or_a_repetition_is_not_judged_further(tmp_path: Path) -> None:
+def test_unusable_and_duplicate_images_get_no_other_decision(tmp_path: Path) -> None:
     proposed = fates(tmp_path, misplaced([1, 2, 3], 0.99), unusable([1, 2]), duplicate([2, 3], 0))
     assert proposed == [("drop", 0, image, None) for image in (1, 2, 3)]
 
 
-def test_the_second_person_of_a_mixed_identity_is_no_noise(tmp_path: Path) -> None:
+def test_the_second_person_of_a_mixed_identity_is_not_dropped(tmp_path: Path) -> None:
     parts = np.zeros(24, np.int16)
     parts[2:4] = 1
     assert fates(tmp_path, misplaced([1, 2, 3]), mixed([0], parts)) == [
@@ -146,7 +146,7 @@ def test_the_second_person_of_a_mixed_identity_is_no_noise(tmp_path: Path) -> No
     ]
 
 
-def test_what_has_a_place_elsewhere_is_not_split_off(tmp_path: Path) -> None:
+def test_relabelled_images_are_not_split_off(tmp_path: Path) -> None:
     parts = np.zeros(24, np.int16)
     parts[2:4] = 1
     assert fates(tmp_path, misplaced([2], 0.99), mixed([0], parts)) == [
@@ -155,14 +155,14 @@ def test_what_has_a_place_elsewhere_is_not_split_off(tmp_path: Path) -> None:
     ]
 
 
-def test_identities_that_go_are_neither_split_nor_merged(tmp_path: Path) -> None:
+def test_dropped_identities_are_neither_split_nor_merged(tmp_path: Path) -> None:
     parts = np.ones(24, np.int16)
     assert fates(
         tmp_path, mixed([2], parts), overlap([0, 2]), divided([0, 0, 2, 3, 2, 5])
     ) == [("drop-identity", 0, None, None), ("drop-identity", 2, None, None)]  # fmt: skip
 
 
-def test_reasons_and_scores_are_there_to_read(tmp_path: Path) -> None:
+def test_lines_have_notes_and_scores(tmp_path: Path) -> None:
     proposed = list(
         propose(write(tmp_path, misplaced([1], 0.99), unusable([9]), duplicate([4], 7)), IMAGES)
     )
@@ -183,7 +183,7 @@ identities_flagged = st.sets(st.integers(0, 5))
        st.lists(st.integers(0, 2), min_size=24, max_size=24), st.floats(0, 1),
        st.lists(st.integers(0, 1), min_size=6, max_size=6))  # fmt: skip
 @settings(max_examples=25, deadline=None)
-def test_everything_has_at_most_one_fate_and_can_be_carried_out(
+def test_each_subject_gets_at_most_one_valid_decision(
     tmp_path_factory: pytest.TempPathFactory, wrong, useless, repeated, two, tested, parts,
     elsewhere, halves,
 ) -> None:  # fmt: skip

@@ -29,7 +29,7 @@ def unit_vectors(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 def slow_similarity(
     image: np.ndarray, others: np.ndarray, trust: np.ndarray
 ) -> tuple[float, float, float]:
-    """By definition: cosine to the weighted mean of the others, mean of the three best, weight."""
+    """By definition: cosine to the weighted mean of the others, mean of the best three, weight."""
     if len(others) == 0:
         return 0.0, 0.0, 0.0
     total = sum(weight * other for weight, other in zip(trust, others, strict=True))
@@ -60,8 +60,8 @@ def test_an_outsider_is_compared_with_all_of_an_identity(shape: tuple[int, int],
     np.testing.assert_allclose([found.prototype, found.nearest], slow[:2], **NEAR)
 
 
-def test_outsiders_have_the_weight_of_an_image_of_the_identity() -> None:
-    """Else the weight alone would separate them from members, where all sizes are equal."""
+def test_outsiders_have_the_weight_of_a_member() -> None:
+    """Otherwise the weight alone would separate them from members if all sizes are equal."""
     vectors, _ = people([7])
     trust = np.ones(7, np.float32)
     members = similarity_within(vectors, trust).weight
@@ -70,7 +70,7 @@ def test_outsiders_have_the_weight_of_an_image_of_the_identity() -> None:
     )
 
 
-def test_an_image_left_out_is_compared_like_an_outsider() -> None:
+def test_a_held_out_image_is_compared_like_an_outsider() -> None:
     vectors, _ = people([20])
     trust = np.linspace(0.1, 1, 20).astype(np.float32)
     left_out = similarity_of_outsiders(vectors[:1], vectors[1:], trust[1:])
@@ -90,7 +90,7 @@ def test_large_identities_are_compared_in_blocks(
         np.testing.assert_allclose(similarity_within(vectors, trust).nearest, whole.nearest, **NEAR)
 
 
-def test_single_images_have_no_similarity_and_pairs_each_other() -> None:
+def test_single_images_have_no_similarity_pairs_only_each_other() -> None:
     vectors, _ = people([2])
     alone = similarity_within(vectors[:1], np.ones(1, np.float32))
     assert (alone.prototype[0], alone.nearest[0], alone.weight[0]) == (0, 0, 0)

@@ -1,4 +1,4 @@
-"""A file in the room of the checks is a check: scored, proposed, explained and shown."""
+"""A file in the folder of checks is a check: scored, proposed, explained and shown."""
 
 import json
 import os
@@ -87,7 +87,7 @@ class Grey(NoiseCheck):
 
 @pytest.fixture(scope="module")
 def place(drawn_store: Store, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Findings of two dropped-in checks on the drawn store, by the command; and their report."""
+    """Findings of two added checks on the drawn store, by the command, and their report."""
     folder = tmp_path_factory.mktemp("dropped")
     shutil.copytree(drawn_store.path, folder / "train.lmdb")
     write_teacher(folder / "teacher.onnx")
@@ -103,7 +103,7 @@ def place(drawn_store: Store, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder whose files are checks too, in this process."""
+    """A folder whose files are also checks, in this process."""
     monkeypatch.setattr(checks, "__path__", [*checks.__path__, str(tmp_path)])
     before = dict(registry._CHECKS)
     modules = set(sys.modules)
@@ -116,7 +116,7 @@ def room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def curate(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
-    """The command, which has ``room/`` of the folder among its checks."""
+    """The command, with the checks in ``room/`` of the folder."""
     return subprocess.run(
         [sys.executable, "-c", CURATE, str(folder / "room"), *arguments],
         cwd=folder,
@@ -127,14 +127,14 @@ def curate(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
     )
 
 
-def test_a_dropped_in_check_runs_in_its_place(place: Path) -> None:
+def test_an_added_check_runs_in_its_order(place: Path) -> None:
     ran = json.loads((place / "first.json").read_text())["checks"]
     assert [one["check"] for one in ran][:3] == ["misplaced", "tilted", "mixed"]
     assert ran[-1]["check"] == "grey"
     assert ran[1]["summary"] == "21 are tilted"
 
 
-def test_what_it_flags_is_proposed_by_its_precedence(place: Path) -> None:
+def test_its_flags_are_proposed_by_its_precedence(place: Path) -> None:
     table = read_decisions(
         place / "train.findings" / DECISIONS_FILE, Store(place / "train.lmdb").digest
     )
@@ -146,7 +146,7 @@ def test_what_it_flags_is_proposed_by_its_precedence(place: Path) -> None:
     assert not [line for line in table if line.check == "misplaced" and line.image in settled]
 
 
-def test_a_check_that_only_scores_leaves_its_images_out(place: Path) -> None:
+def test_a_check_that_only_scores_drops_its_images(place: Path) -> None:
     digest = Store(place / "train.lmdb").digest
     table = read_decisions(place / "train.findings" / DECISIONS_FILE, digest)
     others = {line.image for line in table if line.check != "grey"}
@@ -168,7 +168,7 @@ def test_the_report_explains_it_and_shows_its_evidence(place: Path) -> None:
     assert "Will not move image 26 to identity 0" in below.text
 
 
-def test_its_decisions_are_carried_out(place: Path) -> None:
+def test_its_decisions_are_applied(place: Path) -> None:
     finished = curate(place, "clean", "train.lmdb", "clean.view")
     assert finished.returncode == 0, finished.stderr
     assert View(place / "clean.view").history[-1].parameters["move"] == 21
@@ -179,7 +179,7 @@ def test_help_lists_it(place: Path) -> None:
     assert listed in curate(place, "check", "--help").stdout
 
 
-def test_findings_of_a_check_whose_file_is_gone_are_shown(place: Path, tmp_path: Path) -> None:
+def test_findings_of_a_removed_check_are_shown(place: Path, tmp_path: Path) -> None:
     shutil.copytree(place / "train.lmdb", tmp_path / "train.lmdb")
     shutil.copytree(place / "train.findings", tmp_path / "train.findings")
     images = Store(tmp_path / "train.lmdb")
@@ -198,7 +198,7 @@ def test_the_example_of_the_documentation_is_a_check(room: Path, drawn_store: St
     assert re.fullmatch(r"The mean pixel is \d+ of 255\.", shown.reason)
 
 
-def test_every_check_has_a_file_of_its_name() -> None:
+def test_every_check_has_a_file_with_its_name() -> None:
     assert checks.check_names() == sorted(all_checks())
 
 
@@ -216,9 +216,7 @@ def test_every_check_has_a_file_of_its_name() -> None:
         ),
     ],
 )  # fmt: skip
-def test_a_check_that_cannot_be_one_is_refused(
-    room: Path, file: str, content: str, message: str
-) -> None:
+def test_an_invalid_check_is_refused(room: Path, file: str, content: str, message: str) -> None:
     (room / file).write_text(content)
     with pytest.raises(UserError, match=message):
         all_checks()
@@ -240,7 +238,8 @@ class Some(NoiseCheck):
         {score}
 """
 SOME_IMAGES = (
-    "return self.finding(np.ones(2, np.float32), {}, '2 are some', np.array([9, 4]))"  # no order
+    # Not ascending.
+    "return self.finding(np.ones(2, np.float32), {}, '2 are some', np.array([9, 4]))"
 )
 ALL_IDENTITIES = "return self.finding(np.linspace(0, 1, 6, dtype=np.float32), {}, '3 are some')"
 PAIRS = """
@@ -277,7 +276,7 @@ def test_checks_of_every_kind_are_proposed_and_shown(
     assert len(cases) == {"image": 2, "identity": 6 if not body else 3}[subject]
 
 
-def test_a_check_of_evaluation_sets_is_run_again_with_others(
+def test_a_check_using_evaluation_sets_reruns_with_others(
     room: Path, drawn_store: Store, tmp_path: Path
 ) -> None:
     (room / "some.py").write_text(
@@ -294,7 +293,7 @@ def test_a_check_of_evaluation_sets_is_run_again_with_others(
 
 
 @pytest.mark.parametrize("scores", ["[-0.1]", "[1.5]", "[np.nan]"])
-def test_scores_that_are_no_probabilities_are_an_error(
+def test_scores_that_are_not_probabilities_are_an_error(
     room: Path, drawn_store: Store, tmp_path: Path, scores: str
 ) -> None:
     score = f"return self.finding(np.array({scores} * 48), {{}}, '')"
@@ -308,6 +307,6 @@ def test_scores_that_are_no_probabilities_are_an_error(
 
 
 def embedded_store(store: Store) -> EmbeddedImages:
-    """The store's images, each identity a direction of its own."""
+    """The store's images, with a direction of its own for each identity."""
     vectors = np.eye(6, dtype=np.float32)[store.labels]
     return EmbeddedImages(store.labels, vectors, np.ones(48, np.float32), np.arange(48))

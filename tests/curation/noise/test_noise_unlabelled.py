@@ -1,4 +1,4 @@
-"""The checks of images that are nobody's: each is an identity of its own."""
+"""The checks on unlabelled images, each an identity of its own."""
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ from curation.unlabelled import with_each_alone
 
 @pytest.fixture
 def street(tmp_path) -> Store:
-    """Sixty different pictures of nobody, and the last one once more."""
+    """Sixty different unlabelled pictures, and the last one once more."""
     random = np.random.default_rng(0)
     (tmp_path / "street").mkdir()
     for number in range(61):
@@ -39,7 +39,7 @@ def embedded(count: int, seed: int = 0) -> EmbeddedImages:
     return EmbeddedImages(np.arange(count), vectors, np.full(count, 10.0), np.arange(count))
 
 
-def test_repeated_pictures_are_found_among_all(street, tmp_path):
+def test_duplicates_are_found_among_all_images(street, tmp_path):
     findings = analyse(street, embedded(61), "e" * 64, findings_folder(street))
     found = findings.load("duplicate")
     assert (found.subjects.tolist(), found.evidence["of"].tolist()) == ([60], [59])
@@ -52,7 +52,7 @@ def test_repeated_pictures_are_found_among_all(street, tmp_path):
     assert "no label" in report.path.read_text()
 
 
-def test_a_decision_can_bring_images_together(street, tmp_path):
+def test_a_decision_can_merge_unlabelled_images(street, tmp_path):
     decisions = [
         Decision("merge", 4, into=7),
         Decision("move", 9, image=9, into=7),
@@ -87,7 +87,7 @@ def test_people_of_evaluation_sets_are_found_by_their_pairs():
     assert found.tolist() == [False] * 120 + [True] * 30
 
 
-def test_an_image_of_nobody_is_of_one_identity(street):
+def test_an_unlabelled_image_counts_as_an_identity(street):
     alone = with_each_alone(street)
     assert (alone.identities, alone.unlabelled, alone.digest) == (61, 0, street.digest)
     assert alone.labels.tolist() == list(range(61))

@@ -1,4 +1,4 @@
-"""Pictures without a usable face: short embeddings that belong to nobody."""
+"""Images without a usable face: short embeddings that fit no identity."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ FACES, JUNK = len(SIZES), 100
 
 
 def with_junk(ratio: float) -> tuple[np.ndarray, np.ndarray]:
-    """Probabilities, and which are junk, whose embeddings have this part of a face's length."""
+    """Probabilities, and which images are junk, whose norms are ``ratio`` times those of faces."""
     random = np.random.default_rng(0)
     vectors, person = people([*SIZES, *[1] * JUNK])
     junk = person >= FACES
@@ -23,12 +23,12 @@ def with_junk(ratio: float) -> tuple[np.ndarray, np.ndarray]:
     return unusable_probability(images, estimate_label_errors(images)), junk[order]
 
 
-def test_short_embeddings_that_belong_to_nobody_are_found() -> None:
+def test_short_embeddings_that_fit_no_identity_are_found() -> None:
     found, junk = with_junk(0.4)
     assert f1(found > 0.5, junk) > 0.9
 
 
-def test_bad_pictures_do_not_hide_those_without_a_face() -> None:
+def test_bad_images_do_not_hide_those_without_a_face() -> None:
     vectors, person = people([12] * 80)
     others = people([1] * len(vectors), seed=5)[0]
     junk, bad = np.arange(0, 960, 48), np.arange(5, 960, 12)
@@ -42,7 +42,7 @@ def test_bad_pictures_do_not_hide_those_without_a_face() -> None:
     assert found[bad].mean() < 0.1
 
 
-def test_the_shorter_the_embedding_the_surer() -> None:
+def test_shorter_embeddings_are_more_probably_unusable() -> None:
     judged = [with_junk(ratio) for ratio in (1.0, 0.8, 0.4)]
     means = [float(found[junk].mean()) for found, junk in judged]
     assert means == sorted(means)
@@ -50,12 +50,12 @@ def test_the_shorter_the_embedding_the_surer() -> None:
     assert means[-1] > 0.8
 
 
-def test_wrong_people_with_embeddings_of_usual_length_are_usable() -> None:
+def test_wrong_people_with_usual_norms_are_usable() -> None:
     found, _ = with_junk(1.0)
     assert (found > 0.5).sum() <= 2
 
 
-def test_images_in_their_place_are_usable_however_short() -> None:
+def test_correctly_labelled_images_are_usable_at_any_norm() -> None:
     vectors, person = people([10] * FACES)
     norm = np.full(len(person), 20, np.float32) * np.random.default_rng(0).uniform(0.9, 1.1, 800)
     norm[::50] = 1.0
@@ -64,13 +64,13 @@ def test_images_in_their_place_are_usable_however_short() -> None:
 
 
 @pytest.mark.parametrize("length", [0.0, 1.0, 20.0])
-def test_equal_lengths_say_nothing(length: float) -> None:
+def test_equal_norms_are_not_evidence(length: float) -> None:
     vectors, person = people([10] * FACES + [1] * 10)
     images = embedded(vectors, person, np.full(len(person), length, np.float32))
     assert not unusable_probability(images, estimate_label_errors(images)).any()
 
 
-def test_images_that_are_alone_are_judged_by_their_length() -> None:
+def test_single_images_are_judged_by_their_norm() -> None:
     vectors, person = people([10] * FACES + [1] * 20)
     random = np.random.default_rng(0)
     norm = np.exp(random.normal(3, 0.1, len(person)))
@@ -81,6 +81,6 @@ def test_images_that_are_alone_are_judged_by_their_length() -> None:
 
 
 @pytest.mark.parametrize("sizes", [[1], [4], [1, 1, 1], [2, 1]])
-def test_tiny_sets_have_no_alarm(sizes: list[int]) -> None:
+def test_tiny_sets_raise_no_alarm(sizes: list[int]) -> None:
     images = embedded(*people(sizes))
     assert not unusable_probability(images, estimate_label_errors(images)).any()

@@ -14,7 +14,7 @@ from curation.sources.records import read_images
 
 
 def write_records(folder, records):
-    """Any records, with an index that fits."""
+    """Write any records, with a matching index."""
     folder.mkdir(exist_ok=True)
     with RecordWriter(folder / "train.rec") as writer:
         offsets = [writer.write(record.pack()) for record in records]
@@ -50,14 +50,14 @@ class TestReading:
         (source / "train.idx").write_text("\n".join(shifted))
         assert [image.key for image in read(source)] == [101, 102]
 
-    def test_an_index_of_images_alone_fits(self, write_source):
+    def test_an_index_of_images_only_is_accepted(self, write_source):
         source = write_source({0: 2, 4: 1})
         lines = (source / "train.idx").read_text().splitlines(keepends=True)
         (source / "train.idx").write_text("".join(lines[1:4]))
         assert [image.label for image in read(source)] == [0, 0, 4]
 
-    def test_identity_ranges_are_never_believed(self, tmp_path, noise_images):
-        # Glint360K's ranges are off by one, because float32 holds them.
+    def test_identity_ranges_are_never_used(self, tmp_path, noise_images):
+        # Glint360K's ranges are off by one, because they are stored as float32.
         header = ImageRecord(0.0, b"", labels=(17186136.0, 17546368.0))
         images = [ImageRecord(float(label), noise_images[0]) for label in (7, 7, 9)]
         ranges = [ImageRecord(0.0, b"", labels=bounds) for bounds in ((1.0, 99.0), (5.0, 1.0))]
@@ -84,9 +84,7 @@ class TestDamage:
         ],
     )
     @pytest.mark.parametrize("array", [False, True])
-    def test_a_label_that_is_no_identity_names_its_record(
-        self, tmp_path, noise_images, label, shown, array
-    ):
+    def test_an_invalid_label_names_its_record(self, tmp_path, noise_images, label, shown, array):
         labels = (label, 0.0) if array else None
         good = ImageRecord(0.0, noise_images[0])
         write_records(tmp_path, [good, ImageRecord(label, noise_images[0], labels=labels)])
@@ -105,18 +103,18 @@ class TestDamage:
         with pytest.raises(UserError, match="announces 4294967295 labels"):
             read(tmp_path)
 
-    def test_an_empty_file_holds_no_images(self, tmp_path):
+    def test_an_empty_file_has_no_images(self, tmp_path):
         (tmp_path / "train.rec").touch()
         with pytest.raises(UserError, match="holds no images"):
             read(tmp_path)
 
-    def test_a_header_alone_holds_no_images(self, tmp_path):
+    def test_a_file_with_only_a_header_has_no_images(self, tmp_path):
         write_records(tmp_path, [ImageRecord(0.0, b"", labels=(1.0, 1.0))])
         with pytest.raises(UserError, match="holds no images"):
             read(tmp_path)
 
     @pytest.mark.parametrize("indexed", [True, False])
-    def test_a_file_cut_off_between_two_records_is_noticed(self, write_source, indexed):
+    def test_a_file_cut_between_two_records_is_detected(self, write_source, indexed):
         source = write_source({0: 2, 1: 2})
         with RecordReader(source / "train.rec") as reader:
             offsets = [offset for offset, _ in reader]
@@ -137,7 +135,7 @@ class TestDamage:
             (lambda lines: [], "lacks the image at byte 40"),
         ],
     )
-    def test_an_index_that_does_not_fit_says_where(self, write_source, change, complaint):
+    def test_a_mismatched_index_is_reported_with_its_place(self, write_source, change, complaint):
         source = write_source({0: 3, 1: 1})
         lines = (source / "train.idx").read_text().splitlines()
         (source / "train.idx").write_text("\n".join(change(lines)))
@@ -146,7 +144,7 @@ class TestDamage:
 
 
 class TestFindingASource:
-    def test_a_folder_gives_all_its_files(self, write_source):
+    def test_a_folder_provides_all_its_files(self, write_source):
         folder = write_source({0: 1})
         (folder / "lfw.bin").touch()
         (folder / "agedb_30.bin").touch()
@@ -155,14 +153,14 @@ class TestFindingASource:
         assert source.property == folder / "property"
         assert [path.name for path in source.pairs] == ["agedb_30.bin", "lfw.bin"]
 
-    def test_a_record_file_alone_will_do(self, write_source):
+    def test_a_record_file_alone_is_sufficient(self, write_source):
         folder = write_source({0: 1})
         (folder / "train.rec").rename(folder / "test.rec")
         (folder / "property").unlink()
         source = find_source(folder / "test.rec")
         assert (source.index, source.property) == (None, None)
 
-    def test_a_folder_without_records_says_what_is_wanted(self, tmp_path):
+    def test_a_folder_without_records_is_refused_with_a_hint(self, tmp_path):
         with pytest.raises(UserError, match=r"no train\.rec in it; give a folder with train\.rec"):
             find_source(tmp_path)
 
@@ -196,10 +194,10 @@ class TestWriting:
         for name in ("train.rec", "train.idx", "property"):
             assert (tmp_path / name).read_bytes() == (mxnet_written / pack / name).read_bytes()
 
-    def test_labels_need_not_be_without_gaps(self, write_source):
+    def test_labels_may_have_gaps(self, write_source):
         assert [image.label for image in read(write_source({3: 1, 900: 2}))] == [3, 900, 900]
 
-    def test_images_of_one_identity_must_be_in_a_row(self, tmp_path, noise_images):
+    def test_images_of_an_identity_must_be_contiguous(self, tmp_path, noise_images):
         images = [(noise_images[0], label) for label in (0, 1, 0)]
         with pytest.raises(ValueError, match="identity 0 are not in a row"):
             write_layout(tmp_path, images, (24, 20))
@@ -216,7 +214,9 @@ class TestWriting:
         ("zero", "a device"),
     ],
 )
-def test_what_is_no_file_beside_the_records_is_one_line(write_source, tmp_path, name, kind, said):
+def test_anything_but_a_file_beside_the_records_is_one_line(
+    write_source, tmp_path, name, kind, said
+):
     source = write_source({0: 2, 1: 2})
     path = source / name
     path.unlink()

@@ -35,7 +35,7 @@ def write_all(path, records):
 
 class TestFilesThatMxnetWrote:
     @pytest.mark.parametrize("pack", ["scalar", "array", "bare"])
-    def test_every_record_is_read_as_it_was_given(self, mxnet_written, manifest, pack):
+    def test_every_record_is_read_unchanged(self, mxnet_written, manifest, pack):
         with RecordReader(mxnet_written / pack / "train.rec") as reader:
             read = [(offset, ImageRecord.unpack(record)) for offset, record in reader]
         for (offset, record), wanted in zip(read, manifest[pack], strict=True):
@@ -44,12 +44,12 @@ class TestFilesThatMxnetWrote:
             assert (record.id, offset, label) == (wanted["key"], wanted["offset"], wanted["label"])
             assert (len(record.payload), digest) == (wanted["size"], wanted["sha256"])
 
-    def test_records_that_hold_the_magic_are_joined_again(self, mxnet_written, manifest):
+    def test_records_containing_the_magic_are_joined(self, mxnet_written, manifest):
         wanted = [bytes.fromhex(payload) for payload in manifest["magic"]]
         assert read_all(mxnet_written / "magic.rec") == wanted
 
     @pytest.mark.parametrize("name", ["scalar/train.rec", "array/train.rec", "magic.rec"])
-    def test_we_write_the_same_bytes(self, mxnet_written, name, tmp_path):
+    def test_written_bytes_equal_those_of_mxnet(self, mxnet_written, name, tmp_path):
         write_all(tmp_path / "ours.rec", read_all(mxnet_written / name))
         assert (tmp_path / "ours.rec").read_bytes() == (mxnet_written / name).read_bytes()
 
@@ -58,7 +58,7 @@ class TestFilesThatMxnetWrote:
         for record in read_all(mxnet_written / pack / "train.rec"):
             assert ImageRecord.unpack(record).pack() == record
 
-    def test_the_index_says_where_records_are(self, mxnet_written, manifest):
+    def test_the_index_has_the_offsets_of_records(self, mxnet_written, manifest):
         index = read_index(mxnet_written / "scalar" / "train.idx")
         assert index.keys.tolist() == [record["key"] for record in manifest["scalar"]]
         assert index.offsets.tolist() == [record["offset"] for record in manifest["scalar"]]
@@ -74,7 +74,7 @@ pieces = st.sampled_from([MAGIC_BYTES, MAGIC_BYTES[:2], b"\0", b"ab", b"wxyz"]) 
 
 
 @given(st.lists(st.lists(pieces, max_size=8).map(b"".join), max_size=5))
-def test_what_is_written_is_read_again(tmp_path_factory, records):
+def test_written_records_are_read_back(tmp_path_factory, records):
     path = tmp_path_factory.mktemp("rec") / "a.rec"
     offsets = write_all(path, records)
     with RecordReader(path) as reader:
@@ -83,7 +83,7 @@ def test_what_is_written_is_read_again(tmp_path_factory, records):
 
 
 @given(st.integers(0, 3), st.binary(max_size=9), st.integers(0, 2**64 - 1))
-def test_labels_of_every_number_are_packed_and_unpacked(count, payload, key):
+def test_any_number_of_labels_is_packed_and_unpacked(count, payload, key):
     labels = tuple(float(value) for value in range(5, 5 + count)) or None
     record = ImageRecord(labels[0] if labels else 3.0, payload, key, 0, labels)
     assert ImageRecord.unpack(record.pack()) == record
@@ -110,7 +110,7 @@ class TestDamagedFiles:
         with pytest.raises(UserError, match=rf"byte {offset} .*wrong magic 0xefbeadde"):
             read_all(record_file)
 
-    def test_a_length_beyond_the_file_asks_for_no_memory(self, tmp_path):
+    def test_a_length_beyond_the_file_allocates_no_memory(self, tmp_path):
         (tmp_path / "a.rec").write_bytes(MAGIC_BYTES + struct.pack("<I", (1 << 29) - 1) + b"abcd")
         with pytest.raises(UserError, match="truncated"):
             read_all(tmp_path / "a.rec")
@@ -127,7 +127,7 @@ class TestDamagedFiles:
         with pytest.raises(UserError, match="truncated"):
             read_all(tmp_path / "a.rec")
 
-    def test_a_directory_is_no_record_file(self, tmp_path):
+    def test_a_directory_is_not_a_record_file(self, tmp_path):
         with pytest.raises(UserError, match="is a directory"):
             RecordReader(tmp_path)
 
@@ -162,7 +162,7 @@ class TestIndexFiles:
         assert read_index(tmp_path / "a.idx").keys.size == 0
 
     @pytest.mark.parametrize("part", [1, 2, 7, 1 << 20])
-    def test_lines_are_whole_wherever_a_block_ends(self, tmp_path, monkeypatch, part):
+    def test_lines_are_complete_wherever_a_block_ends(self, tmp_path, monkeypatch, part):
         monkeypatch.setattr(curation.records.index, "_PART_BYTES", part)
         text = "".join(f"{key}\t{40 * key}\r\n" for key in range(9))
         (tmp_path / "a.idx").write_text(text)
@@ -174,7 +174,7 @@ class TestIndexFiles:
 
     @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-be"])
     @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
-    def test_what_an_editor_adds_is_passed_over(self, tmp_path, encoding, end):
+    def test_additions_of_editors_are_ignored(self, tmp_path, encoding, end):
         text = end.join(["0\t0", "1\t40", "", "2\t80", "", ""])
         (tmp_path / "a.idx").write_bytes(text.encode(encoding))
         index = read_index(tmp_path / "a.idx")

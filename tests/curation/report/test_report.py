@@ -1,4 +1,4 @@
-"""The report: what is on the page, read with a parser."""
+"""The content of the report page, read with a parser."""
 
 import base64
 import json
@@ -55,7 +55,7 @@ def page(html: str) -> Node:
 
 
 def render(train: Store, path: Path, examples: int = 24) -> str:
-    """The page with all that lies beside the store."""
+    """The page with everything beside the store."""
     siblings = (sibling_findings(train), sibling_views(train), sibling_pairs(train))
     write_report(path, train, *siblings, examples)
     return path.read_text()
@@ -69,7 +69,7 @@ def names(node: Node) -> list[str]:
     return [face.text for face in node.all("span", "index")]
 
 
-def test_every_flagged_example_is_there_with_its_score(page: Node, train: Store) -> None:
+def test_every_flagged_example_has_its_score(page: Node, train: Store) -> None:
     cases = {node["data-key"]: node for node in page.all("article")}
     findings = sibling_findings(train)
     for check in findings.checks:
@@ -88,7 +88,7 @@ def test_cases_below_the_edge_are_shown_and_not_applied(page: Node) -> None:
     assert "Will not leave out image 40" in node.text
 
 
-def test_all_images_are_inside_the_page_and_decode(page: Node) -> None:
+def test_all_images_are_embedded_and_decode(page: Node) -> None:
     images = page.all("img")
     assert len(images) > 100
     for image in images:
@@ -99,7 +99,7 @@ def test_all_images_are_inside_the_page_and_decode(page: Node) -> None:
         assert image["alt"]
 
 
-def test_the_page_asks_for_nothing_from_outside(page: Node, html: str) -> None:
+def test_the_page_loads_nothing_from_outside(page: Node, html: str) -> None:
     for node in page.walk():
         for name in ("src", "href", "action", "data", "poster", "srcset"):
             assert re.match(r"data:|#|$", node.attributes.get(name, "")), node
@@ -112,9 +112,9 @@ def test_the_page_asks_for_nothing_from_outside(page: Node, html: str) -> None:
     assert "script-src 'sha256-" in policy
 
 
-def test_text_from_data_is_text(page: Node, html: str) -> None:
+def test_text_from_data_is_escaped(page: Node, html: str) -> None:
     assert HOSTILE not in html
-    assert HOSTILE in page.text  # of the search, with its signs escaped
+    assert HOSTILE in page.text  # the search text, with its signs escaped
     assert HOSTILE_NAME in page.text
     assert [node for node in page.walk() if "onerror" in node.attributes] == []
     assert len(page.all("script")) == 2
@@ -131,8 +131,8 @@ def test_the_number_of_examples_is_bounded(train: Store, tmp_path: Path) -> None
         assert f"{section['data-check']}" in section.text
 
 
-def test_one_identity_does_not_take_all_places(drawn_store: Store, tmp_path: Path) -> None:
-    # All of identity 0 (images 0 to 7) come first by score, then those of identity 1.
+def test_one_identity_does_not_take_all_examples(drawn_store: Store, tmp_path: Path) -> None:
+    # By score, all images of identity 0 (0 to 7) come first, then those of identity 1.
     scores = 1 - np.arange(12) / 100
     write_findings(drawn_store, [finding("unusable", "image", scores, 12)])
     page = parse_page(render(drawn_store, tmp_path / "page.html", examples=6))
@@ -141,7 +141,7 @@ def test_one_identity_does_not_take_all_places(drawn_store: Store, tmp_path: Pat
     assert subjects == [0, 1, 2, 8, 9, 10]
 
 
-def test_of_many_parts_the_first_are_shown(drawn_store: Store, tmp_path: Path) -> None:
+def test_only_the_first_of_many_parts_are_shown(drawn_store: Store, tmp_path: Path) -> None:
     one = finding("mixed", "identity", [0.9], 1, parts=[8], smaller=[1], between=[0.0])
     one = Finding(**{**vars(one), "images": {"part": np.arange(48) % 8}})
     write_report(tmp_path / "page.html", drawn_store, write_findings(drawn_store, [one]))
@@ -161,13 +161,13 @@ def test_a_split_identity_is_shown_with_its_merge_target(
 
 
 def test_a_misplaced_face_is_shown_with_both_identities(page: Node) -> None:
-    # Image 43 is one of identity 5: 40 ... 47, of which 41 ... 47 are flagged.
+    # Image 43 belongs to identity 5: 40 to 47, of which 41 to 47 are flagged.
     node = case(page, "misplaced-43")
     (large,) = node.all("figure", "suspect")
     assert large.text == "#43 0.10"
     own, other = node.all("div", "row")
     assert "Its own: identity 5 (label 5, 8 images)" in own.text
-    assert names(own) == ["#40", "#41", "#42", "#44", "#45", "#46"]  # the one not flagged first
+    assert names(own) == ["#40", "#41", "#42", "#44", "#45", "#46"]  # the unflagged one first
     assert "Nearest other: identity 0" in other.text
     assert "Similarity 0.10 to its identity's prototype, 0.00 to its nearest three" in node.text
 
@@ -200,12 +200,10 @@ def test_the_two_identities_of_a_divided_person_are_rows(page: Node) -> None:
     assert "merge identity 0 into identity 1" in node.text
 
 
-def test_two_identities_that_look_like_each_other_are_one_case(
-    drawn_store: Store, tmp_path: Path
-) -> None:
+def test_two_similar_identities_are_one_case(drawn_store: Store, tmp_path: Path) -> None:
     nearest = {"other_identity": [1, 0, 3, 2], "similarity": [0.9, 0.9, 0.4, 0.4]}
     divided = finding("divided", "identity", [0.9, 0.9, 0.4, 0.4], 2, **nearest)
-    # The table merges 0 into 1; nothing is said of 2 and 3, which are not flagged.
+    # The table merges 0 into 1; 2 and 3 are not flagged and have no line.
     write_report(tmp_path / "page.html", drawn_store, write_findings(drawn_store, [divided]))
     cases = parse_page((tmp_path / "page.html").read_text()).all("article")
     assert [node["data-key"] for node in cases] == ["divided-0", "divided-2"]
@@ -239,7 +237,7 @@ def test_an_identity_that_no_evaluation_image_came_near_says_so(page: Node) -> N
     assert "No evaluation image came near." in case(page, "overlap-0").text
 
 
-def test_what_another_check_settled_is_not_decided_twice(page: Node) -> None:
+def test_cases_settled_by_another_check_have_no_decision(page: Node) -> None:
     node = case(page, "unusable-1")
     assert "Will leave out image 1: decided under duplicate" in node.text
     assert node.all("button") == []
@@ -273,9 +271,7 @@ def test_the_funnel_shows_numbers_and_shares_of_each_step(page: Node) -> None:
     assert "few.view 15 images 31.2 % \N{MINUS SIGN}15 3 identities 50.0 %" in rows[3]
 
 
-def test_bars_stay_in_their_place_where_identities_become_more(
-    store: Store, tmp_path: Path
-) -> None:
+def test_bars_stay_aligned_if_identities_increase(store: Store, tmp_path: Path) -> None:
     halves = write_split(tmp_path / "halves.view", store, np.arange(len(store)) % 2, {})
     write_report(tmp_path / "page.html", store, views=[halves])
     page = parse_page((tmp_path / "page.html").read_text())
@@ -318,7 +314,7 @@ def test_an_image_that_cannot_be_decoded_is_shown_as_such(
     assert "cannot be decoded" in case(page, "unusable-3").text
 
 
-def test_a_check_without_a_file_is_shown_all_the_same(drawn_store: Store, tmp_path: Path) -> None:
+def test_a_check_without_a_file_is_still_shown(drawn_store: Store, tmp_path: Path) -> None:
     store = Store(drawn_store.path)
     strange = [finding("tilted", "image", [0.9, 0.1], 1), finding("old", "identity", [0.8], 1)]
     findings = write_findings(store, strange)
@@ -329,7 +325,7 @@ def test_a_check_without_a_file_is_shown_all_the_same(drawn_store: Store, tmp_pa
     assert case(page, "old-0").all("button") == []
 
 
-def test_findings_of_another_set_are_one_line(store: Store, tmp_path: Path) -> None:
+def test_findings_of_another_set_are_refused_in_one_line(store: Store, tmp_path: Path) -> None:
     findings = write_findings(store, [finding("duplicate", "image", [1.0], 1, of=[1])])
     save_finding(findings.path, finding("duplicate", "image", [1.0], 1, of=[16]))
     with pytest.raises(UserError, match=r"duplicate\.npz .*damaged: evidence\.of has 16 to 16"):
@@ -337,18 +333,14 @@ def test_findings_of_another_set_are_one_line(store: Store, tmp_path: Path) -> N
     assert not (tmp_path / "page.html").exists()
 
 
-def test_a_check_about_something_else_than_it_says_is_a_line(
-    drawn_store: Store, tmp_path: Path
-) -> None:
+def test_a_check_with_the_wrong_subject_is_one_line(drawn_store: Store, tmp_path: Path) -> None:
     store = Store(drawn_store.path)
     images = finding("divided", "image", np.linspace(0, 1, 48), 20, other_identity=[0] * 48)
     with pytest.raises(UserError, match="divided is about each identity, not each image"):
         write_report(tmp_path / "page.html", store, write_findings(store, [images]))
 
 
-def test_an_identity_that_nothing_was_compared_with_is_shown(
-    drawn_store: Store, tmp_path: Path
-) -> None:
+def test_an_identity_without_a_comparison_is_shown(drawn_store: Store, tmp_path: Path) -> None:
     store = Store(drawn_store.path)
     divided = finding(
         "divided", "identity", [0.9, 0.1], 1, other_identity=[1, -1], similarity=[0.8, -1]
@@ -358,7 +350,7 @@ def test_an_identity_that_nothing_was_compared_with_is_shown(
     assert "No other identity was compared." in case(page, "divided-1").text
 
 
-def test_names_that_move_text_or_are_no_utf8_are_shown_harmless(
+def test_bidirectional_and_non_utf8_names_are_shown_safely(
     drawn_folder: Path, tmp_path: Path
 ) -> None:
     store = convert(drawn_folder, tmp_path / "train.lmdb")
@@ -371,7 +363,7 @@ def test_names_that_move_text_or_are_no_utf8_are_shown_harmless(
     assert not set("\u202e\x1b") & set(html)
 
 
-def test_a_ring_of_links_beside_a_store_is_no_view(store: Store, tmp_path: Path) -> None:
+def test_cyclic_links_beside_a_store_are_ignored(store: Store, tmp_path: Path) -> None:
     (tmp_path / "a.view").symlink_to(tmp_path / "b.view")
     (tmp_path / "b.view").symlink_to(tmp_path / "a.view")
     assert sibling_views(store) == []
@@ -388,7 +380,7 @@ def test_findings_of_other_images_are_refused(
         sibling_findings(store)
 
 
-def test_a_page_that_cannot_be_written_is_one_line(drawn_store: Store, tmp_path: Path) -> None:
+def test_an_unwritable_page_is_one_line(drawn_store: Store, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"cannot write .*page\.html: No such file"):
         write_report(tmp_path / "nowhere" / "page.html", drawn_store)
 
@@ -418,7 +410,7 @@ def test_the_command_takes_views_evaluation_sets_and_a_place(train: Store, tmp_p
     assert page.all("article")
 
 
-def test_an_evaluation_set_that_is_none_is_a_line(train: Store, tmp_path: Path) -> None:
+def test_an_invalid_evaluation_set_is_one_line(train: Store, tmp_path: Path) -> None:
     broken = train.path.with_name("broken.bin")
     place = ("--to", str(tmp_path / "a.html"))
     outcome = curate("report", str(train.path), *place, "--evaluate", str(broken))

@@ -52,7 +52,7 @@ def window(train: Store, downloads: Path) -> Iterator[Browser]:
 
 @pytest.fixture
 def page(window: Browser, train: Store) -> Browser:
-    """The page as it is opened for the first time, on a desktop."""
+    """The page as first opened, on a desktop."""
     window.resize(1440)
     window.run("localStorage.clear()")
     window.open(train.path.with_name("page.html"))
@@ -60,7 +60,7 @@ def page(window: Browser, train: Store) -> Browser:
 
 
 def shown(page: Browser) -> list[str]:
-    """The cases that can be seen, in their order."""
+    """The visible cases, in order."""
     return page.run(
         "return [...document.querySelectorAll('.case')]"
         ".filter((one) => one.offsetParent).map((one) => one.dataset.key)"
@@ -72,14 +72,14 @@ def text(page: Browser, selector: str) -> str:
 
 
 def counted(page: Browser) -> tuple[int, int]:
-    """How many cases the page says are decided, and how many of them changed."""
+    """How many cases are decided according to the page, and how many of them changed."""
     words = text(page, "#counter").split()
     assert int(words[2]) == page.run("return document.querySelectorAll('.buttons').length")
     return int(words[0]), int(words[4])
 
 
 def choose(page: Browser, selector: str, value: str) -> None:
-    """Choose from a list, as a person does."""
+    """Choose from a list like a person."""
     page.run(
         "const list = document.querySelector(arguments[0]); list.value = arguments[1];"
         "list.dispatchEvent(new Event('change'))",
@@ -88,7 +88,7 @@ def choose(page: Browser, selector: str, value: str) -> None:
 
 
 def wait_until(holds: Callable[[], bool]) -> None:
-    """What one window decides reaches the other in its own time."""
+    """Wait for a decision in one window to reach the other."""
     end = time.monotonic() + PATIENCE
     while not holds():
         assert time.monotonic() < end, "it never came to be"
@@ -96,18 +96,19 @@ def wait_until(holds: Callable[[], bool]) -> None:
 
 
 def downloaded(page: Browser, folder: Path, train: Store) -> list[Decision]:
-    """Press the button, and read the file as the curation does."""
+    """Press the button, and read the file with ``read_decisions``."""
     path = folder / "override.tsv"
     path.unlink(missing_ok=True)
     page.click("#download")
     end = time.monotonic() + PATIENCE
-    while not path.exists() or not path.stat().st_size:  # its place is taken before it is written
+    # The browser creates the file before writing it.
+    while not path.exists() or not path.stat().st_size:
         assert time.monotonic() < end, "nothing was downloaded"
         time.sleep(0.05)
     return read_decisions(path, train.digest)
 
 
-def test_nothing_is_refused_and_nothing_runs_that_is_not_ours(page: Browser) -> None:
+def test_the_page_has_no_errors_and_runs_no_foreign_script(page: Browser) -> None:
     assert page.complaints() == []
     assert page.run("return window.taken") is None
     assert page.run("return [...document.images].every((image) => image.naturalWidth > 0)")
@@ -122,7 +123,7 @@ def test_the_page_is_never_wider_than_the_window(page: Browser, width: int) -> N
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_stands_out_from_what_is_behind_it(page: Browser, scheme: str) -> None:
+def test_text_has_sufficient_contrast(page: Browser, scheme: str) -> None:
     page.prefer(scheme)
     colours = page.run(CONTRAST)
     page.prefer("light")
@@ -131,7 +132,7 @@ def test_text_stands_out_from_what_is_behind_it(page: Browser, scheme: str) -> N
     assert {what: ratio for what, ratio in colours.items() if ratio < 4.5} == {}
 
 
-def test_one_check_can_be_looked_at_alone(page: Browser) -> None:
+def test_cases_can_be_filtered_by_check(page: Browser) -> None:
     page.click(".chips [data-check=mixed]")
     assert {key.partition("-")[0] for key in shown(page)} == {"mixed"}
     page.click(".chips [data-check='']")
@@ -145,8 +146,8 @@ def test_cases_are_ordered_by_score(page: Browser) -> None:
     assert shown(page) == [f"overlap-{number}" for number in (0, 1, 2, 3, 4, 5)]
 
 
-def test_keys_go_from_case_to_case_and_decide(page: Browser, downloads: Path, train: Store) -> None:
-    page.press("jnyj")  # reject the worst, accept the second, pass over the third
+def test_keys_navigate_and_decide(page: Browser, downloads: Path, train: Store) -> None:
+    page.press("jnyj")  # reject the worst, accept the second, skip the third
     assert counted(page) == (2, 1)
     assert "Will not leave out image 47" in text(page, "#case-misplaced-47")
     made = [(line.image, line.apply) for line in downloaded(page, downloads, train)]
@@ -155,7 +156,7 @@ def test_keys_go_from_case_to_case_and_decide(page: Browser, downloads: Path, tr
     assert counted(page) == (1, 1)
 
 
-def test_buttons_decide_and_take_it_back(page: Browser) -> None:
+def test_buttons_decide_and_undo(page: Browser) -> None:
     reject = "#case-divided-0 [data-verdict=no]"
     page.click(reject)
     assert counted(page) == (1, 1)
@@ -178,7 +179,7 @@ def test_a_case_below_the_edge_can_be_accepted(
     assert all(line.apply for line in lines)
 
 
-def test_what_was_decided_on_the_page_is_carried_out(
+def test_decisions_on_the_page_are_applied(
     page: Browser, downloads: Path, train: Store, tmp_path: Path
 ) -> None:
     page.click("#case-misplaced-47 [data-verdict=no]")
@@ -188,12 +189,12 @@ def test_what_was_decided_on_the_page_is_carried_out(
     command = [sys.executable, "-m", "distill.cli.curate", "clean", str(train.path), str(clean)]
     subprocess.run([*command, "--override", str(override)], check=True, capture_output=True)
     kept = set(View(clean).rows.tolist())
-    # Images 41 to 47 were to be dropped for their identity, 0 to 2 as copies.
+    # Images 41 to 47 would be dropped for their identity, 0 to 2 as copies.
     assert kept & set(range(41, 48)) == {47}
     assert kept & set(range(32, 40)) == set()
 
 
-def test_only_what_is_still_to_do_can_be_shown(page: Browser) -> None:
+def test_cases_can_be_filtered_to_undecided_ones(page: Browser) -> None:
     page.click(".chips [data-check=divided]")
     page.click("#case-divided-0 [data-verdict=no]")
     page.click("#case-divided-2 [data-verdict=no]")
@@ -202,7 +203,7 @@ def test_only_what_is_still_to_do_can_be_shown(page: Browser) -> None:
         assert len(shown(page)) == expected, value
 
 
-def test_verdicts_are_there_when_the_page_is_opened_again(page: Browser, train: Store) -> None:
+def test_verdicts_persist_when_the_page_is_reopened(page: Browser, train: Store) -> None:
     page.click("#case-divided-0 [data-verdict=no]")
     page.open(train.path.with_name("page.html"))
     assert counted(page) == (1, 1)
@@ -220,13 +221,15 @@ class TestTwoWindows:
             other.open(train.path.with_name("page.html"))
             yield other
 
-    def test_each_sees_at_once_what_the_other_decides(self, page: Browser, other: Browser) -> None:
+    def test_each_sees_the_other_windows_decisions_at_once(
+        self, page: Browser, other: Browser
+    ) -> None:
         page.click("#case-misplaced-47 [data-verdict=no]")
         other.click("#case-misplaced-46 [data-verdict=yes]")
         for window in (page, other):
             wait_until(lambda window=window: counted(window) == (2, 1))
             assert "Will not leave out image 47" in text(window, "#case-misplaced-47")
-        other.click("#case-misplaced-47 [data-verdict=no]")  # takes it back
+        other.click("#case-misplaced-47 [data-verdict=no]")  # undo
         wait_until(lambda: counted(page) == (1, 0))
 
     def test_the_download_and_the_next_visit_have_both(
@@ -240,7 +243,9 @@ class TestTwoWindows:
         page.open(train.path.with_name("page.html"))
         assert counted(page) == (2, 2)
 
-    def test_what_one_forgets_the_other_forgets(self, page: Browser, other: Browser) -> None:
+    def test_forgetting_in_one_window_affects_the_other(
+        self, page: Browser, other: Browser
+    ) -> None:
         page.click("#case-misplaced-47 [data-verdict=no]")
         wait_until(lambda: counted(other) == (1, 1))
         page.click("#forget")
@@ -252,7 +257,7 @@ class TestTwoWindows:
         wait_until(lambda: counted(other) == (0, 0))
 
 
-def test_a_verdict_belongs_to_its_findings_and_its_proposal(
+def test_a_verdict_is_bound_to_its_findings_and_proposal(
     page: Browser, train: Store, tmp_path: Path
 ) -> None:
     page.click("#case-divided-0 [data-verdict=yes]")
@@ -276,16 +281,14 @@ def test_a_verdict_belongs_to_its_findings_and_its_proposal(
         kept.rename(own)
 
 
-def test_what_was_kept_under_the_images_alone_is_not_taken_over(
-    page: Browser, train: Store
-) -> None:
+def test_verdicts_stored_by_image_alone_are_ignored(page: Browser, train: Store) -> None:
     old = f"curation-report:# decisions on the images {train.digest}"
     page.run('localStorage.setItem(arguments[0], \'{"divided-0": "yes"}\')', old)
     page.open(train.path.with_name("page.html"))
     assert counted(page) == (0, 0)
 
 
-def test_a_download_is_refused_once_another_teacher_has_looked(
+def test_a_download_is_refused_after_another_teachers_check(
     page: Browser, downloads: Path, train: Store, tmp_path: Path
 ) -> None:
     page.click("#case-divided-0 [data-verdict=yes]")
@@ -301,7 +304,7 @@ def test_a_download_is_refused_once_another_teacher_has_looked(
         chosen_decisions(folder / DECISIONS_FILE, [downloads / "override.tsv"], train, folder)
 
 
-def test_on_paper_there_is_nothing_to_press(page: Browser) -> None:
+def test_the_printed_page_has_no_controls(page: Browser) -> None:
     on_screen = shown(page)
     page.on_paper()
     buttons = (

@@ -1,4 +1,4 @@
-"""The parts of the report: histograms, the funnel's tree, and numbers in words."""
+"""The parts of the report: histograms, the funnel's tree, and number formats."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -33,7 +33,7 @@ def test_sets_are_compared_in_the_same_bins(store: Store, tmp_path: Path) -> Non
     assert whole.highest_share == 7 / 16
 
 
-def test_a_step_that_takes_two_sets_names_the_second(store: Store, tmp_path: Path) -> None:
+def test_a_step_on_two_sets_names_the_second(store: Store, tmp_path: Path) -> None:
     short = write_cap(tmp_path / "short.view", store, 2)
     rest = write_difference(tmp_path / "rest.view", store, short)
     rows = funnel([store, short, rest])
@@ -60,9 +60,7 @@ def test_a_history_of_thousands_of_steps_is_a_chain(store: Store) -> None:
     assert [(row.sets, row.branch) for row in rows[-2:]] == [((), 0), (("long.view",), 0)]
 
 
-def test_steps_in_common_come_once_and_a_chain_is_not_indented(
-    store: Store, tmp_path: Path
-) -> None:
+def test_common_steps_appear_once_and_chains_are_not_indented(store: Store, tmp_path: Path) -> None:
     first = write_cap(tmp_path / "first.view", store, 4)
     second = write_cap(tmp_path / "second.view", first, 3)
     third = write_cap(tmp_path / "third.view", second, 2)
@@ -99,13 +97,13 @@ def test_the_edge_is_the_lowest_flagged_score(scores: list[float], edge: float) 
     assert flag_edge(one) == (above.min() if above.size else None)
 
 
-def test_there_is_no_edge_where_the_score_does_not_decide() -> None:
+def test_there_is_no_edge_if_the_score_does_not_decide() -> None:
     one = finding("any", "image", [0.2, 0.9, 0.5], 1)
     one.flagged[:] = [True, False, True]
     assert flag_edge(one) is None
 
 
-def test_one_of_millions_is_still_a_bar() -> None:
+def test_one_in_millions_is_still_visible() -> None:
     assert bar_height(0, 5_000_000) == 0
     assert bar_height(1, 5_000_000) > 4
     assert bar_height(5_000_000, 5_000_000) == 100
@@ -138,12 +136,12 @@ def test_counts_above_bars_are_short(value: int, shown: str) -> None:
     assert compact(value) == shown
 
 
-def test_numbers_that_are_not_known_say_so() -> None:
+def test_unknown_numbers_are_shown_as_unknown() -> None:
     assert decimal(float("nan")) == "unknown"
     assert decimal(-0.001) == "0.00"
     assert decimal(-0.126) == "\N{MINUS SIGN}0.13"
 
 
-def test_parameters_come_without_digests_and_cut() -> None:
+def test_parameters_are_shortened_and_have_no_digests() -> None:
     given_parameters = {"maximum": 50, "list_digest": "ab" * 32, "list": "x" * 100}
     assert parameters(given_parameters) == f"maximum 50, list {'x' * 40}"

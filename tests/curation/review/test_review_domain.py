@@ -1,4 +1,4 @@
-"""A review: what is decided stays decided, by whom, on what, and can be undone."""
+"""A review: decisions are durable, attributed, bound to their findings, and can be undone."""
 
 import json
 import math
@@ -44,7 +44,7 @@ def folder(people: Path, tmp_path: Path) -> Path:
 
 
 class Clock:
-    """A time that a test moves."""
+    """A clock that a test controls."""
 
     def __init__(self) -> None:
         self.seconds = 1_800_000_000.0
@@ -75,7 +75,7 @@ def decide(
     who: str = "ada",
     **more: int,
 ) -> ReviewEvent:
-    """Decide as somebody who has just looked, or looked at ``seen``."""
+    """Decide as somebody who has just looked, or who looked at ``seen``."""
     case = review.look(key)
     findings = review.cases.findings[review.cases.check[case]].identity
     seen = more.get("seen", review.refresh())
@@ -100,7 +100,7 @@ class TestOrder:
 
         return sorted(range(len(scores)), key=lambda place: (-round(information(place), 9), place))
 
-    def test_it_is_that_of_a_slow_reference(self):
+    def test_it_equals_a_slow_reference(self):
         random = np.random.default_rng(1)
         scores = np.concatenate([random.uniform(0.5, 1, 300), [0, 1, 0.5, 0.5]]).round(3)
         images = np.concatenate([random.integers(1, 5000, 300), [9, 9, 7, 7]])
@@ -114,12 +114,12 @@ class TestOrder:
             0,
         ]
 
-    def test_what_is_certain_tells_nothing(self):
+    def test_certain_cases_have_no_information(self):
         assert expected_information(np.array([0.0, 1.0]), np.array([10, 10])).tolist() == [0, 0]
 
 
 class TestCases:
-    def test_what_a_pair_was_asked_once_is_settled(self, folder, clock):
+    def test_a_pair_of_identities_is_asked_about_once(self, folder, clock):
         images = Store(folder / "train.lmdb")
         both = finding(
             *("divided", "identity", [0.9, 0.8, 0, 0, 0, 0], 2),
@@ -148,7 +148,7 @@ class TestCases:
             with pytest.raises(UserError, match="there is no case"):
                 review.look(key)
 
-    def test_a_line_that_somebody_changed_in_the_table_is_settled(self, folder, clock):
+    def test_a_line_edited_in_the_table_is_settled(self, folder, clock):
         table = folder / "train.findings" / DECISIONS_FILE
         table.write_text(table.read_text().replace("yes\tdrop\t47\t", "no\tdrop\t47\t"))
         review = open_review(folder, clock)
@@ -157,7 +157,7 @@ class TestCases:
 
 
 class TestDecisions:
-    def test_a_decision_is_a_line_with_all_that_is_to_be_known(self, review, folder):
+    def test_a_decision_is_a_complete_line_of_the_log(self, review, folder):
         identity = review.cases.findings[0].identity
         review.decide("ada-1", "  Ada   Lovelace ", "misplaced-47", identity, 0, "accept")
         (line,) = map(json.loads, log_lines(folder))
@@ -174,7 +174,7 @@ class TestDecisions:
             "lines": ["drop 47 5"],
         }
 
-    def test_a_decided_case_leaves_the_list(self, review):
+    def test_a_decided_case_is_no_longer_open(self, review):
         before = review.next_cases("ada", 99)
         decide(review, "misplaced-47", "reject")
         assert set(before) - set(review.next_cases("ada", 99)) == {review.look("misplaced-47")}
@@ -190,14 +190,14 @@ class TestDecisions:
         assert (left.images_before, left.identities_before) == (48, 6)
         assert left.identities == 4  # without 5, and 0 is merged into 1
 
-    def test_what_is_decided_on_others_closes_cases_too(self, review):
+    def test_decisions_on_other_cases_close_cases_too(self, review):
         assert review.is_open(review.look("misplaced-47"))
         event = decide(review, "overlap-5", "accept")
         assert not review.is_open(review.look("misplaced-47"))
         review.undo("back", "ada", event.id)
         assert review.is_open(review.look("misplaced-47"))
 
-    def test_a_split_gets_a_part_that_is_free(self, review):
+    def test_a_split_gets_an_unused_part(self, review):
         decide(review, "misplaced-47", "change", ("split 47 5 0", "split 46 5 0"))
         decide(review, "misplaced-45", "change", ("split 45 5 0",))
         assert applied(review) >= {"split 47 5 1", "split 46 5 1", "split 45 5 2"}
@@ -223,7 +223,7 @@ class TestDecisions:
             (("drop 47 -5",), "is not drop IMAGE IDENTITY"),
         ],
     )
-    def test_what_cannot_be_done_is_refused(self, review, folder, lines, said):
+    def test_invalid_decisions_are_refused(self, review, folder, lines, said):
         with pytest.raises(UserError, match=said):
             decide(review, "misplaced-47", "change", lines)
         assert log_lines(folder) == []
@@ -233,12 +233,12 @@ class TestDecisions:
         with pytest.raises(UserError, match="is not a reviewer's name"):
             review.next_cases(name, 1)
 
-    def test_merges_do_not_run_in_a_circle(self, review):
+    def test_cyclic_merges_are_refused(self, review):
         decide(review, "divided-0", "accept")
         with pytest.raises(UserError, match="already merged into identity 1"):
             decide(review, "misplaced-47", "change", ("merge 1 0",))
 
-    def test_an_undo_does_not_close_a_circle_either(self, review):
+    def test_an_undo_cannot_create_cyclic_merges(self, review):
         merged = decide(review, "divided-0", "accept")
         review.undo("u1", "ada", merged.id)
         decide(review, "misplaced-47", "change", ("merge 1 0",))
@@ -247,7 +247,7 @@ class TestDecisions:
 
 
 class TestUndo:
-    def test_all_can_be_undone_and_that_too(self, review):
+    def test_every_event_can_be_undone_including_an_undo(self, review):
         first = decide(review, "misplaced-47", "reject")
         second = decide(review, "misplaced-47", "accept")
         assert review.decision(review.look("misplaced-47")) == second
@@ -260,19 +260,19 @@ class TestUndo:
         assert review.is_open(review.look("misplaced-47"))
         assert [event.id for _, event in review.history(3)] == ["u4", "u3", "u2"]
 
-    def test_what_is_undone_cannot_be_undone_again(self, review):
+    def test_an_undone_event_cannot_be_undone_again(self, review):
         event = decide(review, "misplaced-47", "reject")
         review.undo("u1", "bob", event.id)
         with pytest.raises(StaleError, match="was undone by bob"):
             review.undo("u2", "ada", event.id)
 
-    def test_there_must_be_something_to_undo(self, review):
+    def test_undoing_an_unknown_event_is_refused(self, review):
         with pytest.raises(UserError, match="there is no event 'x'"):
             review.undo("u", "ada", "x")
 
 
 class TestTwoReviewers:
-    """Two processes: each has a review of its own on one folder."""
+    """Two processes, each with its own review of one folder."""
 
     def test_they_get_different_cases(self, folder, clock):
         ada, bob = open_review(folder, clock), open_review(folder, clock)
@@ -288,11 +288,11 @@ class TestTwoReviewers:
         assert bob.next_cases("bob", 3) == first
 
     @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"a": 1}', b'{"a": ["b", 1e300]}'])
-    def test_leases_that_are_damaged_are_none(self, folder, clock, content):
+    def test_damaged_leases_are_ignored(self, folder, clock, content):
         (folder / "train.findings/leases.json").write_bytes(content)
         assert open_review(folder, clock).next_cases("ada", 1)
 
-    def test_they_see_what_the_other_decided(self, folder, clock):
+    def test_they_see_each_others_decisions(self, folder, clock):
         ada, bob = open_review(folder, clock), open_review(folder, clock)
         event = decide(ada, "misplaced-47", "reject")
         bob.refresh()
@@ -315,9 +315,9 @@ class TestTwoReviewers:
         with pytest.raises(StaleError, match="meanwhile ada"):
             decide(bob, *second, who="bob", seen=seen)
         assert len(log_lines(folder)) == 1
-        decide(bob, *second, who="bob")  # having looked again
+        decide(bob, *second, who="bob")  # after looking again
 
-    def test_what_is_about_others_is_not_stale(self, folder, clock):
+    def test_a_decision_on_other_subjects_is_not_stale(self, folder, clock):
         ada, bob = open_review(folder, clock), open_review(folder, clock)
         seen = bob.refresh()
         decide(ada, "misplaced-47", "accept")
@@ -328,7 +328,7 @@ class TestTwoReviewers:
         with pytest.raises(StaleError, match="other findings"):
             review.decide("a", "ada", "misplaced-47", "misplaced-0123456789ab", 0, "accept")
 
-    def test_findings_that_were_made_again_are_others(self, review, folder):
+    def test_recomputed_findings_require_reopening(self, review, folder):
         meta = folder / "train.findings/findings.json"
         meta.write_bytes(meta.read_bytes() + b"\n")
         with pytest.raises(StaleError, match="open it again"):
@@ -342,7 +342,7 @@ class TestTwoReviewers:
 
 
 class TestConflicts:
-    def test_contradictions_are_listed_and_settled(self, review, folder):
+    def test_contradictions_are_listed_and_resolved(self, review, folder):
         kept = decide(review, "misplaced-46", "change", ("move 46 5 2", "drop 41 5"))
         other = decide(review, "misplaced-47", "change", ("drop 46 5", "drop 40 5"), who="bob")
         (conflict,) = review.conflicts()
@@ -358,7 +358,7 @@ class TestConflicts:
         with pytest.raises(StaleError, match="settled"):
             review.settle("t", "cleo", conflict, kept.id)
 
-    def test_a_table_that_says_otherwise_is_a_conflict(self, review, folder):
+    def test_a_contradicting_table_is_a_conflict(self, review, folder):
         mine = decide(review, "misplaced-47", "reject")
         table = folder / "override.tsv"
         identity = review.cases.findings[0].identity
@@ -374,7 +374,7 @@ class TestConflicts:
 
 
 class TestIncoming:
-    def test_an_old_table_comes_in_once(self, review, folder):
+    def test_an_old_table_is_imported_once(self, review, folder):
         table = folder / "old.tsv"
         shutil.copy(folder / "train.findings" / DECISIONS_FILE, table)
         text = table.read_text().replace("yes\tdrop\t47\t", "no\tdrop\t47\t")
@@ -391,7 +391,7 @@ class TestIncoming:
         wanted = read_decisions(table, images)
         assert {(d.proposal, d.apply) for d in carried} == {(d.proposal, d.apply) for d in wanted}
 
-    def test_the_log_of_another_review_comes_in(self, folder, tmp_path, clock):
+    def test_the_log_of_another_review_is_imported(self, folder, tmp_path, clock):
         other = Path(shutil.copytree(folder, tmp_path / "other"))
         there = open_review(other, clock)
         undone = decide(there, "misplaced-46", "reject", who="bob")
@@ -412,7 +412,7 @@ class TestIncoming:
 
 
 class TestLog:
-    def test_nothing_is_written_that_cannot_be_read_again(self, folder, clock):
+    def test_unreadable_events_are_not_written(self, folder, clock):
         review = open_review(folder, clock)
         event = decide(review, "misplaced-47", "reject")
         log = DecisionLog(folder / "train.findings" / DECISIONS_LOG)
@@ -421,7 +421,7 @@ class TestLog:
             log.append(replace(event, id="large", lines=lines))
         assert open_review(folder, clock).progress().decided == 1
 
-    def test_a_torn_line_does_not_count_and_goes(self, folder, clock):
+    def test_an_incomplete_line_is_ignored_and_removed(self, folder, clock):
         review = open_review(folder, clock)
         decide(review, "misplaced-47", "reject")
         path = folder / "train.findings" / DECISIONS_LOG
@@ -462,7 +462,7 @@ class TestLog:
         with pytest.raises(UserError, match="named pipe"):
             open_review(folder, clock)
 
-    def test_a_log_that_was_taken_away_is_noticed(self, review, folder):
+    def test_a_removed_log_is_detected(self, review, folder):
         decide(review, "misplaced-47", "reject")
         (folder / "train.findings" / DECISIONS_LOG).unlink()
         with pytest.raises(UserError, match="removed or replaced"):
@@ -477,7 +477,7 @@ class TestLog:
         assert again.is_open(again.look("misplaced-47"))
         assert again.progress().set_aside == 1
 
-    def test_a_writer_that_is_killed_loses_nothing_it_was_told(self, folder):
+    def test_a_killed_writer_loses_no_acknowledged_decision(self, folder):
         script = (
             "import sys; from pathlib import Path\n"
             "from curation.noise.findings import Findings\n"
@@ -522,7 +522,7 @@ class TestCalibration:
             *(f"e{number}", "", "ada", f"mixed-{number}", "mixed-12", score, "accept", confirmed)
         )
 
-    def test_it_says_what_was_called_and_what_was_confirmed(self):
+    def test_it_compares_scores_with_confirmations(self):
         events = [self.event(n, 0.9 + 0.001 * (n % 2), n % 8 != 0) for n in range(40)]
         (share,) = measured_calibration(events)
         assert (share.called, share.confirmed, share.decided) == (
@@ -533,11 +533,11 @@ class TestCalibration:
         assert str(share).startswith("of what mixed called 0.90, you confirmed 0.88 (40 decided")
         assert share.low < 35 / 40 < share.high
 
-    def test_it_says_nothing_of_few_or_of_what_nobody_knows(self):
+    def test_it_ignores_few_or_unsure_decisions(self):
         assert measured_calibration([self.event(n, 0.9, True) for n in range(19)]) == []
         assert measured_calibration([self.event(n, 0.9, None) for n in range(99)]) == []
 
-    def test_a_change_confirms_if_it_is_about_the_subject(self, review):
+    def test_a_change_confirms_if_it_affects_the_subject(self, review):
         moved = decide(review, "misplaced-47", "change", ("move 47 5 2",))
         other = decide(review, "misplaced-46", "change", ("drop 40 5",))
         assert (moved.confirmed, other.confirmed) == (True, False)

@@ -15,7 +15,7 @@ def drawn(sizes, seed=0):
 
 
 def kept_slowly(similarities, threshold, least):
-    """Of one identity: indices that DiffProb's rule keeps, and ``least`` evenly spread ones."""
+    """The images of one identity kept by DiffProb's rule, and ``least`` evenly spread ones."""
     order = list(np.argsort(similarities, kind="stable"))
     kept = [order[0]]
     for image in order[1:]:
@@ -28,7 +28,7 @@ def kept_slowly(similarities, threshold, least):
 
 @pytest.mark.parametrize("share", [0.1, 0.25, 0.5])
 @pytest.mark.parametrize("least", [1, 5, 10])
-def test_is_the_rule_with_the_largest_threshold_that_fits(share, least):
+def test_it_uses_the_largest_threshold_that_fits(share, least):
     labels, similarities = drawn([40, 3, 100, 10, 1, 60, 11])
     keep = prune(labels, similarities, share, least)
     identities = [np.flatnonzero(labels == identity) for identity in range(7)]
@@ -49,14 +49,14 @@ def _differences(values):
     return np.abs(values[:, None] - values[None]).ravel()
 
 
-def test_repeated_pictures_go_first():
+def test_duplicates_are_dropped_first():
     similarities = np.array([0.1, 0.3, 0.5, 0.5, 0.5, 0.7, 0.9, 0.9])
     keep = prune(np.zeros(8, int), similarities, 3 / 8, least=1)
     assert np.unique(similarities[keep]).tolist() == [0.1, 0.3, 0.5, 0.7, 0.9]
     assert keep.sum() == 5
 
 
-def test_says_how_many_can_be_left_out():
+def test_the_possible_share_is_reported():
     labels, similarities = drawn([20, 5])
     with pytest.raises(UserError, match=r"at most 40\.0% of the images .* keep 10"):
         prune(labels, similarities, 0.5, least=10)
@@ -74,7 +74,7 @@ def test_the_similarity_is_the_cosine_to_the_mean(monkeypatch):
         assert found[image] == pytest.approx(expected, abs=1e-6)
 
 
-def test_writes_a_view(drawn_store, tmp_path):
+def test_a_view_is_written(drawn_store, tmp_path):
     embedded = _embedded(drawn_store)
     view = write_prune(tmp_path / "few.view", drawn_store, embedded, 0.25, 4, "0123")
     assert len(view) == 36
@@ -84,7 +84,7 @@ def test_writes_a_view(drawn_store, tmp_path):
 
 
 @pytest.mark.parametrize(("share", "least"), [(0.0, 5), (1.0, 5), (float("nan"), 5), (0.2, 0)])
-def test_refuses_what_cannot_be(drawn_store, tmp_path, share, least):
+def test_invalid_settings_are_refused(drawn_store, tmp_path, share, least):
     with pytest.raises(UserError, match="allowed"):
         write_prune(tmp_path / "few.view", drawn_store, _embedded(drawn_store), share, least)
 

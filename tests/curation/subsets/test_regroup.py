@@ -1,4 +1,4 @@
-"""Identities merged and split, by hand and by lists."""
+"""Merging and splitting identities, directly and by lists."""
 
 import numpy as np
 import pytest
@@ -28,7 +28,7 @@ def listed(tmp_path):
 
 
 @given(st.lists(st.integers(0, 6), min_size=1), st.lists(st.integers(0, 3), min_size=7, max_size=7))
-def test_merging_says_what_looking_up_one_by_one_says(labels, group_of):
+def test_merging_equals_looking_up_one_by_one(labels, group_of):
     groups = [[label for label in range(7) if group_of[label] == group] for group in range(1, 4)]
     groups = [group for group in groups if group]
     merged = merge_identities(np.array(labels), groups)
@@ -37,20 +37,20 @@ def test_merging_says_what_looking_up_one_by_one_says(labels, group_of):
 
 
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 3)), min_size=1))
-def test_splitting_keeps_together_what_agrees_in_both(pairs):
+def test_splitting_groups_by_label_and_part(pairs):
     labels, parts = (np.array(column) for column in zip(*pairs, strict=True))
     new = split_identities(labels, parts).tolist()
     numbers = {pair: number for number, pair in enumerate(sorted(set(pairs)))}
     assert new == [numbers[pair] for pair in pairs]
 
 
-def test_a_label_in_two_groups_is_a_mistake():
+def test_a_label_in_two_groups_is_an_error():
     with pytest.raises(ValueError, match="two groups"):
         merge_identities(np.arange(4), [[0, 1], [1, 2]])
 
 
 class TestMerge:
-    def test_a_merged_identity_stands_where_its_first_stood(self, store, tmp_path):
+    def test_a_merged_identity_takes_the_place_of_its_first(self, store, tmp_path):
         view = write_merge(tmp_path / "a.view", store, [[3, 1], [0, 4]], {"by": "hand"})
         assert view.identities == 3
         assert view.rows.tolist() == [0, 1, 2, 3, 13, 14, 15, 4, 11, 12, 5, 6, 7, 8, 9, 10]
@@ -69,7 +69,7 @@ class TestMerge:
             ([[0, 5]], "has no identity 5; allowed: 0 to 4"),
         ],
     )
-    def test_groups_that_cannot_be_are_refused(self, store, tmp_path, groups, complaint):
+    def test_invalid_groups_are_refused(self, store, tmp_path, groups, complaint):
         with pytest.raises(UserError, match=complaint):
             write_merge(tmp_path / "a.view", store, groups, {})
 
@@ -82,7 +82,7 @@ class TestMerge:
         assert view.digest == by_hand.digest
         assert view.history[0].parameters["by"] == by
 
-    def test_a_label_that_was_split_does_not_name_an_identity(self, store, tmp_path, listed):
+    def test_a_split_label_is_ambiguous(self, store, tmp_path, listed):
         view = write_split(tmp_path / "a.view", store, np.arange(16) % 2, {})
         with pytest.raises(UserError, match=r"label 2 is in several identities.*list by identity"):
             write_merge_list(tmp_path / "b.view", view, listed("2 3"), By.LABEL)
@@ -113,7 +113,7 @@ class TestSplit:
             ("5 3", "nothing in .* would be split"),
         ],
     )
-    def test_lists_that_cannot_be_are_refused(self, store, tmp_path, listed, text, complaint):
+    def test_invalid_lists_are_refused(self, store, tmp_path, listed, text, complaint):
         with pytest.raises(UserError, match=complaint):
             write_split_list(tmp_path / "a.view", store, listed(text), By.KEY)
 

@@ -41,23 +41,23 @@ def united(tmp_path, first, second):
 
 
 class TestPlainViews:
-    """Views that left the store's identities as they were."""
+    """Views that keep the store's identities unchanged."""
 
-    def test_a_union_has_what_either_has(self, store, subset, tmp_path):
+    def test_a_union_has_the_images_of_either(self, store, subset, tmp_path):
         first, second = subset("a", store, 2, 3, 5, 12), subset("b", store, 0, 3, 4, 11)
         assert united(tmp_path, first, second) == [[0, 2, 3], [4], [5], [11, 12]]
         assert united(tmp_path / "turned", second, first) == [[0, 2, 3], [4], [5], [11, 12]]
 
-    def test_an_intersection_has_what_both_have(self, store, subset, tmp_path):
+    def test_an_intersection_has_the_images_of_both(self, store, subset, tmp_path):
         first, second = subset("a", store, 1, 2, 4, 12), subset("b", store, 2, 5, 11, 12)
         assert grouped(write_intersection(tmp_path / "c.view", first, second)) == [[2], [12]]
 
-    def test_a_difference_has_what_the_second_lacks(self, store, subset, tmp_path):
+    def test_a_difference_has_the_images_the_second_lacks(self, store, subset, tmp_path):
         first, second = subset("a", store, 1, 2, 4, 12), subset("b", store, 2, 5, 11, 12)
         assert grouped(write_difference(tmp_path / "c.view", first, second)) == [[1], [4]]
         assert grouped(write_difference(tmp_path / "d.view", store, first))[-1] == [13, 14, 15]
 
-    def test_a_set_and_the_rest_make_the_whole(self, store, tmp_path):
+    def test_a_set_and_its_complement_make_the_whole(self, store, tmp_path):
         few = write_retina_s(tmp_path / "few.view", store, 3)
         many = write_difference(tmp_path / "many.view", store, few)
         whole = write_union(tmp_path / "whole.view", few, many)
@@ -65,7 +65,7 @@ class TestPlainViews:
         assert whole.labels.tolist() == store.labels.tolist()
 
     @pytest.mark.parametrize("write", [write_intersection, write_difference])
-    def test_nothing_left_is_refused(self, store, subset, tmp_path, write):
+    def test_an_empty_result_is_refused(self, store, subset, tmp_path, write):
         first = subset("a", store, 1)
         second = store if write is write_difference else subset("b", store, 2)
         with pytest.raises(UserError, match="would have no images"):
@@ -102,7 +102,7 @@ class TestHistory:
         assert (step.other.images, step.other.identities) == (11, 3)
         assert [step.name for step in step.other.history] == ["long-tail-cut", "chosen"]
 
-    def test_it_goes_on_in_views_of_the_set(self, store, subset, tmp_path):
+    def test_it_continues_in_views_of_the_set(self, store, subset, tmp_path):
         union = write_union(tmp_path / "u.view", subset("a", store, 1), subset("b", store, 2, 5))
         view = write_long_tail_cut(tmp_path / "v.view", union, 2)
         assert [step.name for step in view.history] == ["chosen", "union", "long-tail-cut"]
@@ -131,7 +131,7 @@ class TestRegroupedViews:
         second = subset("b", regrouped, *self.rows(regrouped, 1, 4, 14))
         assert united(tmp_path, first, second) == [[0, 1, 13, 14], [4]]
 
-    def test_parts_of_one_person_are_told_apart_by_common_images(self, regrouped, subset, tmp_path):
+    def test_parts_of_one_person_are_matched_by_common_images(self, regrouped, subset, tmp_path):
         first = subset("a", regrouped, *self.rows(regrouped, 5, 6, 8, 9))
         second = subset("b", regrouped, *self.rows(regrouped, 6, 7, 9, 10))
         assert united(tmp_path, first, second) == [[5, 6, 7], [8, 9, 10]]
@@ -142,7 +142,7 @@ class TestRegroupedViews:
         with pytest.raises(UserError, match=r"identities do not match: 0, 1 of .*a\.view and 0, 1"):
             write_union(tmp_path / "c.view", first, second)
 
-    def test_merged_and_not_merged_is_refused(self, store, regrouped, subset, tmp_path):
+    def test_sets_merged_differently_are_refused(self, store, regrouped, subset, tmp_path):
         merged = subset("a", regrouped, *self.rows(regrouped, 0, 13))
         plain = subset("b", store, 1, 14)
         with pytest.raises(UserError, match="only one of the two merged or split them"):
@@ -152,7 +152,7 @@ class TestRegroupedViews:
         with pytest.raises(UserError, match="identities do not match"):
             write_intersection(tmp_path / "c.view", store, regrouped)
 
-    def test_a_difference_asks_only_for_images(self, store, regrouped, subset, tmp_path):
+    def test_a_difference_depends_only_on_images(self, store, regrouped, subset, tmp_path):
         some = subset("a", store, 0, 8)
         left = write_difference(tmp_path / "c.view", regrouped, some)
         assert grouped(left) == [[1, 2, 3, 13, 14, 15], [4], [5, 6, 7], [9, 10], [11, 12]]

@@ -1,4 +1,4 @@
-"""Which images each subset keeps, beside counting one by one."""
+"""The images that each subset keeps, against counting one by one."""
 
 import gzip
 import os
@@ -51,7 +51,7 @@ def test_retina_s_keeps_fifty_images_and_drops_fifty_one():
 
 
 @given(st.lists(st.integers(0, 9)), st.integers(1, 5))
-def test_both_say_what_counting_one_by_one_says(labels, limit):
+def test_both_equal_counting_one_by_one(labels, limit):
     counts = Counter(labels)
     array = np.array(labels, dtype=np.int32)
     assert long_tail_cut(array, limit).tolist() == [counts[label] >= limit for label in labels]
@@ -59,31 +59,31 @@ def test_both_say_what_counting_one_by_one_says(labels, limit):
 
 
 def splitmix64(state):
-    """The first number of the generator that begins at ``state``."""
+    """The first number of the generator seeded with ``state``."""
     state = (state + 0x9E3779B97F4A7C15) % 2**64
     state = (state ^ state >> 30) * 0xBF58476D1CE4E5B9 % 2**64
     state = (state ^ state >> 27) * 0x94D049BB133111EB % 2**64
     return state ^ state >> 31
 
 
-def test_the_reference_of_these_tests_is_the_published_generator():
+def test_the_reference_is_the_published_generator():
     assert splitmix64(0) == 0xE220A8397B1DCDAF
 
 
 class TestCap:
     @given(st.lists(st.integers(0, 5)), st.integers(1, 6), st.integers(0, 99))
-    def test_each_identity_keeps_as_many_as_it_has_up_to_the_maximum(self, labels, maximum, seed):
+    def test_each_identity_keeps_up_to_the_maximum(self, labels, maximum, seed):
         array = np.array(labels, dtype=np.int32)
         kept = Counter(array[cap(array, maximum, np.arange(len(array)), seed)].tolist())
         assert kept == {label: min(count, maximum) for label, count in Counter(labels).items()}
 
-    def test_a_smaller_maximum_keeps_a_part_of_a_larger_ones(self):
+    def test_a_smaller_maximum_keeps_a_subset(self):
         keeps = [cap(LABELS, maximum, np.arange(16)) for maximum in range(1, 7)]
         for less, more in pairwise(keeps):
             assert not (less & ~more).any()
 
     @pytest.mark.parametrize("seed", [0, 1, 2**63 - 1])
-    def test_the_smallest_lots_are_kept(self, seed):
+    def test_the_images_with_the_smallest_hashes_are_kept(self, seed):
         lots = [splitmix64((number + splitmix64(seed)) % 2**64) for number in range(12)]
         wanted = [lot in sorted(lots)[:4] for lot in lots]
         assert cap(np.zeros(12, np.int32), 4, np.arange(12), seed).tolist() == wanted
@@ -101,17 +101,17 @@ class TestCap:
 
 class TestRandomIdentities:
     @pytest.mark.parametrize("count", [1, 3, 5])
-    def test_so_many_are_kept_with_all_their_images(self, count):
+    def test_the_given_number_is_kept_with_all_images(self, count):
         keep = random_identities(LABELS, count, np.arange(5))
         chosen = set(LABELS[keep].tolist())
         assert len(chosen) == count
         assert keep.tolist() == [label in chosen for label in LABELS.tolist()]
 
-    def test_a_smaller_number_is_a_part_of_a_larger_one(self):
+    def test_a_smaller_number_keeps_a_subset(self):
         kept = [set(LABELS[random_identities(LABELS, n, np.arange(5))]) for n in range(1, 6)]
         assert all(less < more for less, more in pairwise(kept))
 
-    def test_another_seed_gives_others(self):
+    def test_another_seed_chooses_other_identities(self):
         choices = {tuple(random_identities(LABELS, 2, np.arange(5), seed)) for seed in range(50)}
         assert len(choices) == 10
 
@@ -129,17 +129,17 @@ class TestQuality:
         values = np.array([1.0, 2.0, 3.0])
         assert values[within_limits(values, **limits)].tolist() == kept
 
-    def test_the_history_says_what_was_measured(self, store, tmp_path):
+    def test_the_history_names_the_measure(self, store, tmp_path):
         view = write_quality(tmp_path / "a.view", store, np.arange(16.0), "norm", at_least=4)
         (step,) = view.history
         assert (step.name, step.parameters) == ("quality", {"measure": "norm", "at_least": 4.0})
         assert view.rows.tolist() == list(range(4, 16))
 
-    def test_a_limit_is_wanted(self, store, tmp_path):
+    def test_a_limit_is_required(self, store, tmp_path):
         with pytest.raises(UserError, match="no limit is given"):
             write_quality(tmp_path / "a.view", store, np.arange(16.0), "norm")
 
-    def test_values_are_of_the_view_s_images_or_of_the_store_s(self, store, tmp_path):
+    def test_values_belong_to_the_view_or_to_the_store(self, store, tmp_path):
         view = write_long_tail_cut(tmp_path / "a.view", store, 6)
         np.save(tmp_path / "store.npy", np.arange(16, dtype=np.float32))
         np.save(tmp_path / "view.npy", np.arange(5, 11))
@@ -161,7 +161,7 @@ class TestQuality:
             (np.array([{}] * 16, object), "no .npy file that can be read"),
         ],
     )
-    def test_what_are_no_values_is_refused(self, store, tmp_path, array, complaint):
+    def test_invalid_values_are_refused(self, store, tmp_path, array, complaint):
         np.save(tmp_path / "a.npy", array, allow_pickle=True)
         with pytest.raises(UserError, match=complaint):
             load_values(tmp_path / "a.npy", store)
@@ -186,7 +186,7 @@ class TestLists:
             (By.INDEX, "5 1\n15", [1, 5, 15]),
         ],
     )
-    def test_what_is_listed_is_kept_or_dropped(self, store, tmp_path, listed, by, text, rows):
+    def test_listed_images_are_kept_or_dropped(self, store, tmp_path, listed, by, text, rows):
         kept = write_keep(tmp_path / "kept.view", store, listed(text), by)
         assert kept.rows.tolist() == rows
         dropped = write_drop(tmp_path / "dropped.view", store, listed(text), by)
@@ -214,7 +214,7 @@ class TestLists:
         with pytest.raises(UserError, match=complaint):
             write_keep(tmp_path / "a.view", store, listed(text), By.LABEL)
 
-    def test_a_file_that_is_no_text_is_refused(self, store, tmp_path):
+    def test_a_binary_file_is_refused(self, store, tmp_path):
         (tmp_path / "list.txt").write_bytes(b"\xff\xfe\x00")
         (tmp_path / "list.gz").write_bytes(gzip.compress(b"1 2 3"))
         os.mkfifo(tmp_path / "pipe")
@@ -224,7 +224,7 @@ class TestLists:
 
     @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le"])
     @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
-    def test_what_an_editor_adds_is_passed_over(self, store, tmp_path, encoding, end):
+    def test_additions_of_editors_are_ignored(self, store, tmp_path, encoding, end):
         text = end.join(["3", "", "5\t7", "", ""])
         (tmp_path / "list.txt").write_bytes(text.encode(encoding))
         kept = write_keep(tmp_path / "a.view", store, tmp_path / "list.txt", By.LABEL)
@@ -250,10 +250,10 @@ class TestNames:
             ("anna\n", [0, 1]),
             ("bo/\n", [2, 3, 4, 5]),
             ("bo/old\nbo/10.jpg\nbo/10.jpg\n", [4, 5]),
-            ("anna/1.jpg 0\nbo\\2.jpg 17\n", [0, 3]),  # as of CASIA and MS-Celeb-1M
+            ("anna/1.jpg 0\nbo\\2.jpg 17\n", [0, 3]),  # as in CASIA and MS-Celeb-1M
             ("anna/2 #b.jpg 3\n", [1]),
             ("7\t0\tbo/1.jpg\n8\t0\tbo/old/1.jpg\n", [2, 5]),  # MXNet's .lst
-            ("anna\tanna/1.jpg\n", [0]),  # C-MS-Celeb's: the identity, and its image
+            ("anna\tanna/1.jpg\n", [0]),  # C-MS-Celeb's format: the identity, and its image
             ("bo/10.jpg,4,0.93,m\n", [4]),
             ("bo 1\n", [2, 3, 4, 5]),
         ],
@@ -277,7 +277,7 @@ class TestNames:
             write_keep(tmp_path / "c.view", view, tmp_path / "names.txt", By.NAME)
 
     @pytest.mark.parametrize("name", ["faces/anna/1.jpg", "1.jpg", "ann", "anna/1", "anna/1.JPG"])
-    def test_a_name_is_a_whole_path_of_the_source(self, named, tmp_path, name):
+    def test_a_name_must_be_a_complete_source_path(self, named, tmp_path, name):
         (tmp_path / "names.txt").write_text(name)
         with pytest.raises(UserError, match=r"line 1.*; its images are named like 'anna/1\.jpg'"):
             write_keep(tmp_path / "a.view", named, tmp_path / "names.txt", By.NAME)
@@ -289,7 +289,7 @@ class TestNames:
             (By.KEY, "1\n77\n78", [1]),
         ],
     )
-    def test_a_list_of_others_may_name_more_than_there_is(self, named, tmp_path, by, text, rows):
+    def test_missing_names_can_be_skipped(self, named, tmp_path, by, text, rows):
         (tmp_path / "names.txt").write_text(text)
         with pytest.raises(UserError, match=r"line 2: .*has no image"):
             write_keep(tmp_path / "a.view", named, tmp_path / "names.txt", by)
@@ -300,7 +300,7 @@ class TestNames:
         with pytest.raises(UserError, match=r"line 1: .*has no image"):
             write_keep(tmp_path / "b.view", named, tmp_path / "names.txt", by, skip_missing=True)
 
-    def test_images_of_records_have_no_names(self, store, tmp_path):
+    def test_images_from_records_have_no_names(self, store, tmp_path):
         (tmp_path / "names.txt").write_text("anna")
         with pytest.raises(UserError, match="made of records, whose images have no file names"):
             write_keep(tmp_path / "a.view", store, tmp_path / "names.txt", By.NAME)
@@ -337,7 +337,7 @@ class TestViews:
         assert view.identities == identities
         assert view.history[-1].parameters == {"fraction": fraction, "seed": 0}
 
-    def test_chance_is_the_same_in_a_view_as_in_the_store(self, store, tmp_path):
+    def test_random_choices_are_equal_in_view_and_store(self, store, tmp_path):
         view = write_long_tail_cut(tmp_path / "a.view", store, 4)
         of_store = write_cap(tmp_path / "b.view", store, 3)
         of_view = write_cap(tmp_path / "c.view", view, 3)
@@ -354,8 +354,6 @@ class TestViews:
             (write_random_identities, {"fraction": float("nan")}, "is nan; allowed"),
         ],
     )
-    def test_parameters_that_cannot_be_are_refused(
-        self, store, tmp_path, write, parameters, complaint
-    ):
+    def test_invalid_parameters_are_refused(self, store, tmp_path, write, parameters, complaint):
         with pytest.raises(UserError, match=complaint):
             write(tmp_path / "a.view", store, **parameters)
