@@ -10,18 +10,12 @@ from pathlib import Path
 
 import numpy as np
 from drawn_store import SIDE, drawn_store
+from planted_findings import finding, write_folder
 from simulate import LABELS, NORM, TRUTH, UNIT, write_simulated
 
 from curation.conversion.convert import convert
 from curation.noise.embedded import EmbeddedImages
-from curation.noise.findings import (
-    CheckSummary,
-    Finding,
-    Findings,
-    FindingsMeta,
-    save_finding,
-    save_meta,
-)
+from curation.noise.findings import Finding
 from curation.noise.proposals import write_proposals
 from curation.records.layout_writer import write_layout
 from curation.store import ImageSet, Store
@@ -55,7 +49,8 @@ def build(
     for path in (folder / "records").iterdir():
         path.unlink()
     unit, norm = np.load(folder / UNIT, mmap_mode="r"), np.load(folder / NORM)
-    _write_findings(store, EmbeddedImages(labels, unit, norm, np.arange(images)), person)
+    embedded = EmbeddedImages(labels, unit, norm, np.arange(images))
+    write_proposals(write_folder(store, _findings(embedded, person)), store, embedded)
     _write_cache(cache / "simulated", store, unit, norm)
     for name in (UNIT, NORM, LABELS, TRUTH):
         (folder / name).unlink()
@@ -66,37 +61,6 @@ def _pictures(folder: Path, given: Path | None) -> list[bytes]:
     source: ImageSet = open_images(given) if given else drawn_store(folder / "drawn", PICTURES)
     places = np.arange(min(PICTURES, len(source)))
     return list(source.read_many(places))
-
-
-def _write_findings(store: Store, images: EmbeddedImages, person: np.ndarray) -> None:
-    findings = list(_findings(images, person))
-    folder = store.path.with_name("train.findings")
-    folder.mkdir()
-    for one in findings:
-        save_finding(folder, one)
-    summaries = [
-        CheckSummary(
-            check=one.check,
-            subject=one.subject,
-            scored=len(one.subjects),
-            flagged=int(one.flagged.sum()),
-            summary=one.summary,
-            seconds=0.0,
-        )
-        for one in findings
-    ]
-    meta = FindingsMeta(
-        format_version=1,
-        images_name=store.name,
-        images_digest=store.digest,
-        embeddings_digest="5eed" * 16,
-        images=len(store),
-        identities=store.identities,
-        evaluation={},
-        checks=tuple(summaries),
-    )
-    save_meta(folder, meta)
-    write_proposals(Findings(folder), store, images)
 
 
 def _findings(images: EmbeddedImages, person: np.ndarray) -> Iterator[Finding]:
@@ -110,8 +74,8 @@ def _findings(images: EmbeddedImages, person: np.ndarray) -> Iterator[Finding]:
     is_mixed = np.bincount(own[second > 0], minlength=identities) > 0
     wrong = (person != own) & (second == 0) & ~is_divided[own] & (person >= 0)
     scores = _scores(wrong, random)
-    yield _finding(
-        *("misplaced", "image", scores),
+    yield finding(
+        *("misplaced", "image", scores, _likely(scores)),
         similarity=(1 - scores) * 0.6,
         nearest=(1 - scores) * 0.7,
         other_identity=np.where(wrong, person, (own + 1) % identities),
@@ -120,27 +84,23 @@ def _findings(images: EmbeddedImages, person: np.ndarray) -> Iterator[Finding]:
     )
     scores = _scores(is_mixed, random)
     parts = {"parts": 1 + is_mixed, "smaller": np.bincount(own[second > 0], minlength=identities)}
-    mixed = _finding("mixed", "identity", scores, **parts, between=0.3 * (1 - scores))
+    mixed = finding(
+        "mixed", "identity", scores, _likely(scores), **parts, between=0.3 * (1 - scores)
+    )
     yield Finding(**{**vars(mixed), "images": {"part": second}})
     scores, other = _scores(is_divided, random), np.maximum(identity - 1, 0)
     into = np.where(is_divided & (scores > 0.5), other, identity)
-    yield _finding(
-        *("divided", "identity", scores), other_identity=other, similarity=0.8 * scores, into=into
+    yield finding(
+        *("divided", "identity", scores, _likely(scores)),
+        other_identity=other,
+        similarity=0.8 * scores,
+        into=into,
     )
 
 
-def _finding(check: str, subject: str, scores: np.ndarray, **evidence: np.ndarray) -> Finding:
-    flagged = scores > 0.5
-    summary = f"{flagged.sum():,} of {len(scores):,} are flagged by {check}."
-    return Finding(
-        check,
-        subject,  # type: ignore[arg-type]
-        np.arange(len(scores)),
-        scores,
-        flagged,
-        evidence,
-        summary,
-    )
+def _likely(scores: np.ndarray) -> int:
+    """How many are flagged."""
+    return int((scores > 0.5).sum())
 
 
 def _scores(planted: np.ndarray, random: np.random.Generator) -> np.ndarray:

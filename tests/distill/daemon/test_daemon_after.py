@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import Harness, spec
 from daemon_under_test import accept
 from test_daemon_commands import Ran
 
@@ -17,6 +16,7 @@ from distill.daemon.refusals import ConflictError, UnknownJobError
 from distill.daemon.service import JobService
 from distill.daemon.states import Event, State
 from distill.daemon.submitting import Answer
+from tests.distill.daemon.harness import Harness, spec
 
 DONE = Outcome(event=Event.SUCCEED)
 FAILED = Outcome(event=Event.FAIL, reason="no")

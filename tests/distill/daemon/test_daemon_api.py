@@ -10,11 +10,11 @@ from typing import Any
 
 import httpx
 import pytest
-from conftest import Harness, spec
 
 from distill.daemon.address import SOCKET
 from distill.daemon.states import State
 from distill.spec_source import LARGEST_SPEC
+from tests.distill.daemon.harness import Harness, spec
 
 
 @pytest.fixture(scope="module")

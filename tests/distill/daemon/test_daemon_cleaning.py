@@ -5,7 +5,6 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import spec
 from test_daemon_commands import Ran
 from test_daemon_removal import OUTCOMES, Place
 
@@ -15,6 +14,7 @@ from distill.daemon.cleaning import parse_age
 from distill.daemon.placing import Placing
 from distill.daemon.runfolder import locked
 from distill.daemon.states import State
+from tests.distill.daemon.harness import spec
 
 DAY = 86400.0
 

@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import PATIENCE, Harness, spec
 from test_daemon_delivery import make_bundle
 from typer.testing import CliRunner
 
@@ -19,6 +18,7 @@ from distill.cli.main import app
 from distill.daemon import client, daemon_lock
 from distill.daemon.states import State
 from distill.spec_source import LARGEST_SPEC
+from tests.distill.daemon.harness import PATIENCE, Harness, spec
 
 STEPS = """
 import json, pathlib, sys, time

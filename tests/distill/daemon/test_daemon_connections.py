@@ -9,7 +9,6 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from conftest import Harness, spec, wait_until
 
 from curation.errors import UserError
 from distill.daemon import client, stopping
@@ -17,6 +16,7 @@ from distill.daemon.address import SOCKET
 from distill.daemon.connections import MOST_CONNECTIONS
 from distill.daemon.opening import open_queue
 from distill.daemon.submitting import Answer
+from tests.distill.daemon.harness import Harness, spec, wait_until
 
 HEAD = b"Host: daemon\r\n\r\n"
 CHUNKED = b"POST /jobs HTTP/1.1\r\nTransfer-Encoding: chunked\r\n" + HEAD

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import SCRIPT, Harness, wait_until
 
 from curation.errors import UserError
 from distill.daemon import client, executors, stopping
@@ -15,6 +14,7 @@ from distill.daemon.daemon_lock import daemon_lock, last_executor
 from distill.daemon.executors.local import LocalExecutor
 from distill.daemon.executors.registry import EXECUTORS, executor, find_executor
 from distill.daemon.states import State
+from tests.distill.daemon.harness import SCRIPT, Harness, wait_until
 
 NOTED = """
 from distill.daemon.executors.local import LocalExecutor

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import Harness, wait_until
 from daemon_under_test import code_of
 from small_disk import SmallDisk, disk
 
@@ -22,6 +21,7 @@ from distill.daemon.scheduler import Scheduler
 from distill.daemon.states import State
 from distill.daemon.troubles import FIRST_PAUSE, LONGEST_PAUSE, Troubles
 from distill.pipeline.record import RunRecord, write_failure
+from tests.distill.daemon.harness import Harness, wait_until
 
 __all__ = ["disk"]
 

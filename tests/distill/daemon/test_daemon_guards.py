@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import Harness, wait_until
 from daemon_under_test import accept
 from test_daemon_commands import Ran
 
@@ -22,6 +21,7 @@ from distill.daemon.room import Room, least_room, newest_checkpoint_bytes
 from distill.daemon.states import Event, State
 from distill.resources import Resources
 from distill.run_directory import Failure
+from tests.distill.daemon.harness import Harness, wait_until
 
 # Ends well once the file is there; a TERM ends it after a "checkpoint".
 PATIENT = """

@@ -9,7 +9,6 @@ from typing import Any
 
 import httpx
 import pytest
-from conftest import Harness, spec
 from test_daemon_commands import Ran
 
 from curation.workspace import Workspace
@@ -25,6 +24,7 @@ from distill.daemon.reports import report, report_page
 from distill.daemon.schema import MIGRATIONS
 from distill.daemon.states import Event, State
 from distill.daemon.waiting import MOST_NAMED, surroundings
+from tests.distill.daemon.harness import Harness, spec
 
 
 def fill(queue: Queue, count: int, first: int = 0) -> None:

@@ -10,7 +10,6 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
-from conftest import Harness, spec, wait_until
 from test_daemon_commands import Ran
 
 from curation.errors import UserError
@@ -21,6 +20,7 @@ from distill.daemon.opening import open_queue
 from distill.daemon.outcome import Outcome
 from distill.daemon.queue import Queue
 from distill.daemon.states import Event
+from tests.distill.daemon.harness import Harness, spec, wait_until
 
 ENDS = {
     "done": Outcome(event=Event.SUCCEED, exit_status=0),

@@ -3,12 +3,12 @@
 import json
 
 import pytest
-from conftest import Harness, spec
 from test_daemon_commands import Ran
 
 from distill.daemon import client
 from distill.daemon.states import State
 from distill.daemon.submitting import Answer
+from tests.distill.daemon.harness import Harness, spec
 
 WRITES_ORDER = """import pathlib, sys
 run = pathlib.Path(sys.argv[1])

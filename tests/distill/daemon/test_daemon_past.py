@@ -3,7 +3,6 @@
 import json
 
 import pytest
-from conftest import Harness
 from daemon_under_test import accept
 from test_daemon_commands import Ran
 
@@ -11,6 +10,7 @@ from distill.daemon import client
 from distill.daemon.opening import open_queue
 from distill.daemon.runfolder import freeze_spec
 from distill.daemon.states import State
+from tests.distill.daemon.harness import Harness
 
 FAILS_ONCE = """import os, pathlib, signal, sys
 mark = pathlib.Path(sys.argv[1]) / "mark"

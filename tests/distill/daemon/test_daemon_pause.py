@@ -6,12 +6,12 @@ import time
 from contextlib import suppress
 
 import pytest
-from conftest import Harness, wait_until
 from test_daemon_commands import Ran
 
 from curation.errors import UserError
 from distill.daemon import client, stopping
 from distill.daemon.states import Event, State
+from tests.distill.daemon.harness import Harness, wait_until
 
 # It counts as long as it runs, writes what it counted when it is asked to stop, and goes on there.
 COUNTS = """

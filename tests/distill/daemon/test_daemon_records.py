@@ -10,7 +10,6 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from conftest import Harness, is_alive, make_odd, spec, wait_until
 from test_daemon_commands import Ran, distill
 from test_daemon_serve import SLEEP, WAITS
 
@@ -32,6 +31,7 @@ from distill.daemon.submitting import Answer
 from distill.pipeline.steps import LOCK
 from distill.run_directory import EXIT, RUNNER
 from distill.signals import STEP_BUSY
+from tests.distill.daemon.harness import Harness, is_alive, make_odd, spec, wait_until
 
 FAILS_WITH = """
 import pathlib, sys

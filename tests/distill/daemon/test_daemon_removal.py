@@ -10,7 +10,6 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import Harness, make_odd, spec
 from daemon_under_test import accept
 from test_daemon_commands import Ran
 
@@ -26,6 +25,7 @@ from distill.daemon.runfolder import locked
 from distill.daemon.service import JobService
 from distill.daemon.states import Event, State
 from distill.pipeline.steps import StepStore
+from tests.distill.daemon.harness import Harness, make_odd, spec
 
 OUTCOMES = {
     State.DONE: Outcome(event=Event.SUCCEED),

@@ -7,7 +7,6 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import Harness, kill, spec, wait_until
 from daemon_under_test import accept
 from test_daemon_commands import Ran
 
@@ -20,6 +19,7 @@ from distill.daemon.outcome import Outcome
 from distill.daemon.placing import Placing
 from distill.daemon.queue import Queue
 from distill.daemon.states import Event, State
+from tests.distill.daemon.harness import Harness, kill, spec, wait_until
 
 DONE = Outcome(event=Event.SUCCEED, exit_status=0)
 GPUS = tuple(Gpu(number=number, uuid=f"GPU-{number:08x}-aa") for number in range(8))

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import is_alive, make_odd, wait_until
 
 from distill.daemon.attempts import Attempt
 from distill.daemon.executor import LaunchError, Liveness
@@ -33,6 +32,7 @@ from distill.daemon.runfolder import (
 )
 from distill.fence import TAG_VARIABLE
 from distill.run_directory import EXIT, FAILURE, LOG, METRICS, RUNNER, damage, read_last_metrics
+from tests.distill.daemon.harness import is_alive, make_odd, wait_until
 
 # A child in a session of its own that ignores TERM, as torchrun's ranks may; its pid in a file.
 STUBBORN_CHILD = """

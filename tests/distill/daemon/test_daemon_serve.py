@@ -13,7 +13,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from conftest import SCRIPT, Harness, is_alive, kill, wait_until
 from daemon_under_test import code_of
 
 from curation.errors import UserError
@@ -30,6 +29,7 @@ from distill.daemon.runfolder import read_runner_record
 from distill.daemon.scheduler import Scheduler
 from distill.daemon.states import Event, State
 from distill.daemon.submitting import Answer
+from tests.distill.daemon.harness import SCRIPT, Harness, is_alive, kill, wait_until
 
 SLEEP = "import time; time.sleep(100)"
 # Writes its pid, then waits for the file `go`, and exits with 5.

@@ -3,7 +3,6 @@
 import sqlite3
 
 import pytest
-from conftest import Harness, spec
 from daemon_under_test import accept
 
 from distill.daemon.names import Checked
@@ -14,6 +13,7 @@ from distill.daemon.runfolder import freeze_spec, frozen_spec, locked
 from distill.daemon.service import JobService
 from distill.daemon.states import Event, State
 from distill.daemon.submitting import Answer
+from tests.distill.daemon.harness import Harness, spec
 
 OUTCOMES = {
     State.DONE: Outcome(event=Event.SUCCEED),

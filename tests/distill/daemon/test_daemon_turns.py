@@ -14,7 +14,6 @@ import anyio
 import httpx
 import pytest
 from anyio import to_thread
-from conftest import Harness, spec
 from daemon_under_test import accept
 
 from curation.errors import UserError
@@ -25,6 +24,7 @@ from distill.daemon.placing import Placing
 from distill.daemon.runfolder import frozen_spec
 from distill.daemon.service import JobService
 from distill.daemon.turns import Batched, RequestOrder
+from tests.distill.daemon.harness import Harness, spec
 
 
 class Checks:

@@ -8,11 +8,11 @@ import threading
 import time
 
 import pytest
-from conftest import PATIENCE, Harness
 from test_daemon_commands import Ran
 
 from distill.daemon import stopping
 from distill.daemon.states import State
+from tests.distill.daemon.harness import PATIENCE, Harness
 
 LONG = "import time; time.sleep(100)"
 

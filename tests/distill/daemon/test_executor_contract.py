@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import is_alive, wait_until
 
 from distill.daemon.attempts import Attempt, fresh_id
 from distill.daemon.executor import Executor, Liveness
@@ -17,6 +16,7 @@ from distill.daemon.executors.slurm import SlurmExecutor
 from distill.daemon.records import ExitRecord
 from distill.daemon.runfolder import own_runner_record, read_exit_record
 from distill.run_directory import EXIT, LOG
+from tests.distill.daemon.harness import is_alive, wait_until
 
 SLEEP = "import time; time.sleep(100)"
 SAVES = """

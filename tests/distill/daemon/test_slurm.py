@@ -8,7 +8,6 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import Harness, is_alive, kill, wait_until
 
 from distill.daemon import client, stopping
 from distill.daemon.executors.slurm import SlurmExecutor
@@ -16,6 +15,7 @@ from distill.daemon.records import ExitRecord
 from distill.daemon.states import State
 from distill.fence import TAG_VARIABLE
 from distill.run_directory import EXIT, LOG, found
+from tests.distill.daemon.harness import Harness, is_alive, kill, wait_until
 from tests.slurm.cluster import Cluster
 
 pytestmark = pytest.mark.slurm

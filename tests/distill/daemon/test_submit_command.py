@@ -5,13 +5,13 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from conftest import Harness
 from small_job import job_text, make_workspace, stage_text
 from test_daemon_commands import Ran
 
 from curation.workspace import Workspace
 from distill.cli.following import follow_to_end
 from distill.daemon import client
+from tests.distill.daemon.harness import Harness
 
 
 @pytest.fixture

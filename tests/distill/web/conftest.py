@@ -1,95 +1,13 @@
-"""A real daemon with pages, a client that is signed in, and a real browser."""
+"""A daemon with pages for the tests of a module, and a browser that is signed in."""
 
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 
-import httpx
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page
 
-from curation.workspace import Workspace
 from distill.daemon import client
-from distill.web.address import find_pages, signed_in
-from distill.web.keys import TOKEN_FILE
-
-DAEMON = Path(__file__).parents[1] / "daemon" / "daemon_under_test.py"
-AXE = Path(__file__).with_name("vendor") / "axe-4.14.1.min.js"
-PATIENCE = 90.0
-
-
-def wait_until(condition: Callable[[], object], what: str = "") -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, f"waited {PATIENCE} s in vain: {what}"
-        time.sleep(0.02)
-
-
-class Pages:
-    """A workspace whose daemon serves pages; its jobs are the Python code in their specs."""
-
-    def __init__(self, root: Path) -> None:
-        self.workspace = Workspace(root)
-        self.daemon: subprocess.Popen[bytes] | None = None
-
-    def start(self, slots: int = 1) -> None:
-        log = (self.workspace.root.parent / "daemon-output.txt").open("ab")
-        with log:
-            self.daemon = subprocess.Popen(
-                [sys.executable, DAEMON, self.workspace.root, str(slots), "1", "local", "web"],
-                stdout=log,
-                stderr=log,
-            )
-        wait_until(lambda: client.health(self.workspace), "the daemon answers")
-
-    def stop(self, number: int = signal.SIGTERM) -> None:
-        if self.daemon is not None:
-            self.daemon.send_signal(number)
-            self.daemon.wait(PATIENCE)
-            self.daemon = None
-
-    @property
-    def url(self) -> str:
-        return find_pages(self.workspace).url
-
-    @property
-    def token(self) -> str:
-        return (self.workspace.daemon / TOKEN_FILE).read_text()
-
-    def link(self, page: str = "/") -> str:
-        return signed_in(self.workspace, page)
-
-    def http(self) -> httpx.Client:
-        """A client that is nobody yet."""
-        return httpx.Client(base_url=self.url, timeout=30)
-
-    def program(self) -> httpx.Client:
-        """A client with the token."""
-        headers = {"Authorization": f"Bearer {self.token}"}
-        return httpx.Client(base_url=self.url, timeout=30, headers=headers)
-
-    def submit(self, name: str, code: str = "pass", **asked: str) -> None:
-        spec = f"name = '{name}'\ncode = '''\n{code}\n'''\n"
-        with self.program() as http:
-            answer = http.post("/api/jobs", content=spec.encode(), params=asked)
-        assert answer.status_code == 200, answer.text
-
-    def wait_for(self, name: str, state: str) -> None:
-        wait_until(lambda: client.find_job(self.workspace, name).state == state, f"{name} {state}")
-
-
-def axe_faults(page: Page) -> list[str]:
-    """What is in the way of people who cannot see or point, by axe-core: the serious of it."""
-    page.evaluate(AXE.read_text())
-    found = page.evaluate("axe.run({resultTypes: ['violations']})")
-    return [
-        f"{each['id']}: {each['nodes'][0]['html'][:200]}"
-        for each in found["violations"]
-        if each["impact"] in ("serious", "critical")
-    ]
+from tests.distill.daemon.harness import wait_until
+from tests.distill.web.pages_harness import Pages
 
 
 @pytest.fixture(scope="module")

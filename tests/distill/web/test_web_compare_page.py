@@ -1,10 +1,10 @@
 """Jobs side by side in a browser."""
 
-from conftest import Pages, axe_faults
 from playwright.sync_api import Browser, Page, expect
 
 from distill.comparison import Row
 from distill.web.routes.compare import apart
+from tests.distill.web.pages_harness import Pages, axe_faults
 
 WRITES = """
 import json, pathlib, sys

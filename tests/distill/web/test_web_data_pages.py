@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Pages, axe_faults
 from drawn_store import drawn_store
 from playwright.sync_api import Browser, Page, expect
 
@@ -15,6 +14,7 @@ from curation.workspace import Workspace
 from distill.web import data
 from teachers.embeddings import cache_embeddings
 from teachers.preprocessing import Preprocessing
+from tests.distill.web.pages_harness import Pages, axe_faults
 
 HTML = {"Accept": "text/html"}
 

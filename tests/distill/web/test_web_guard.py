@@ -15,7 +15,6 @@ from pathlib import Path
 
 import httpx
 import pytest
-from conftest import Pages
 
 from curation.errors import UserError
 from distill.daemon.http_thread import listening
@@ -23,6 +22,7 @@ from distill.web import guard, keys
 from distill.web.keys import Keys
 from distill.web.limits import RateLimit
 from distill.web.settings import web_settings
+from tests.distill.web.pages_harness import Pages
 
 HTML = {"Accept": "text/html"}
 

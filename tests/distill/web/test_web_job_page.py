@@ -5,10 +5,11 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from conftest import Pages, axe_faults, wait_until
 from playwright.sync_api import Browser, Page, expect
 
 from distill.web.logs import MOST_FOUND, search, tail
+from tests.distill.daemon.harness import wait_until
+from tests.distill.web.pages_harness import Pages, axe_faults
 
 WRITES = """
 import json, pathlib, sys, time

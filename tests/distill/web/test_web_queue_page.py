@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import Pages, axe_faults
 from playwright.sync_api import Browser, Page, expect
 
 from distill.daemon.opening import open_queue
 from distill.daemon.placing import Placing
 from distill.web.routes.api_page import paragraphs
+from tests.distill.web.pages_harness import Pages, axe_faults
 
 LONG = "import time; time.sleep(1000)"
 MANY = 2_000

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from planted_findings import all_findings, finding, write_findings
 from playwright.sync_api import Browser, BrowserContext, Page
 from reviewers import ReviewServer, logged, press, sign_in, sit_down, until_saved
 
@@ -17,7 +18,6 @@ from curation.pairs import read_pairs, write_pairs
 from curation.records.layout_writer import write_layout
 from curation.review.review import Review
 from curation.store import Store
-from tests.curation.planted_findings import all_findings, finding, write_findings
 
 AXE = Path(__file__).parent / "vendor" / "axe-4.14.1.min.js"
 

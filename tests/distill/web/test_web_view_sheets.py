@@ -5,7 +5,6 @@ from pathlib import Path
 
 import cv2
 import pytest
-from conftest import Pages
 from playwright.sync_api import Page, expect
 from small_job import ARCFACE, job_text, make_workspace, network_text, stage_text
 
@@ -13,6 +12,7 @@ from curation.errors import UserError
 from curation.workspace import Workspace
 from distill.daemon import client
 from distill.web.view_sheets import ViewSheets, has_views
+from tests.distill.web.pages_harness import Pages
 
 SPEC = job_text("job", stage_text(ARCFACE), "[augment]\nviews = 3\n", student=network_text())
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from curation.noise.decisions import DECISIONS_FILE, Decision, write_decisions
 from curation.noise.findings import (
@@ -21,13 +22,13 @@ HOSTILE = "</script><script>window.taken = 1</script><img src=x onerror='window.
 
 
 def finding(
-    check: str, subject: str, scores: Iterable[float], flagged: int, **evidence: Iterable[float]
+    check: str, subject: str, scores: ArrayLike, flagged: int, **evidence: ArrayLike
 ) -> Finding:
     """A finding on the subjects 0, 1, ... with these scores, the highest of them flagged."""
-    given = np.array(list(scores), np.float32)
+    given = np.asarray(scores, np.float32)
     is_flagged = np.zeros(len(given), bool)
     is_flagged[np.argsort(-given, kind="stable")[:flagged]] = True
-    columns = {name: np.array(list(values)) for name, values in evidence.items()}
+    columns = {name: np.asarray(values) for name, values in evidence.items()}
     summary = f"{flagged} of {len(given)} are flagged by {check}."
     return Finding(check, subject, np.arange(len(given)), given, is_flagged, columns, summary)
 
@@ -92,14 +93,27 @@ def decisions_for(images: ImageSet, findings: Iterable[Finding]) -> list[Decisio
 def write_findings(
     images: ImageSet, findings: list[Finding], evaluation: dict[str, str] | None = None
 ) -> Findings:
-    """Write the folder beside ``images``, with its table of decisions, and open it.
+    """The folder beside ``images``, with decisions on what is flagged, as people make them.
 
     ``evaluation`` has the digest of each evaluation set.
     """
+    written = write_folder(images, findings, evaluation)
+    named = {one.check: written.load(one.check).identity for one in findings}
+    decisions = [replace(d, findings=named[d.check]) for d in decisions_for(images, findings)]
+    write_decisions(written.path / DECISIONS_FILE, images.digest, decisions)
+    return written
+
+
+def write_folder(
+    images: ImageSet, findings: Iterable[Finding], evaluation: dict[str, str] | None = None
+) -> Findings:
+    """Write the folder beside ``images``, without decisions, and open it."""
     folder = Path(images.path).with_name(f"{images.name}.findings")
     folder.mkdir(exist_ok=True)
+    summaries = []
     for one in findings:
         save_finding(folder, one)
+        summaries.append(_summary(one))
     meta = FindingsMeta(
         format_version=1,
         images_name=images.name,
@@ -109,14 +123,10 @@ def write_findings(
         identities=images.identities,
         evaluation=evaluation or {},
         search=HOSTILE,
-        checks=tuple(_summary(one) for one in findings),
+        checks=tuple(summaries),
     )
     save_meta(folder, meta)
-    written = Findings(folder)
-    named = {one.check: written.load(one.check).identity for one in findings}
-    decisions = [replace(d, findings=named[d.check]) for d in decisions_for(images, findings)]
-    write_decisions(folder / DECISIONS_FILE, images.digest, decisions)
-    return written
+    return Findings(folder)
 
 
 def _summary(one: Finding) -> CheckSummary:
