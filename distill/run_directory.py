@@ -230,6 +230,15 @@ def read_steps(run: Path) -> list[dict[str, Any]]:
     return [] if steps is None else [step.model_dump(exclude_unset=True) for step in steps.root]
 
 
+def steps_now(run: Path, is_running: bool) -> list[dict[str, Any]]:
+    """`read_steps`, in which no step runs when the job does not: the one that ran is stopped."""
+    steps = read_steps(run)
+    stopped = [] if is_running else [step for step in steps if step.get("state") == "running"]
+    for step in stopped:
+        step["state"] = "stopped"
+    return steps
+
+
 def read_warnings(run: Path) -> list[dict[str, Any]]:
     """``warnings.json``, plus a warning for each unreadable record of results."""
     told = found(run / WARNINGS, WarningRecords)

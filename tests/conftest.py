@@ -39,11 +39,12 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.fixture(scope="session")
 def chromium() -> Iterator["Browser"]:
     """One of a process. A CI that lacks Chromium fails; elsewhere tests are skipped."""
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import expect, sync_playwright
 
     found = shutil.which("chromium")
     if found is None and "CI" not in os.environ:
         pytest.skip("there is no Chromium here: apt-get install chromium")
+    expect.set_options(timeout=60_000)  # a loaded machine is not a defect
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
         yield browser

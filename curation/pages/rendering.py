@@ -26,6 +26,7 @@ def environment(templates: Path) -> "Environment":
         loader=FileSystemLoader(templates),
         autoescape=True,
         finalize=_shown,
+        auto_reload=False,  # templates of another version would not fit the running code
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

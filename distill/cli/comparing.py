@@ -171,7 +171,7 @@ def _draw(picture: Path, names: list[str], found: "dict[str, list[PairedDifferen
 def _print(found: "list[Compared]", rows: "list[Row]", specs: dict[str, list[Any]]) -> None:
     for each in found:
         if each.lacks:
-            note(f"{each.subject.name} is {each.lacks}")
+            note(f"{each.subject.name}: {each.lacks}")
     names = [each.subject.name for each in found]
     if rows:
         print_table(["measure", *names], [_cells(row) for row in rows], names)

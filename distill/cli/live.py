@@ -190,7 +190,7 @@ class LiveView:
         lines = Text(no_wrap=True, overflow="ellipsis")
         done = sum(step.get("state") in ("done", "reused") for step in job.steps)
         steps = f", {done} of {len(job.steps)} steps" if job.steps else ""
-        lines.append(printable(f"{job.state}{steps}: {_short(job)}"))
+        lines.append(printable(f"{job.state}{steps}: {_short(job)}".removesuffix(": ")))
         lines.append("\n")
         for name, values in self._newest_curves(job.name):
             top, bottom = braille(values, 40, 2)

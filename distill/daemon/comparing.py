@@ -40,7 +40,7 @@ def _job(name: str, place: Workspace) -> Compared:
     outcome = outcome_of(place, name)
     spec = read_toml(client.spec_of(place, name), f"the spec of {name}")
     files = outcome["bundle"]["files"] if outcome["bundle"] else {}
-    lacks = None if outcome["evaluation"] else f"{outcome['state']}, and has no results yet"
+    lacks = None if outcome["evaluation"] else f"{outcome['state']}; no results yet"
     subject = _subject(name, outcome["evaluation"], files)
     return Compared(subject, outcome["state"], spec, lacks)
 

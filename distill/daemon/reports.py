@@ -18,7 +18,7 @@ from distill.daemon.runfolder import pending_for
 from distill.daemon.stalls import stall
 from distill.daemon.states import State
 from distill.daemon.waiting import Surroundings, waiting_for
-from distill.run_directory import read_progress, read_steps
+from distill.run_directory import read_progress, steps_now
 
 _FIRST_SECOND, _LAST_SECOND = -62_135_596_800, 253_402_300_799
 """Epoch seconds of the years 1 to 9999"""
@@ -97,7 +97,7 @@ def report(job: Job, around: Surroundings) -> JobReport:
         stalled=stall(run, job.spec) if job.state is State.RUNNING else None,
         gpus=[gpu.number for gpu in around.gpus.get(job.name, [])],
         # Avoids twenty thousand lookups of missing files for ten thousand jobs that never started.
-        steps=read_steps(run) if begun else [],
+        steps=steps_now(run, job.state is State.RUNNING) if begun else [],
         progress=read_progress(run) if begun else None,
     )
 

@@ -9,12 +9,13 @@ from curation.workspace import Workspace
 from distill.daemon import client
 from distill.daemon.delivery import bundle_of
 from distill.daemon.refusals import unknown_job
+from distill.daemon.states import State
 from distill.run_directory import (
     RUNNER,
     read_evaluation,
     read_failure,
-    read_steps,
     read_warnings,
+    steps_now,
 )
 from distill.spec_source import check_name
 
@@ -27,6 +28,7 @@ def outcome_of(place: Workspace, name: str) -> dict[str, Any]:
         raise unknown_job(name, [], place)
     # A run started by hand was never queued.
     told = job or read_failure(run)
+    is_running = job is None or job.state is State.RUNNING
     origin = client.provenance_of(place, name)
     return {
         "name": name,
@@ -36,7 +38,7 @@ def outcome_of(place: Workspace, name: str) -> dict[str, Any]:
         "run": str(run),
         "gpus": client.gpus_of(place, name),
         "provenance": origin and origin.model_dump(mode="json"),
-        "steps": read_steps(run),
+        "steps": steps_now(run, is_running),
         "warnings": read_warnings(run),
         "evaluation": read_evaluation(run),
         "bundle": _bundle(place, name),

@@ -1,6 +1,7 @@
 """All pages as one application, behind the guard."""
 
 from collections.abc import Callable, Sequence
+from http import HTTPStatus
 
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -60,12 +61,21 @@ def answer_errors(app: FastAPI, pages: PageMaker) -> None:
 
     @app.exception_handler(HTTPException)
     def unknown(request: Request, error: HTTPException) -> Response:
-        return answer(request, error.status_code, f"{request.url.path[:80]}: {error.detail}")
+        path = request.url.path[:80]
+        routing = {404: f"there is no page {path}", 405: f"{path} does not take {request.method}"}
+        is_ours = error.detail != HTTPStatus(error.status_code).phrase
+        why = error.detail if is_ours else routing.get(error.status_code, error.detail)
+        return answer(request, error.status_code, why)
 
     @app.exception_handler(RequestValidationError)
     def misunderstood(request: Request, error: RequestValidationError) -> Response:
         faults = [f"{fault['loc'][-1]}: {fault['msg']}" for fault in error.errors()[:3]]
         return answer(request, 422, "; ".join(faults))
+
+    @app.exception_handler(Exception)
+    def broken(request: Request, error: Exception) -> Response:
+        """The traceback is in the log."""
+        return answer(request, 500, "a fault of the server; the end of its log says more")
 
     @app.exception_handler(ClientDisconnect)
     def gone(request: Request, error: ClientDisconnect) -> Response:

@@ -164,7 +164,9 @@ class MeasuredSample:
     """A measure of a sample of a set's images, in bins of equal width."""
 
     counts: list[int]
+    """The first and the last bin also count what is beyond them"""
     edges: list[float]
+    """From the 1st percentile to the 99th"""
     quantiles: dict[str, float]
     lowest: list[int]
     """Images with the lowest values, the lowest first"""
@@ -187,7 +189,8 @@ def measured(images: ImageSet, measure: str, bins: int = 24) -> MeasuredSample:
     places, values = places[known], values[known]
     if not len(values):
         return MeasuredSample([], [], {}, [], [], 0)
-    counts, edges = np.histogram(values, bins)
+    seen = np.quantile(values, [0.01, 0.99])  # one broken image would squeeze all others together
+    counts, edges = np.histogram(values.clip(*seen), bins)
     order = np.argsort(values, kind="stable")
     shares = {"1 %": 0.01, "5 %": 0.05, "median": 0.5, "95 %": 0.95, "99 %": 0.99}
     quantiles = {name: float(np.quantile(values, share)) for name, share in shares.items()}

@@ -68,7 +68,13 @@ def _environment() -> Environment:
     """Templates that escape whatever is put into them."""
     found = environment(_FOLDER / "templates")
     found.globals["static"] = static_address
-    found.filters |= {"spoken": spoken, "ago": words.ago, "gigabytes": in_gigabytes}
+    found.filters |= {
+        "spoken": spoken,
+        "ago": words.ago,
+        "clock": words.clock,
+        "code": words.code,
+        "gigabytes": in_gigabytes,
+    }
     found.globals |= {"doing": words.doing, "left": words.left, "shown_value": shown_value}
     return found
 

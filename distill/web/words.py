@@ -2,6 +2,9 @@
 
 from datetime import UTC, datetime
 
+from markupsafe import Markup, escape
+
+from curation.printable import printable
 from curation.progress import spoken
 from curation.wording import number
 from distill.daemon.reports import JobReport
@@ -25,7 +28,7 @@ def _progress(job: JobReport) -> str:
     running = [step["name"] for step in job.steps if step["state"] == "running"]
     progress = job.progress
     if progress is None or not running or progress["step"] != running[0]:
-        return str(running[0]) if running else job.reason or ""
+        return str(running[0]) if running else job.reason or "starting"
     told = [str(running[0]), f"{number(progress['done'])} of {number(progress['total'])} images"]
     if (speed := progress.get("per_second")) is not None:
         told.append(f"{number(round(speed, 1 if speed < 10 else 0))} a second")
@@ -41,6 +44,20 @@ def left(job: JobReport) -> str:
         took = datetime.fromisoformat(job.finished_at) - datetime.fromisoformat(job.started_at)
         return f"took {spoken(max(took.total_seconds(), 0))}"
     return ""
+
+
+def clock(time: str) -> str:
+    """A time in ISO 8601, which is in UTC, as ``2026-11-30 02:01:35 UTC``."""
+    return time.replace("T", " ").replace("+00:00", " UTC")
+
+
+def code(text: str) -> Markup:
+    """Text, which is escaped, with the commands that stand between backticks as ``<code>``."""
+    parts = map(printable, text.split("`"))
+    command = Markup("<code>{}</code>")
+    return Markup().join(
+        command.format(part) if at % 2 else escape(part) for at, part in enumerate(parts)
+    )
 
 
 def ago(time: str, now: datetime | None = None) -> str:

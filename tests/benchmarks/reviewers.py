@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from playwright.sync_api import Browser, BrowserContext, Page
+from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
@@ -117,7 +117,7 @@ def press(page: Page, key: str) -> str | None:
     if not before:
         return None
     page.keyboard.press(key)
-    page.wait_for_function("key => document.getElementById('case').dataset.key !== key", arg=before)
+    expect(page.locator("#case")).not_to_have_attribute("data-key", before, timeout=60_000)
     return before
 
 

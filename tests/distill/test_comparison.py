@@ -96,7 +96,7 @@ def test_jobs_are_shown_side_by_side(place: Workspace) -> None:
     assert cells["model.onnx: bytes"] == ["1 *", "2", "-"]
     assert cells["train.seed"] == ["1", "2", "3"]
     assert "train.batch_size" not in ran.stdout
-    assert "waits is queued, and has no results yet" in ran.stderr
+    assert "waits: queued; no results yet" in ran.stderr
 
 
 def test_programs_get_it_as_json(place: Workspace) -> None:

@@ -8,7 +8,7 @@ from starlette.responses import Response
 from distill.daemon.api import create_app
 from distill.web.site import Site
 
-_Request = tuple[str, list[str], list[list[str]], list[str]]
+_Request = tuple[str, list[str], list[str], list[str]]
 """Method, parts of the path, paragraphs, parameters"""
 
 
@@ -37,6 +37,6 @@ def router(site: Site) -> APIRouter:
     return routes
 
 
-def paragraphs(text: str) -> list[list[str]]:
-    """Each as parts, of which every second stood between backticks."""
-    return [" ".join(each.split()).split("`") for each in text.split("\n\n") if each.strip()]
+def paragraphs(text: str) -> list[str]:
+    """Each on one line."""
+    return [" ".join(each.split()) for each in text.split("\n\n") if each.strip()]

@@ -43,7 +43,7 @@ def router(site: PageMaker, keys: Keys, cookie: str, secure: bool) -> APIRouter:
             return site.page("sign_in.html", why=None)
         if keys.take_link(link):
             return welcome(to)
-        why = "This link was used already, or is too old: `distill open` makes another one."
+        why = "This link was already used or has expired; `distill open` makes a new one."
         return site.page("sign_in.html", 403, why=why)
 
     @routes.post("/sign-in")

@@ -43,9 +43,8 @@ def test_sets_are_a_tree_with_what_they_keep(pages: Pages, browser_page: Page) -
     row.get_by_role("link", name="half.view").click()
     expect(page.get_by_role("heading", name="drawn/half")).to_be_visible()
     expect(page.locator(".people .card")).to_have_count(12)
-    page.wait_for_function(
-        "[...document.images].slice(0, 6).every(image => image.naturalWidth == 112)"
-    )
+    for image in page.locator(".people img").all()[:6]:
+        expect(image).to_have_js_property("naturalWidth", 112)
     page.get_by_role("heading", name="Quality").scroll_into_view_if_needed()
     expect(page.get_by_role("img", name="sharpness of 48 images")).to_be_visible()
     page.get_by_role("searchbox").fill("3")

@@ -15,13 +15,17 @@ from pathlib import Path
 
 import httpx
 import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
 
 from curation.errors import UserError
 from distill.daemon.http_thread import listening
 from distill.web import guard, keys
+from distill.web.app import answer_errors
 from distill.web.keys import Keys
 from distill.web.limits import RateLimit
 from distill.web.settings import web_settings
+from distill.web.site import PageMaker
 from tests.distill.web.pages_harness import Pages
 
 HTML = {"Accept": "text/html"}
@@ -55,7 +59,7 @@ def test_a_link_signs_in_once(pages: Pages) -> None:
         assert first.get("/").status_code == 200
         again = second.get(link)
         assert again.status_code == 403
-        assert "used already" in again.text
+        assert "already used" in again.text
         assert second.get("/").status_code == 401
 
 
@@ -146,7 +150,7 @@ def test_what_is_wrong_is_a_page_or_a_line(pages: Pages) -> None:
     with signed(pages) as http:
         page = http.get("/<script>alert(1)</script>", headers=HTML)
         assert (page.status_code, "<script>alert" in page.text) == (404, False)
-        assert "There is no such page" in page.text
+        assert "Not found" in page.text
         assert "error" in http.get("/?page=x").json()
         assert http.get("/api/jobs/none").json()["error"].startswith("there is no job 'none'")
 
@@ -305,3 +309,19 @@ def test_small_answers_are_sent_at_once(host: str) -> None:
     # A browser of another test may run a loop in this thread.
     with ThreadPoolExecutor(1) as pool:
         assert pool.submit(asyncio.run, accepted()).result() == 1
+
+
+def test_a_fault_of_the_server_is_a_page_for_people() -> None:
+    app = FastAPI()
+    answer_errors(app, PageMaker())
+
+    @app.get("/")
+    def broken() -> None:
+        raise RuntimeError("a secret")
+
+    with TestClient(app, raise_server_exceptions=False) as http:
+        page, line = http.get("/", headers=HTML), http.get("/")
+    assert (page.status_code, line.status_code) == (500, 500)
+    assert "That did not work" in page.text
+    assert line.json() == {"error": "a fault of the server; the end of its log says more"}
+    assert "secret" not in page.text + line.text

@@ -71,7 +71,7 @@ def test_a_job_is_shown_while_it_runs(pages: Pages, job: str, browser_page: Page
     expect(plot).to_have_attribute("data-zoom", "748 1495")  # more came, the zoom stayed
     over.dblclick()
     expect(plot).to_have_attribute("data-zoom", "")
-    page.get_by_label("Words in a line of the log").fill("FIRST")
+    page.get_by_label("Search the log").fill("FIRST")
     expect(page.locator("#log")).to_have_text("first words")
     expect(page.get_by_role("row", name="student lfw accuracy")).to_contain_text("0.9000 to 0.9250")
 
@@ -92,7 +92,7 @@ def test_a_log_a_bundle_and_a_spec_are_taken_home(pages: Pages, job: str) -> Non
             assert tar.extractfile("shown/model.onnx").read() == b"weights" * 1000  # type: ignore[union-attr]
         html = {"Accept": "text/html"}
         assert "<code>code</code>" in http.get(f"/jobs/{job}?other=cousin", headers=html).text
-        assert "say the same" in http.get(f"/jobs/{job}?other={job}", headers=html).text
+        assert "are the same" in http.get(f"/jobs/{job}?other={job}", headers=html).text
         assert "no job &#39;none&#39;" in http.get(f"/jobs/{job}?other=none", headers=html).text
         unknown = http.get("/jobs/none", headers=html)
         assert (unknown.status_code, "distill status" in unknown.text) == (404, True)

@@ -11,6 +11,7 @@ from playwright.sync_api import Browser, Page, expect
 from distill.daemon.opening import open_queue
 from distill.daemon.placing import Placing
 from distill.web.routes.api_page import paragraphs
+from distill.web.words import code
 from tests.distill.web.pages_harness import Pages, axe_faults
 
 LONG = "import time; time.sleep(1000)"
@@ -42,13 +43,13 @@ def test_the_queue_is_alive(pages: Pages, browser_page: Page) -> None:
     row.get_by_role("button", name="Retry seen-here").click()
     expect(row).to_contain_text("running")
     row.get_by_role("button", name="Pause seen-here").click()
-    expect(row).to_contain_text("held: `distill resume seen-here`")
+    expect(row).to_contain_text("held: distill resume seen-here")
 
 
 def test_jobs_are_held_moved_and_drained(pages: Pages, browser_page: Page) -> None:
     browser_page.on("dialog", lambda dialog: dialog.accept())
     browser_page.get_by_role("button", name="Drain", exact=True).click()
-    expect(browser_page.get_by_text("No job starts before the end of the drain")).to_be_visible()
+    expect(browser_page.get_by_text("No job starts until the drain ends")).to_be_visible()
     for name in ("first-job", "second-job"):
         pages.submit(name, label="pair")
     row = browser_page.get_by_role("row", name="second-job")
@@ -177,9 +178,16 @@ def test_a_job_is_resumed_by_keyboard_alone(long_queue: Pages, chromium: Browser
     page.context.close()
 
 
-def test_descriptions_of_the_api_are_paragraphs_with_code() -> None:
+def test_descriptions_of_the_api_are_paragraphs() -> None:
     assert paragraphs("One `a`\nof two.\n\nMore: `b`\n") == [
-        ["One ", "a", " of two."],
-        ["More: ", "b", ""],
+        "One `a` of two.",
+        "More: `b`",
     ]
     assert paragraphs("") == []
+
+
+def test_commands_are_code_and_all_else_is_escaped() -> None:
+    assert code("run `distill open <x>`, <b>") == (
+        "run <code>distill open &lt;x&gt;</code>, &lt;b&gt;"
+    )
+    assert code("\u202eexe") == "\\u202eexe"

@@ -198,7 +198,7 @@ def test_a_picture_of_an_evaluation_set_is_shown(
     page = sit_down(context, server, "ada")
     filtered(page, "overlap")
     if is_there:
-        page.wait_for_function("document.querySelector('.compared img').naturalWidth > 0")
+        expect(page.locator(".compared img")).not_to_have_js_property("naturalWidth", 0)
     said = "image 5 of two" + ("" if is_there else " cannot be shown: the set that was checked")
     assert page.inner_text(".compared figcaption").startswith(said)
     page.keyboard.press("y")

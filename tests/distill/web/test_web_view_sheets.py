@@ -75,7 +75,7 @@ def test_a_page_shows_the_sheet_or_what_is_in_the_way(pages: Pages, browser_page
     kept.parent.mkdir(exist_ok=True)
     kept.write_bytes(Path("docs/sample-faces.png").read_bytes())
     page.reload()
-    page.wait_for_function("document.querySelector('#sheet img')?.naturalWidth > 0")
+    expect(page.locator("#sheet img")).not_to_have_js_property("naturalWidth", 0)
 
 
 def sheet_of(workspace: Workspace, spec: str) -> Path:
