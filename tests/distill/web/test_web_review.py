@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from planted_findings import all_findings, finding, write_findings
-from playwright.sync_api import Browser, BrowserContext, Page
+from playwright.sync_api import Browser, BrowserContext, Page, expect
 from reviewers import ReviewServer, logged, press, sign_in, sit_down, until_saved
 
 from curation.conversion.convert import convert
