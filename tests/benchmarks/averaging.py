@@ -1,4 +1,4 @@
-"""What the average of the weights (`ema`) adds to a training step of MobileFaceNet and ArcFace.
+"""The cost of averaging weights (`ema`) in a training step of MobileFaceNet and ArcFace.
 
 112x112, 1,000 identities, batches of 64, one core. Run: just bench-averaging. The figures are the
 fastest step and the median update of the average in CPU milliseconds; the limit is 5 %.
@@ -27,7 +27,7 @@ def milliseconds(work: Callable[[], object]) -> float:
 
 
 def main() -> int:
-    """Print both figures and their ratio; 1 where it is above the limit."""
+    """Print both figures and their ratio; return 1 if it is above the limit."""
     torch.set_num_threads(1)
     network = create("mobilefacenet", input_size=(SIZE, SIZE)).to(memory_format=torch.channels_last)
     losses = WeightedLosses(parse_losses({"arcface": {}}, "losses"), 128, IDENTITIES)

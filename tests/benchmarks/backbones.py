@@ -1,7 +1,7 @@
 """Speed of every student on one CPU thread: a training step in both memory layouts, and inference.
 
-Run: just bench-backbones [NAME...]. The layouts take turns; each figure is the fastest of its runs.
-One line a network, as JSON, on standard output.
+Run: just bench-backbones [NAME...]. The layouts alternate; each figure is the fastest of its runs.
+Prints one line of JSON per network on standard output.
 """
 
 import json
@@ -21,7 +21,7 @@ LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channel
 
 
 def measure(name: str) -> dict[str, object]:
-    """Milliseconds an image: training steps of batch 64, inference of batch 1."""
+    """Milliseconds per image: training steps of batch 64, inference of batch 1."""
     network, size = create(name), lookup(name).input_size
     times: dict[str, float] = {}
     for _ in range(TRAIN_ROUNDS):
@@ -62,7 +62,7 @@ def _seconds(work: Callable[[], object]) -> float:
 
 
 def main(names: list[str]) -> None:
-    """Measure the networks named, or every student."""
+    """Measure the given networks, or every student."""
     torch.set_num_threads(1)
     keep_freed_memory()
     students = [name for name, entry in NETWORKS.items() if not entry.family.startswith("iresnet")]

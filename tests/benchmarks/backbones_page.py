@@ -1,5 +1,5 @@
-"""What is derived from the registry: distill/catalogue.json, docs/backbones.svg, and the table of
-docs/backbones.md.
+"""Generates distill/catalogue.json, docs/backbones.svg and the table of docs/backbones.md from the
+registry.
 
 Run: just backbones-page.
 """
@@ -36,7 +36,7 @@ NEAR_THE_LIMIT = {
 
 
 def draw(rows: list[dict[str, Any]]) -> None:
-    """Write the plot: all networks, and beside it those near the limits; a colour a family."""
+    """Write the plot: all networks, and a close-up near the limits, with a colour per family."""
     matplotlib.rcParams.update({"svg.hashsalt": "backbones", "font.size": 9})
     figure, (everything, near) = plt.subplots(1, 2, figsize=(13, 6), layout="constrained")
     everything.set(xscale="log", yscale="log", title="all networks")
@@ -68,7 +68,7 @@ def _draw_networks(axes: Axes, rows: list[dict[str, Any]], labelled: set[str]) -
 
 
 def _draw_limits(axes: Axes) -> None:
-    """The LFR 2019 limits, which three of the papers build for."""
+    """The LFR 2019 limits, for which three of the papers are designed."""
     axes.axhline(LIMIT_PARAMS, color="crimson", linestyle="--", linewidth=1)
     axes.axvline(LIMIT_MADDS, color="crimson", linestyle="--", linewidth=1)
     red = {"color": "crimson", "fontsize": 8}
@@ -79,7 +79,7 @@ def _draw_limits(axes: Axes) -> None:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """The rows as Markdown; a printed figure stands in brackets, struck out where it cannot be."""
+    """The rows as Markdown; published figures are in brackets, struck out if impossible."""
     lines = [
         "| network | params | MAdds | LFR FLOPs | MiB | dims | input | layers | published in |",
         "|---|---|---|---|---|---|---|---|---|",
@@ -104,7 +104,7 @@ def _cell(row: dict[str, Any], paper: dict[str, Any], quantity: str) -> str:
 
 
 def fill(page: str, rows: list[dict[str, Any]]) -> str:
-    """The page with the table between its marks."""
+    """The page with the table between its markers."""
     before, rest = page.split(BEGIN)
     return before + BEGIN + "\n" + table(rows) + "\n" + END + rest.split(END)[1]
 

@@ -1,9 +1,9 @@
-"""The whole caching of a teacher's embeddings beside its bare forwards of the same images.
+"""Caching a teacher's embeddings, compared with its bare forward passes on the same images.
 
-Run: just bench-cache [--data STORE] [--onnx FILE] [--images N]. In turns in one process: the
-network alone on pixels that lie ready in its layout, and ``cache_embeddings`` from the store to a
-checked cache. The figures are CPU-seconds, so decoding and writing count wherever they run, and
-the ratio of the quickest turns; an .onnx FILE takes 112x112 RGB and normalises itself, as SFace.
+Run: just bench-cache [--data STORE] [--onnx FILE] [--images N]. Alternates, in one process, between
+the network alone on prepared pixels and ``cache_embeddings`` from the store to a verified cache.
+The figures are CPU-seconds, so decoding and writing count on any thread, and the ratio of the
+fastest runs. An .onnx FILE takes 112x112 RGB and normalises it itself, like SFace.
 """
 
 import argparse
@@ -31,12 +31,12 @@ from teachers.foreign import OnnxEmbedder
 from teachers.preprocessing import Preprocessing
 
 BLOCK = 64
-"""Smaller than in use, so that what a batch costs beside its forwards counts fourfold."""
+"""Smaller than in production, so that the overhead per batch counts fourfold."""
 BAR = 0.95
 
 
 def torch_teacher() -> tuple[TorchEmbedder, Callable[[torch.Tensor], object]]:
-    """insightface's ResNet-18 with random weights, and its bare forward."""
+    """insightface's ResNet-18 with random weights, and its bare forward pass."""
     network = create("iresnet18")
     teacher = TorchEmbedder(network, Preprocessing.ours(), module_digest(network), "cpu")
 
@@ -48,7 +48,7 @@ def torch_teacher() -> tuple[TorchEmbedder, Callable[[torch.Tensor], object]]:
 
 
 def onnx_teacher(path: Path | None) -> OnnxEmbedder:
-    """The file, or the teacher that comes with the project, which takes 64x64."""
+    """The given file, or the teacher included in the project, which takes 64x64."""
     if path is not None:
         return OnnxEmbedder(path, Preprocessing(colour="RGB", mean=0.0, std=1.0))
     own = Path(teachers.__file__).with_name("drawn_faces.onnx")
@@ -56,7 +56,7 @@ def onnx_teacher(path: Path | None) -> OnnxEmbedder:
 
 
 def blocks(images: ImageSet) -> list[np.ndarray]:
-    """The decoded pictures of each batch, upright and mirrored in turn."""
+    """The decoded images of each batch, alternately upright and mirrored."""
     pictures = np.stack([decode(images.read(i)) for i in range(len(images))])
     cut = np.split(pictures, range(BLOCK, len(pictures), BLOCK))
     return [view for block in cut for view in (block, np.ascontiguousarray(block[:, :, ::-1]))]
@@ -70,7 +70,7 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def compare(name: str, teacher: Embedder, bare: Callable[[], object], images: ImageSet) -> None:
-    """Print the quickest of three turns of each."""
+    """Print the fastest of three runs of each."""
     forwards, caching = [], []
     for _ in range(3):
         forwards.append(seconds(bare))

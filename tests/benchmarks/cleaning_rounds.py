@@ -1,10 +1,10 @@
-"""What a second round of cleaning adds, on faces with planted wrong labels.
+"""The effect of a second round of cleaning, on faces with planted label errors.
 
     python tests/benchmarks/cleaning_rounds.py STORE --teacher sface.onnx --mean 0 --std 1
 
-STORE has no verification sets beside it, which would have to be embedded as well.
-`closed`: a share of the images gets the label of another image's person. `open`: as many come from
-people that the set does not have otherwise. Then `curate recipe`'s step `clean` with rounds.
+STORE must have no verification sets beside it, which would also be embedded. `closed`: a share of
+the images gets the label of another image's person. `open`: as many show people who are otherwise
+not in the set. Then the recipe step `clean` runs with rounds.
 """
 
 import argparse
@@ -70,7 +70,7 @@ def closed(path: Path, everyone: ImageSet, frequent: ImageSet, share: float) -> 
 
 
 def opened(path: Path, everyone: ImageSet, frequent: ImageSet, share: float) -> View:
-    """``frequent`` and images of people that it does not have, which are a share of the view."""
+    """``frequent`` plus images of people whom it lacks, which are a share of the view."""
     random = np.random.default_rng(0)
     strangers = random.permutation(np.setdiff1d(everyone.rows, frequent.rows))
     strangers = strangers[: int(share / (1 - share) * len(frequent))]
@@ -88,7 +88,7 @@ def relabelled(path: Path, parent: ImageSet, rows: np.ndarray, labels: np.ndarra
 
 
 def told(kind: str, name: str, images: ImageSet, everyone: ImageSet) -> None:
-    """How many images are under the label that most images of their true person have."""
+    """The number of images under the label that most images of their true person have."""
     true = everyone.labels[np.searchsorted(everyone.rows, images.rows)].astype(np.int64)
     pairs = images.labels.astype(np.int64) * (int(true.max()) + 1) + true
     _, where, sizes = np.unique(pairs, return_inverse=True, return_counts=True)

@@ -1,8 +1,8 @@
-"""Faces without labels to identities: `curate cluster` beside DBSCAN, HDBSCAN and FAISS k-means.
+"""Clustering unlabelled faces: `curate cluster` compared with DBSCAN, HDBSCAN and FAISS k-means.
 
-On the embeddings of a labelled data set whose labels are hidden. Pairwise F counts pairs of images;
-BCubed F is over images of identities with two or more; "all" counts those alone too, which are to
-stay alone.
+Uses the embeddings of a labelled data set whose labels are hidden. Pairwise F counts pairs of
+images; BCubed F covers images of identities with two or more; "all" includes single images, which
+should stay alone.
 
     python tests/benchmarks/cluster_faces.py ms1m/train --teacher r100.onnx --colour RGB \\
         --mean 127.5 --std 127.5
@@ -23,7 +23,7 @@ from curation.neighbours import load_faiss, normalised
 
 
 def f_scores(true: np.ndarray, found: np.ndarray) -> dict[str, float]:
-    """Of groups ``found`` of images whose identities are ``true``; both int ``[N]``."""
+    """Scores of groups ``found`` for images with identities ``true``; both int ``[N]``."""
     true, found = (np.unique(labels, return_inverse=True)[1] for labels in (true, found))
     sizes, groups = np.bincount(true), np.bincount(found)
     keys = true.astype(np.int64) * len(groups) + found
@@ -43,7 +43,7 @@ def _f(precision: float, recall: float) -> float:
 
 
 def alone(labels: np.ndarray) -> np.ndarray:
-    """What an algorithm calls noise (-1) as groups of one."""
+    """Replace noise (-1) by groups of one."""
     return np.where(labels < 0, labels.max() + 1 + np.arange(len(labels)), labels)
 
 
@@ -56,7 +56,9 @@ def k_means(vectors: np.ndarray, groups: int) -> np.ndarray:
 
 
 def rivals(vectors: np.ndarray, identities: int) -> dict[str, Callable[[], np.ndarray]]:
-    """Each with its own defaults, and DBSCAN and k-means with what only the labels could tell."""
+    """Each algorithm with its defaults; DBSCAN and k-means also with settings
+    chosen by the labels.
+    """
     from sklearn.cluster import DBSCAN, HDBSCAN
 
     def dbscan(eps: float, least: int) -> Callable[[], np.ndarray]:
@@ -85,13 +87,13 @@ TRUE: np.ndarray
 def best_dbscan(
     dbscan: Callable[[float, int], Callable[[], np.ndarray]], vectors: np.ndarray
 ) -> np.ndarray:
-    """The eps whose BCubed F is highest, by the labels."""
+    """The eps with the highest BCubed F, chosen by the labels."""
     tried = [dbscan(eps, 2)() for eps in np.arange(0.36, 0.52, 0.02)]
     return max(tried, key=lambda groups: f_scores(TRUE, groups)["BCubed"])
 
 
 def synthetic(count: int, dimension: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """People of 1 to about 60 images around directions of their own: float32 ``[N, D]``, labels."""
+    """People of 1 to about 60 images around their directions: float32 ``[N, D]``, labels."""
     random = np.random.default_rng(seed)
     sizes = np.clip(random.pareto(1.1, count).astype(int) + 1, 1, 60)
     labels = np.repeat(np.arange(count), sizes)[:count]

@@ -1,9 +1,9 @@
-"""How fast `curate convert` is, beside a copy, a bare loop of LMDB appends, and MXNet's reader.
+"""Speed of `curate convert`, compared with a copy, a bare loop of LMDB appends, and MXNet's reader.
 
-Run: just bench-convert [--records N] [--mxnet PYTHON]. Each is run in a process of its own, in
-turns, and ends when its bytes are on the disk; the figures are the fastest run of each. PYTHON is
-the interpreter of an environment with the real MXNet (`just test-mxnet` makes one); without it its
-row is left out.
+Run: just bench-convert [--records N] [--mxnet PYTHON]. Each runs in its own process, alternating,
+until its bytes are on disk; the figures are the fastest run of each. PYTHON is the interpreter of
+an
+environment with the real MXNet (`just test-mxnet` creates one); without it its row is omitted.
 """
 
 import argparse
@@ -27,7 +27,7 @@ ROUNDS = 3
 IMAGES_PER_IDENTITY = 40
 DIFFERENT = 997
 BATCH = 2048
-"""Images in one transaction of the bare loop, 16 MB: larger and smaller ones were no faster."""
+"""Images in one transaction of the bare loop, 16 MB: other sizes were no faster."""
 
 MXNET = """
 import sys, time
@@ -43,7 +43,7 @@ print(time.perf_counter() - begin)
 
 
 def draw_source(folder: Path, records: int) -> None:
-    """A training set of JPEGs of about 6 KB, as MS1M's are."""
+    """A training set of JPEGs of about 6 KB, like MS1M's."""
     from curation.images import encode_jpeg
     from curation.records.layout_writer import write_layout
 
@@ -101,7 +101,7 @@ def bare_appends(source: Path, place: Path) -> float:
 
 
 def conversion(source: Path, place: Path) -> float:
-    """Seconds of the whole conversion."""
+    """Seconds of a complete conversion."""
     from curation.conversion.convert import convert
 
     begin = time.perf_counter()
@@ -110,12 +110,12 @@ def conversion(source: Path, place: Path) -> float:
 
 
 def tar_conversion(source: Path, place: Path) -> float:
-    """Seconds of that of WebDataset's shards."""
+    """Seconds of a conversion of WebDataset's shards."""
     return conversion(_form(source, "tar"), place)
 
 
 def parquet_conversion(source: Path, place: Path) -> float:
-    """Seconds of that of Parquet tables."""
+    """Seconds of a conversion of Parquet tables."""
     return conversion(_form(source, "parquet"), place)
 
 
@@ -129,7 +129,7 @@ VARIANTS: dict[str, Callable[[Path, Path], float]] = {
 
 
 def measure(variant: str, source: Path) -> dict[str, float]:
-    """One run in a process of its own: seconds, CPU seconds, peak memory in MB."""
+    """One run in its own process: seconds, CPU seconds, peak memory in MB."""
     place = Path(f"{source}-{variant.replace(' ', '-')}.lmdb")
     os.sync()
     command = [sys.executable, __file__, "--run", variant, str(source), str(place)]
@@ -142,7 +142,7 @@ def measure(variant: str, source: Path) -> dict[str, float]:
 
 
 def run(variant: str, source: Path, place: Path) -> None:
-    """In the child."""
+    """Runs in the child process."""
     seconds = VARIANTS[variant](source, place)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     cpu = time.process_time()
@@ -150,13 +150,13 @@ def run(variant: str, source: Path, place: Path) -> None:
 
 
 def read_with_mxnet(python: str, source: Path) -> float:
-    """Seconds that MXNet takes to read and unpack all records, writing nothing."""
+    """Seconds that MXNet takes to read and unpack all records, without writing."""
     command = [python, "-c", MXNET, str(source / "train.rec")]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
 def compare(source: Path, records: int, rounds: int, mxnet: str | None) -> None:
-    """Measure in turns and print the table."""
+    """Measure alternately and print the table."""
     size = (source / "train.rec").stat().st_size / 1e6
     runs: dict[str, list[dict[str, float]]] = {variant: [] for variant in VARIANTS}
     readings = []
@@ -187,7 +187,7 @@ def say(line: str) -> None:
 
 
 def main() -> None:
-    """Draw the source in a folder that is taken away at the end, and compare."""
+    """Draw the source in a temporary folder, and compare."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--records", type=int, default=200_000)
     parser.add_argument("--rounds", type=int, default=ROUNDS)

@@ -1,8 +1,8 @@
-"""What a teacher costs a training step: without one, on the cache, and with ResNet-100 run online.
+"""The cost of a teacher in a training step: none, cached, and ResNet-100 online.
 
-Run: just bench-distillation-step [--batch N]. MobileFaceNet with ArcFace on 10,000
-identities, 112x112, real loader and engine. The three take turns in one process; the figures are
-CPU-milliseconds an image of the quickest step of each, and ratios to the step without a teacher.
+Run: just bench-distillation-step [--batch N]. MobileFaceNet with ArcFace on 10,000 identities,
+112x112, with the real loader and engine. The three alternate in one process. The figures are
+CPU-milliseconds per image of the fastest step of each, and ratios to the step without a teacher.
 """
 
 import argparse
@@ -35,12 +35,12 @@ from teachers.preprocessing import Preprocessing
 
 IDENTITIES, EMBEDDING = 10_000, 512
 ROUNDS, STEPS = 2, 4
-"""Each round has so many steps without a teacher and on the cache, and one with it online."""
+"""Each round has this many steps without a teacher and with the cache, and one online"""
 ARCFACE, BOTH = {"arcface": {}}, {"arcface": {}, "angular": {}}
 
 
 def teacher(backbone: str, width: float = 1.0) -> TorchEmbedder:
-    """Random weights: what the vectors are makes no difference to the time."""
+    """Random weights: the values do not affect the time."""
     network = create(backbone, EMBEDDING, width=width)
     return TorchEmbedder(network, Preprocessing.ours(), module_digest(network))
 
@@ -52,7 +52,7 @@ def steps(
     cache: EmbeddingCache | None = None,
     online: TorchEmbedder | None = None,
 ) -> Iterator[float]:
-    """CPU-seconds of one training step after another, the batch's decoding included."""
+    """CPU-seconds of consecutive training steps, including decoding."""
     torch.manual_seed(0)
     settings = TrainSettings(batch_size=batch_size, learning_rate=1e-3, decode_threads=1)
     weighted = WeightedLosses(parse_losses(losses, "losses"), EMBEDDING, IDENTITIES)
@@ -68,12 +68,12 @@ def steps(
 
 
 def asked(online: TorchEmbedder, batch: Batch) -> Batch:
-    """The batch with what the teacher says of its pictures, mirrored as they are."""
+    """The batch with the teacher's embeddings of its images, mirrored like them."""
     return dataclasses.replace(batch, teacher=normalise(online.embed(batch.pixels)))
 
 
 def main() -> None:
-    """Take turns and print the table."""
+    """Measure alternately and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--batch", type=int, default=64)
     batch_size = parser.parse_args().batch
@@ -87,7 +87,7 @@ def main() -> None:
         "online": (steps(store, batch_size, BOTH, online=teacher("iresnet100")), 1),
     }
     for step, _ in turns.values():
-        next(step)  # the first allocates
+        next(step)  # the first step allocates
     best = dict.fromkeys(turns, float("inf"))
     for _ in range(ROUNDS):
         for name, (step, count) in turns.items():

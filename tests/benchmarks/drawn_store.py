@@ -1,4 +1,4 @@
-"""A store of drawn pictures of the usual size, for benchmarks where no faces were given."""
+"""A store of drawn images of the usual size, for benchmarks without real faces."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ IMAGES_EACH = 8
 
 
 def drawn_store(folder: Path, images: int) -> Store:
-    """Blurred noise with some grain: about as many bytes as a photograph of a face."""
+    """Blurred noise with some grain, about as many bytes as a photograph of a face."""
     random = np.random.default_rng(0)
 
     def draw() -> bytes:

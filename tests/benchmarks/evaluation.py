@@ -1,8 +1,8 @@
-"""Exact TAR at FAR 1e-8 and identification against a million images, beside the bare products.
+"""Exact TAR at FAR 1e-8 and identification against a million images, compared with bare products.
 
 Run: just bench-evaluation [--probes 20000] [--gallery 1000000] [--dimensions 512] [--json]
-Drawn unit vectors: every probe is an image of the gallery with noise, so that all have one mate.
-The bare products are the same tiles in the same run, with nothing done to their scores.
+Uses drawn unit vectors: every probe is a gallery image with noise, so each has one mate. The bare
+products are the same tiles in the same run, without processing their scores.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Pictures that no training set wants, made from its own: repeated ones and non-faces."""
+"""Images that no training set should contain, made from its own: duplicates and non-faces."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ _BATCH = 32
 
 @dataclass(frozen=True)
 class FaultPictures:
-    """n pictures as JPEG, with the teacher's embeddings."""
+    """n images as JPEG, with the teacher's embeddings."""
 
     files: list[bytes]
     kinds: np.ndarray
@@ -33,14 +33,14 @@ class FaultPictures:
 
     @property
     def repeated(self) -> np.ndarray:
-        """bool ``[n]``: shows the photograph of its source; the others show no usable face."""
+        """bool ``[n]``: a duplicate of its source; the others show no usable face."""
         return np.char.startswith(self.kinds, "repeated")
 
 
 def fault_pictures(
     images: ImageSet, teacher: Embedder, seed: int, cache_root: Path
 ) -> FaultPictures:
-    """Made and embedded, or read again from ``cache_root``."""
+    """Make and embed the images, or read them from ``cache_root``."""
     made = list(_draw(images, np.random.default_rng(seed)))
     files = [encode_jpeg(np.ascontiguousarray(picture), 90) for picture, _, _ in made]
     kept = cache_root / f"faults-{images.digest[:12]}-{teacher.digest[:12]}-{seed}.npy"
@@ -52,7 +52,7 @@ def fault_pictures(
 
 
 def _draw(images: ImageSet, random: np.random.Generator) -> Iterator[tuple[np.ndarray, str, int]]:
-    """Pictures RGB uint8, what they are, and what they are made from."""
+    """Images RGB uint8, their kinds, and their sources."""
     for number in range(CLUTTER):
         kind = KINDS[number % len(KINDS)]
         yield draw_non_face(kind, random), kind, -1
@@ -63,7 +63,7 @@ def _draw(images: ImageSet, random: np.random.Generator) -> Iterator[tuple[np.nd
 
 
 def _cropped(picture: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """A corner, enlarged, as of a detection beside the face."""
+    """An enlarged corner, like a detection beside the face."""
     y, x = random.integers(0, 2, 2) * 72
     return cv2.resize(picture[y : y + 40, x : x + 40], (_SIDE, _SIDE))
 
@@ -79,7 +79,7 @@ def _tiny(picture: np.ndarray, random: np.random.Generator) -> np.ndarray:
 
 
 def _repeated(picture: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """Saved again, made brighter, laid differently, or mirrored."""
+    """Saved again, brightened, shifted or mirrored."""
     way = random.integers(0, 4)
     if way == 0:
         return decode(encode_jpeg(picture, int(random.integers(30, 70))))

@@ -1,8 +1,9 @@
-"""How surely `curate join` finds the people who are in two sets, on real faces.
+"""Accuracy of `curate join` in finding people who are in two sets, on real faces.
 
 Run: just bench-joining --data FOLDER [--workspace DIR]
-FOLDER is as of learning.py. The people of the training set are dealt out to two sets; of a share of
-those with two images or more, both sets get some. What is found is compared with the truth.
+FOLDER is that of learning.py. The people of the training set are distributed to two sets; a share
+of
+those with two or more images is in both. The result is compared with the truth.
 """
 
 import argparse
@@ -24,13 +25,13 @@ from teachers.foreign import OnnxEmbedder
 from teachers.preprocessing import Preprocessing
 
 SHARES = (0.5, 0.1)
-"""Of the people with two images or more, those that both sets have."""
+"""Share of the people with two or more images who are in both sets."""
 
 
 def deal(
     embedded: EmbeddedImages, share: float, seed: int
 ) -> tuple[EmbeddedImages, np.ndarray, int]:
-    """The images of two sets as one, the person of each identity, and how many the first has."""
+    """The union of two sets, the person of each identity, and the size of the first set."""
     random, people = np.random.default_rng(seed), embedded.identities
     shared = (embedded.sizes >= 2) & (random.random(people) < share)
     in_second = random.random(people) < 0.5
@@ -49,7 +50,7 @@ def deal(
 
 
 def measure(embedded: EmbeddedImages, share: float, seed: int = 0) -> tuple[int, int, int]:
-    """People in both, pairs that were found, and how many of these are right."""
+    """The number of people in both, of pairs found, and of correct ones."""
     together, person, first = deal(embedded, share, seed)
     near = judge_neighbours(together, estimate_label_errors(together))
     across = (near.pairs[:, 0] < first) & (near.pairs[:, 1] >= first)

@@ -1,13 +1,14 @@
-"""What every part of the recipes brings, on real faces: the ablation of docs/benchmarks.md.
+"""The effect of every part of the recipes, on real faces: the ablation of docs/benchmarks.md.
 
 Run: just bench-learning --data FOLDER [--workspace DIR] [--at-once N] [--seeds 0 1 2] [--page]
      [--only STUDENT[/RECIPE] ...]
-FOLDER has faces/ with train.rec, test.rec, lfw.bin, cfp_ff.bin and cfp_fp.bin, and a teacher,
-teacher/FILE.onnx, which takes 112x112 RGB and normalises itself, as SFace does. Every row is a job
-of the product, one core each, ``--at-once`` at a time; recipes and students are named in
-learning_recipes.py. Stopped at any moment, the same command goes on; what is trained is not trained
-again. The tables are of what is there so far, and of what learning_results.json has of other runs.
-``--page`` writes them into docs/benchmarks.md, with a plot, and the results into that file.
+FOLDER has faces/ with train.rec, test.rec, lfw.bin, cfp_ff.bin and cfp_fp.bin, and a teacher
+teacher/FILE.onnx that takes 112x112 RGB and normalises it itself, like SFace. Every row is a job on
+one core, ``--at-once`` at a time; recipes and students are defined in learning_recipes.py. Run the
+same command again to resume; finished trainings are not repeated. The tables contain the results so
+far and those of other runs in learning_results.json. ``--page`` writes them into
+docs/benchmarks.md,
+with a plot, and the results into that file.
 """
 
 import argparse
@@ -31,7 +32,7 @@ from curation.workspace import Workspace
 
 
 def prepare(data: Path, teacher: Path, workspace: Workspace) -> None:
-    """Bring the faces and the teacher into the workspace."""
+    """Copy the faces and the teacher into the workspace."""
     folder = workspace.datasets / "faces"
     for name in ("train", "test"):
         if not (folder / f"{name}.lmdb").exists():
@@ -44,7 +45,7 @@ def prepare(data: Path, teacher: Path, workspace: Workspace) -> None:
 
 
 def chosen(only: Sequence[str]) -> list[Student]:
-    """The students of "STUDENT" and "STUDENT/RECIPE", with those recipes; all of nothing."""
+    """The students of "STUDENT" and "STUDENT/RECIPE" with those recipes; all if empty."""
     found = []
     for student in STUDENTS:
         asked = [name.partition("/")[2] for name in only if name.split("/")[0] == student.name]
@@ -116,7 +117,7 @@ def main() -> None:
         for job in jobs:
             job.result()
     scorer, kept = Scorer(workspace, options.teacher), read_results()
-    if all(result.recipe != options.teacher for result in kept):  # it is slow
+    if all(result.recipe != options.teacher for result in kept):  # the teacher is slow
         kept.insert(0, scorer.of_teacher())
     results = merged(kept, scorer.results(STUDENTS, options.seeds))
     if options.json:

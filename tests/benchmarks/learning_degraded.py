@@ -1,6 +1,6 @@
-"""Held-out pairs as poor cameras would have taken them, for `just bench-learning`.
+"""Held-out pairs degraded like images from poor cameras, for `just bench-learning`.
 
-Both pictures of each pair are degraded, the same way each time, and kept as they are then (PNG).
+Both images of each pair are degraded the same way on every run, and stored losslessly (PNG).
 """
 
 import hashlib
@@ -15,19 +15,19 @@ from curation.pairs import VerificationPairs
 from teachers.augment.pictures import blurred, coarsened, recompressed, toned
 
 DARK = 0.3
-"""Of the values of the pixels."""
+"""In pixel values."""
 SIGMA = 2.0
-"""Pixels of 112; views in training have at most 1.5 unless told."""
+"""In pixels of 112; training views shift by at most 1.5 by default."""
 SHIFT = 4
 DIRECTIONS = ((1, 0), (0, 1), (-1, 0), (0, -1))
 _DARKER = np.rint(DARK * np.arange(256)).astype(np.uint8)
 
 Degrade = Callable[[np.ndarray, int], np.ndarray]
-"""Of a picture uint8 RGB [H, W, 3], and its number in the set."""
+"""Degrades an image uint8 RGB [H, W, 3], given its number in the set."""
 
 
 def shifted(picture: np.ndarray, number: int) -> np.ndarray:
-    """Moved by ``SHIFT`` pixels; right, down, left and up in turn. The rest is the border again."""
+    """Shift by ``SHIFT`` pixels: right, down, left and up in turn, replicating the border."""
     x, y = (SHIFT * step for step in DIRECTIONS[number % len(DIRECTIONS)])
     source = np.array([[1.0, 0.0, -x], [0.0, 1.0, -y]])
     height, width = picture.shape[:2]
@@ -48,7 +48,7 @@ DEGRADATIONS: dict[str, Degrade] = {
 
 
 def degraded(pairs: VerificationPairs, name: str) -> VerificationPairs:
-    """All pictures of ``pairs`` after the degradation of this name."""
+    """All images of ``pairs`` after the named degradation."""
     degrade = DEGRADATIONS[name]
     images = [_png(degrade(decode(image), n)) for n, image in enumerate(pairs.images)]
     digest = hashlib.sha256(f"{pairs.digest}, {name}".encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""The tables, the bars and the plots of `just bench-learning`."""
+"""The tables, bars and plots of `just bench-learning`."""
 
 import textwrap
 from collections.abc import Iterable, Sequence
@@ -31,7 +31,7 @@ Found = dict[Key, Result]
 
 
 def tables(results: Iterable[Result]) -> str:
-    """Markdown: a table for each question, and one of degraded pairs where they were scored."""
+    """Markdown: one table per question, and one of degraded pairs if they were scored."""
     found = {result.key: result for result in results}
     return "\n".join(
         part
@@ -46,7 +46,7 @@ def _rows_of(section: Section) -> list[tuple[Student, Row]]:
 
 
 def _table(section: Section, found: Found) -> str:
-    """Mean ± standard deviation over the seeds; and what there is no row of yet."""
+    """Mean ± standard deviation over the seeds, and the rows that are still missing."""
     headings = ["student", "recipe", "epochs", *(name for name, _, _ in COLUMNS), GAIN]
     teachers = [result for result in found.values() if result.student == TEACHER]
     rows = [["teacher", each.recipe, "", *_cells(each), ""] for each in teachers]
@@ -75,7 +75,7 @@ def _cells(result: Result) -> list[str]:
 
 
 def _gain(result: Result, against: str) -> str:
-    """The difference from the control with its interval, and whether it is more than noise."""
+    """The difference from the control with its interval, and whether it exceeds noise."""
     if against not in result.differences:
         return ""
     gain, low, high = result.differences[against]
@@ -84,7 +84,7 @@ def _gain(result: Result, against: str) -> str:
 
 
 def _degraded_table(section: Section, found: Found) -> str:
-    """Mean accuracy on the three sets of pairs, and by how many points less than as they are."""
+    """Mean accuracy on the three sets of pairs, and the points lost by degradation."""
     lines = []
     for student, row in _rows_of(section):
         result = found.get((student.name, row.recipe, row.generation))
@@ -105,14 +105,14 @@ def _degraded_table(section: Section, found: Found) -> str:
 
 
 def pair_accuracy(result: Result, degradation: str = "") -> float | None:
-    """The mean over the sets of pairs; None where they were not scored."""
+    """The mean over the sets of pairs; None if they were not scored."""
     means = [result.mean(f"{each}, {degradation}" if degradation else each) for each in PAIRS]
     there = [mean for mean in means if mean is not None]
     return float(np.mean(there)) if len(there) == len(PAIRS) else None
 
 
 def losses(result: Result) -> dict[str, float]:
-    """By degradation, how much accuracy it costs; none where one was not scored."""
+    """The loss of accuracy per degradation; None if one was not scored."""
     clean = pair_accuracy(result)
     found = {name: pair_accuracy(result, name) for name in DEGRADATIONS}
     there = {name: clean - each for name, each in found.items() if clean and each is not None}
@@ -136,7 +136,7 @@ def _cell(result: Result, each: str, score: str) -> str:
 
 
 Bar = tuple[str, dict[tuple[str, str], float]]
-"""What is asked for, and of which (set, score) how much."""
+"""The bars: the required value of each (set, score)."""
 TAR = ("test", "tar@1e-3")
 ACCURACIES = [(each, "accuracy") for each in PAIRS]
 BARS: dict[tuple[str, str], Bar] = {
@@ -149,11 +149,11 @@ BARS: dict[tuple[str, str], Bar] = {
         dict(zip([*ACCURACIES, TAR], [0.960, 0.945, 0.84, 0.72], strict=True)),
     ),
 }
-"""By student and length: the control of that length, and what its best recipe should reach."""
+"""Per student and length: its control, and what its best recipe should reach."""
 
 
 def bars(results: Iterable[Result]) -> list[str]:
-    """What was asked for beforehand, and what came out."""
+    """The bars that were set beforehand, and the results."""
     found = {result.key: result for result in results}
     by_name = {student.name: student for student in STUDENTS}
     lines = []
@@ -184,7 +184,7 @@ def _bar(trained: list[Result], wanted: dict[tuple[str, str], float]) -> str:
 
 
 def _degraded_bars(found: Found) -> list[str]:
-    """Of every recipe with views, the loss on degraded pairs beside its mirror-only control's."""
+    """For every recipe with views, its loss on degraded pairs beside its mirror-only control's."""
     lines = []
     for student, row in (each for section in SECTIONS for each in _rows_of(section)):
         if not adds_views(row):
@@ -205,7 +205,7 @@ def _degraded_bars(found: Found) -> list[str]:
 
 
 def adds_views(row: Row) -> bool:
-    """Whether views are all that a row's recipe has and its control lacks."""
+    """Whether views are the only difference between a row's recipe and its control."""
     recipe = RECIPES[row.recipe]
     return bool(
         row.against and recipe.augment and replace(recipe, augment="") == RECIPES[row.against]
@@ -213,7 +213,7 @@ def adds_views(row: Row) -> bool:
 
 
 def write_page(results: list[Result]) -> None:
-    """Put tables and bars between their marks in docs/benchmarks.md, and draw the plot."""
+    """Write tables and bars between their markers in docs/benchmarks.md, and draw the plot."""
     before, rest = PAGE.read_text().split(BEGIN)
     listed = "".join(f"- {line}\n" for line in bars(results))
     found = "\n".join(map(_wrapped, f"{tables(results)}\n{listed}".split("\n")))
@@ -222,7 +222,7 @@ def write_page(results: list[Result]) -> None:
 
 
 def _wrapped(line: str) -> str:
-    """As lines of the docs are long; a row of a table stays one."""
+    """Wrap to the line length of the docs, keeping table rows on one line."""
     if line.startswith("|"):
         return line
     indent = "  " if line.startswith("- ") else ""

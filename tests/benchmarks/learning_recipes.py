@@ -1,11 +1,11 @@
-"""What `just bench-learning` trains: students, and recipes as job specs."""
+"""The students and recipes (as job specs) of `just bench-learning`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 ALONE = "arcface = { scale = 32.0, margin = 0.2 }"
 ARCFACE = "arcface = { weight = 0.15, scale = 32.0, margin = 0.2 }"
-"""Beside the teacher. At weight 1 it drowns the teacher where an identity has few images."""
+"""Beside the teacher. At weight 1 it dominates the teacher for identities with few images."""
 ANGULAR = "angular = { weight = 7.0 }"
 STRONG_ANGULAR = "angular = { weight = 20.0 }"
 ADADISTILL = "adadistill = { weight = 0.15, scale = 32.0, margin = 0.2 }"
@@ -22,8 +22,9 @@ FRESH_PLAIN = 'views = "fresh"\nteacher_sees = "plain"'
 class Recipe:
     """Stages of ``EPOCHS`` (or ``HALF`` and twice ``QUARTER``) epochs, and the rest of a spec.
 
-    A generation takes ``times`` as many epochs as the student's shortest. ``augment`` are lines of
-    that table of a spec.
+    A generation takes ``times`` as many epochs as the student's shortest. ``augment`` has lines of
+    that
+    table of a spec.
     """
 
     stages: str
@@ -41,8 +42,9 @@ def one_stage(*losses: str, extra: str = "") -> str:
 def progressive() -> str:
     """The stages of the Meituan paper beside the teacher, in the paper's order.
 
-    Half of the epochs belong to the first stage, where there are four or more: every stage has a
-    schedule of its own, which ends at a rate that learns nothing more.
+    With four or more epochs, half of them belong to the first stage: every stage has its own
+    schedule,
+    which ends at a rate too low for learning.
     """
     combined, balanced = f"combined = {{ {MARGINS} }}", f"sv = {{ {MARGINS}, class_balance = 0.9 }}"
     stages = [
@@ -59,7 +61,7 @@ def progressive() -> str:
 
 LABELS, TEACHER, BOTH = one_stage(ALONE), one_stage(ANGULAR), one_stage(ARCFACE, ANGULAR)
 MIRROR = Recipe(BOTH, times=4)
-"""One schedule as long as four generations; without views, which are held against it."""
+"""One schedule as long as four generations; without views, as the control of those with views."""
 VIEWS = replace(MIRROR, augment="views = 16")
 
 GENERATIONS = {
@@ -111,9 +113,9 @@ RECIPES = {**GENERATIONS, **LONGER}
 
 @dataclass(frozen=True)
 class Student:
-    """A network at an input size, the epochs of its shortest training, and what it is trained on.
+    """A network at an input size, the epochs of its shortest training, and its training data.
 
-    ``recipes`` are the names of those that its tables have.
+    ``recipes`` are the names of those in its tables.
     """
 
     name: str
@@ -175,7 +177,7 @@ SCORED = 8
 
 
 def epochs_of(student: Student, recipe: str) -> int:
-    """Of one generation."""
+    """The epochs of one generation."""
     return student.epochs * RECIPES[recipe].times
 
 
@@ -203,9 +205,9 @@ def spec(student: Student, recipe: str, seed: int, teacher: str, steps_an_epoch:
 
 
 def chains(recipes: Sequence[str]) -> list[list[str]]:
-    """Recipes by what they share: those of a chain differ only in how many generations they go on.
+    """Recipes grouped into chains, which differ only in the number of generations.
 
-    The shorter come first; the others find their steps trained.
+    The shorter come first; the others reuse their steps.
     """
     alike: dict[Recipe, list[str]] = {}
     for recipe in sorted(recipes, key=lambda recipe: RECIPES[recipe].generations):

@@ -1,6 +1,6 @@
-"""What `just bench-learning` has measured, here and before: means and deviations over seeds.
+"""The results of `just bench-learning` from this and earlier runs: means and deviations over seeds.
 
-``learning_results.json`` keeps them, so that a table has the rows of several machines.
+``learning_results.json`` stores them, so that a table can have rows of several machines.
 """
 
 import json
@@ -24,11 +24,13 @@ Points = list[tuple[float, float]]
 
 @dataclass(frozen=True)
 class Result:
-    """Scores of a recipe's networks of so many ``seeds``, after a generation: (mean, deviation).
+    """Scores of a recipe's networks of ``seeds`` seeds after a generation: (mean, deviation).
 
-    ``curve`` is of the first seed in the course of training, where it was scored there.
-    ``differences`` of the mean accuracy on the sets of pairs from that of another recipe, with the
-    lowest and the highest of its 95 % interval, by that recipe.
+    ``curve`` has the scores of the first seed during training, if any. ``differences`` has, by
+    recipe,
+    the difference in mean accuracy on the sets of pairs from that recipe, with the bounds of its 95
+    %
+    interval.
     """
 
     student: str
@@ -44,7 +46,7 @@ class Result:
         return self.student, self.recipe, self.generation
 
     def mean(self, each: str, score: str = "accuracy") -> float | None:
-        """None where it was not measured."""
+        """None if it was not measured."""
         found = self.scores.get(each, {}).get(score)
         return None if found is None else found[0]
 
@@ -70,7 +72,7 @@ def _over(values: list[float]) -> tuple[float, float]:
 
 
 def merged(kept: Iterable[Result], measured: Iterable[Result]) -> list[Result]:
-    """Those ``measured`` take the place of what is kept, unless that is of more seeds."""
+    """``measured`` results replace stored ones unless those have more seeds."""
     found = {result.key: result for result in kept}
     for result in measured:
         before = found.get(result.key)
@@ -84,7 +86,7 @@ def read_results(path: Path = KEPT) -> list[Result]:
 
 
 def write_results(results: list[Result], path: Path = KEPT) -> None:
-    """A result a line."""
+    """One result per line."""
     lines = [json.dumps(asdict(result), ensure_ascii=False) for result in results]
     with atomic_file(path) as file:
         file.write(("[\n" + ",\n".join(lines) + "\n]\n").encode())

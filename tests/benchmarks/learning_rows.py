@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Row:
-    """A recipe's network after so many generations.
+    """A recipe's network after a number of generations.
 
-    It is compared with the network of the recipe ``against``, which is trained as long.
+    It is compared with the network of the recipe ``against``, which is trained for as long.
     """
 
     title: str
@@ -18,7 +18,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Section:
-    """A question. ``degraded``: its networks are scored on degraded pairs as well."""
+    """A question. ``degraded``: its networks are also scored on degraded pairs."""
 
     question: str
     rows: tuple[Row, ...]
@@ -124,13 +124,13 @@ SECTIONS = (
 
 
 def is_degraded(recipe: str) -> bool:
-    """Whether a recipe's network is scored on degraded pairs too."""
+    """Whether a recipe's network is also scored on degraded pairs."""
     sections = [section for section in SECTIONS if section.degraded]
     return any(row.recipe == recipe for section in sections for row in section.rows)
 
 
 def controls_of(recipe: str, generation: int) -> list[str]:
-    """The recipes that rows of this network are held against."""
+    """The recipes that rows of this network are compared with."""
     rows = [row for section in SECTIONS for row in section.rows if row.against]
     here = [row.against for row in rows if (row.recipe, row.generation) == (recipe, generation)]
     return list(dict.fromkeys(here))

@@ -1,4 +1,4 @@
-"""Scores of what `just bench-learning` trained, each network scored once and remembered."""
+"""Scores of the networks of `just bench-learning`, each computed once and stored."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -35,7 +35,7 @@ from teachers.preprocessing import Preprocessing
 FAR = 0.01
 ANGULAR = "angular"
 EVERY = 5
-"""Of the training images one is compared with the teacher's answer, for "angular"."""
+"""One training image in this many is compared with the teacher's embedding, for "angular"."""
 PAIRS = ("lfw", "cfp_ff", "cfp_fp")
 SETS = (*PAIRS, "test")
 DEGRADED_SETS = tuple(f"{each}, {name}" for name in DEGRADATIONS for each in PAIRS)
@@ -44,8 +44,9 @@ DEGRADED_SETS = tuple(f"{each}, {name}" for name in DEGRADATIONS for each in PAI
 class Scorer:
     """Scores networks on the sets of a workspace.
 
-    Of pairs ``accuracy`` and ``tar``, the TAR at FAR 1e-2; of all pairs of the test images the TAR
-    at 1e-2, 1e-3 and 1e-4; as "angular" the loss against the teacher, weight 1, on plain pictures.
+    For pairs ``accuracy`` and ``tar``, the TAR at FAR 1e-2; for all pairs of the test images the
+    TAR at
+    1e-2, 1e-3 and 1e-4; as "angular" the loss against the teacher, weight 1, on plain images.
     """
 
     def __init__(self, workspace: Workspace, teacher: str) -> None:
@@ -53,7 +54,7 @@ class Scorer:
         self.teacher = teacher
 
     def of_teacher(self) -> Result:
-        """Of the sets as they are: a teacher is slow, and no part of the comparison."""
+        """On the undegraded sets only: a teacher is slow, and not part of the comparison."""
         return over_seeds(TEACHER, self.teacher, 1, [self.scores(self._teacher(), SETS)], [])
 
     def _teacher(self) -> OnnxEmbedder:
@@ -61,7 +62,7 @@ class Scorer:
         return OnnxEmbedder(file, Preprocessing(colour="RGB", mean=0.0, std=1.0))
 
     def results(self, students: Sequence[Student], seeds: Sequence[int]) -> list[Result]:
-        """What is trained, of every generation of every recipe."""
+        """All trained generations of every recipe."""
         found, draws = [], {}
         for student in students:
             for recipe in student.recipes:
@@ -78,7 +79,7 @@ class Scorer:
         return compared(found, draws)
 
     def scores(self, embedder: Embedder, sets: Sequence[str]) -> Scores:
-        """Remembered by the digest of the network, set by set."""
+        """Stored by the digest of the network, set by set."""
         path = self.remembered / f"{embedder.digest}.json"
         known: Scores = json.loads(path.read_text()) if path.exists() else {}
         for name in sets:
@@ -91,7 +92,7 @@ class Scorer:
         return known
 
     def _network(self, student: Student, generation: int, run: Path) -> TorchEmbedder | None:
-        """The network of a generation; None where it is not trained yet."""
+        """The network of a generation; None if it is not trained yet."""
         folder = last_stages(run).get(generation)
         if folder is None or not (folder / NETWORK).exists():
             return None
@@ -101,7 +102,7 @@ class Scorer:
         return TorchEmbedder(network, Preprocessing.ours(side), folder.name)
 
     def _draws(self, embedder: Embedder) -> np.ndarray:
-        """The mean accuracy on the sets of pairs in each draw of people; remembered."""
+        """The mean accuracy on the sets of pairs in each bootstrap draw of people; stored."""
         path = self.remembered / f"{embedder.digest}.draws.npy"
         if not path.exists():
             pairs = [read_pairs(self._file(name)) for name in PAIRS]
@@ -114,7 +115,7 @@ class Scorer:
         return NetworkFeatures(embedder, self.workspace.cache / FEATURES).features(each)
 
     def _angular(self, embedder: Embedder) -> dict[str, float]:
-        """Of a part of the training images, and of the test images."""
+        """On a part of the training images, and on the test images."""
         folder, found = self.workspace.datasets / "faces", {}
         for name, step in {"train": EVERY, "test": 1}.items():
             images = open_images(folder / f"{name}.lmdb")
@@ -150,7 +151,7 @@ class Scorer:
 
 
 def _sets_of(recipe: str) -> tuple[str, ...]:
-    """What its networks are scored on."""
+    """The sets its networks are scored on."""
     return (*SETS, ANGULAR, *DEGRADED_SETS) if is_degraded(recipe) else SETS
 
 
@@ -174,7 +175,7 @@ def _differences(
 
 
 def _upright(embedder: Embedder, images: ImageSet, chosen: np.ndarray) -> np.ndarray:
-    """Unit embeddings float32 [n, D] of the pictures as they are."""
+    """Unit embeddings float32 [n, D] of the undegraded images."""
     resize = embedder.preprocessing.resize
     parts = [
         embedder.embed(np.concatenate([resize(decode(images.read(int(i)))[None]) for i in part]))
@@ -184,14 +185,16 @@ def _upright(embedder: Embedder, images: ImageSet, chosen: np.ndarray) -> np.nda
 
 
 def _tar(cosines: np.ndarray, same: np.ndarray) -> float:
-    """TAR at FAR 1e-2 also where that allows fewer than the ten impostors that the product asks
-    for: six or seven of these sets, so a point of it is worth less than one of all pairs."""
+    """TAR at FAR 1e-2, even if that allows fewer than the ten impostors that the product requires:
+    six or
+    seven in these sets, so a point of it is worth less than one over all pairs.
+    """
     genuine, impostors = np.sort(cosines[same]), np.sort(cosines[~same])[::-1]
     return share_above(genuine, float(impostors[int(FAR * len(impostors))]))
 
 
 def last_stages(run: Path) -> dict[int, Path]:
-    """The folder of each generation's last stage, of a job that has begun."""
+    """The folder of each generation's last stage, for a job that has begun."""
     steps = run / "steps.json"
     if not steps.exists():
         return {}
@@ -206,7 +209,7 @@ def last_stages(run: Path) -> dict[int, Path]:
 
 
 def curve_of(metrics: Path, generation: int) -> Points:
-    """(Epochs of the generation, mean accuracy on the sets of pairs) in the course of training."""
+    """(Epochs of the generation, mean accuracy on the sets of pairs) during training."""
     points, before, epoch, step = [], 0.0, 0.0, None
     lines = metrics.read_text().splitlines() if metrics.exists() else []
     for values in map(json.loads, lines):

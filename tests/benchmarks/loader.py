@@ -1,9 +1,10 @@
-"""How fast batches come: beside bare decoding, the usual way with MXNet, and a training step.
+"""Speed of batch loading, compared with bare decoding, MXNet's usual pipeline, and a training step.
 
 Run: just bench-loader --store PATH [--mxnet PYTHON]. PYTHON is the interpreter of an environment
-with the real MXNet and torchvision (mxnet==1.9.1 numpy==1.23.5 torch torchvision), or the variable
-MXNET_PYTHON names it; without it that part is left out. All is measured in turns, the fastest of
-several rounds counts, and a CPU-second is one of the process's own, whatever else runs.
+with the real MXNet and torchvision (mxnet==1.9.1 numpy==1.23.5 torch torchvision), by default the
+value of MXNET_PYTHON; without it that part is omitted. Variants alternate and the fastest of
+several
+rounds counts. A CPU-second is one of the process itself, independent of other load.
 """
 
 import argparse
@@ -40,7 +41,7 @@ from teachers.preprocessing import Preprocessing
 
 ROUNDS, BATCH, WINDOW, STEPS = 6, 128, 4096, 4
 SOME = 1024
-"""Images for what needs no whole epoch"""
+"""Images for measurements shorter than an epoch"""
 
 USUAL_WAY = """
 import json, sys, time
@@ -68,12 +69,12 @@ print(json.dumps([time.process_time() - cpu, time.perf_counter() - wall]))
 
 Load = Callable[[bytes, np.ndarray], object]
 Rates = tuple[float, float]
-"""Images a CPU-second and a second"""
+"""Images per CPU-second and per second"""
 Variants = dict[str, Callable[[], Rates]]
 
 
 def timed(images: int, work: Callable[[], object]) -> Callable[[], Rates]:
-    """``work`` on so many images as a variant."""
+    """``work`` on this many images as a variant."""
 
     def run() -> Rates:
         cpu, began = time.process_time(), time.perf_counter()
@@ -84,7 +85,7 @@ def timed(images: int, work: Callable[[], object]) -> Callable[[], Rates]:
 
 
 def compare(title: str, variants: Variants, yardsticks: list[str], rounds: int) -> None:
-    """Measure in turns and print the fastest of each, with ratios to yardsticks."""
+    """Measure alternately and print the fastest of each, with ratios to the references."""
     runs: dict[str, list[Rates]] = {name: [] for name in variants}
     for _ in range(rounds):
         for name, variant in variants.items():
@@ -101,13 +102,13 @@ def compare(title: str, variants: Variants, yardsticks: list[str], rounds: int) 
 
 
 def decode_all(load: Load, files: list[bytes], batch: np.ndarray) -> None:
-    """All files, one after the other, into the rows of ``batch``."""
+    """Decode all files in order into the rows of ``batch``."""
     for number, data in enumerate(files):
         load(data, batch[number % BATCH])
 
 
 def bare(data: bytes, row: np.ndarray) -> None:
-    """cv2 without a place to put the pixels: the rate that a loader is measured by."""
+    """cv2 with its own output buffers: the reference rate for a loader."""
     cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
 
 
@@ -133,7 +134,7 @@ BINDINGS: dict[str, Load] = {
 
 
 def compare_bindings(files: list[bytes], size: tuple[int, int]) -> None:
-    """Every libjpeg-turbo binding that comes as a wheel, on one thread."""
+    """Every libjpeg-turbo binding available as a wheel, on one thread."""
     batch = np.empty((BATCH, *size, 3), np.uint8)
 
     def variant(load: Load) -> Callable[[], Rates]:
@@ -144,7 +145,7 @@ def compare_bindings(files: list[bytes], size: tuple[int, int]) -> None:
 
 
 def mirrors(size: tuple[int, int]) -> None:
-    """What mirroring costs: microseconds for an image that is mirrored."""
+    """The cost of mirroring: microseconds per mirrored image."""
     batch = np.zeros((BATCH, *size, 3), np.uint8)
     tensor, half = torch.from_numpy(batch), torch.arange(BATCH) % 2 == 0
     ways: dict[str, tuple[Callable[[], object], int]] = {
@@ -165,7 +166,7 @@ def mirrors(size: tuple[int, int]) -> None:
 
 
 def loading(images: ImageSet, files: list[bytes], threads: int) -> Variants:
-    """Bare decoding and the loader on as many threads, a whole epoch."""
+    """Bare decoding and the loader on the same number of threads, a complete epoch."""
     plain = Preprocessing.ours(images.image_size)
     parts = [files[k::threads] for k in range(threads)]
     nowhere = np.empty((BATCH, 0), np.uint8)
@@ -194,7 +195,7 @@ def loading(images: ImageSet, files: list[bytes], threads: int) -> Variants:
 
 
 def views_of(images: ImageSet) -> StudentViews:
-    """All changes at their defaults, and mixing."""
+    """All augmentations at their defaults, and mixing."""
     settings = AugmentSettings(views=16, mix=0.1)
     return StudentViews(Augmentation(settings.strengths, images), ViewChoice(settings, 0))
 
@@ -204,7 +205,7 @@ def usual_way(python: str, images: ImageSet, chosen: list[int], folder: Path) ->
     write_layout(
         folder, ((images.read(i), int(images.labels[i])) for i in range(len(images))), (112, 112)
     )
-    # Records count from 1: 0 holds where the images end.
+    # Records count from 1: 0 holds the end of the images.
     keys = json.dumps([index + 1 for index in chosen])
 
     def run() -> Rates:
@@ -260,7 +261,7 @@ def main() -> None:
     options = parser.parse_args()
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
-    keep_freed_memory()  # as the loop does
+    keep_freed_memory()  # like the training loop
     images = open_images(options.store)
     chosen = np.random.default_rng(0).permutation(len(images))
     files = list(images.read_many(chosen))

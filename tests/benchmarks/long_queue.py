@@ -1,9 +1,9 @@
-"""What the daemon and the commands take with thousands of queued jobs.
+"""The cost of thousands of queued jobs for the daemon and the commands.
 
 Run: just bench-queue [--jobs N] [--seconds N] [--json]. The daemon has one slot and a workspace of
-drawn pictures. Submits over HTTP are of a spec that is not checked, as a check takes what it takes
-with an empty queue; `distill submit` checks a real one. CPU time is that of the daemon for
-requests, of all processes for commands.
+drawn images. HTTP submissions use a spec that is not checked, since a check costs the same with an
+empty queue; `distill submit` checks a real one. CPU time is that of the daemon for requests, and of
+all processes for commands.
 """
 
 import argparse
@@ -47,7 +47,7 @@ AT_ONCE = 100
 
 @dataclass(frozen=True)
 class Measured:
-    """One line of the table; ``bar`` is what it should be at most, or with ``least`` at least."""
+    """One line of the table; ``bar`` is its upper limit, or with ``least`` its lower limit."""
 
     what: str
     value: float
@@ -96,7 +96,7 @@ def in_words(line: Measured) -> str:
 
 
 def measure(place: Workspace, jobs: int, seconds: float) -> Iterator[Measured]:
-    """Every number, as soon as it is there."""
+    """Yield every measurement as soon as it is available."""
     with daemon(place):
         yield from finished_job(place)
     fill(place, jobs)
@@ -119,7 +119,7 @@ def measure(place: Workspace, jobs: int, seconds: float) -> Iterator[Measured]:
 
 @contextmanager
 def daemon(place: Workspace) -> Iterator[tuple[subprocess.Popen[bytes], float]]:
-    """A daemon that answers, and how long it took until it did."""
+    """A running daemon, and the time until its first answer."""
     began = time.monotonic()
     command = [sys.executable, __file__, "--serve", str(place.root)]
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
@@ -141,7 +141,7 @@ def http(place: Workspace) -> Iterator[httpx.Client]:
 
 
 def fill(place: Workspace, count: int) -> None:
-    """Queue jobs as large as real ones; they are held, or the daemon would run them."""
+    """Queue jobs of realistic size, held so that the daemon does not run them."""
     text = SPEC.read_text().partition("[data]")[2]
     with open_queue(place) as queue, queue.exclusive():
         for number in range(count):
@@ -151,7 +151,7 @@ def fill(place: Workspace, count: int) -> None:
 
 
 def finished_job(place: Workspace) -> Iterator[Measured]:
-    """The same job twice: the second time its run folder is gone, and its steps are there."""
+    """The same job twice: the second time its run folder is missing but its steps are there."""
     for _ in range(2):
         shutil.rmtree(place.runs, ignore_errors=True)
         began = time.monotonic()
@@ -172,7 +172,7 @@ def commands(place: Workspace) -> Iterator[Measured]:
         ("show", "job-00100"): None,
     }.items():
         yield command(place, words, bar)
-    for number in range(2):  # the second finds everything in the disk's cache
+    for number in range(2):  # the second finds everything in the disk cache
         path = place.root / f"more-{number}.toml"
         path.write_text(TINY.format(name=f"more-{number}"))
         told = command(place, ("submit", str(path)), 1.0)
@@ -180,7 +180,7 @@ def commands(place: Workspace) -> Iterator[Measured]:
 
 
 def submits_at_once(place: Workspace) -> Iterator[Measured]:
-    """Processes of their own, started together."""
+    """Separate processes, started together."""
     running = []
     for number in range(AT_ONCE):
         path = place.root / f"at-once-{number}.toml"
@@ -200,7 +200,7 @@ def submits_at_once(place: Workspace) -> Iterator[Measured]:
 
 
 def proportional_memory(pid: int) -> float:
-    """Megabytes, of which those that processes share count once; 0 where it has ended."""
+    """Megabytes, counting shared pages once; 0 if the process has ended."""
     try:
         text = Path(f"/proc/{pid}/smaps_rollup").read_text()
     except OSError:
@@ -210,7 +210,7 @@ def proportional_memory(pid: int) -> float:
 
 
 def command(place: Workspace, words: tuple[str, ...], bar: float | None) -> Measured:
-    """The best of three: it is the machine's other work that makes one slow."""
+    """The best of three, because other load on the machine only slows one down."""
     took, used = [], []
     for _ in range(1 if words[0] == "submit" else 3):
         before, began = children(), time.monotonic()
@@ -227,7 +227,7 @@ def distill(place: Workspace, *words: str) -> None:
 
 
 def start_distill(place: Workspace, *words: str) -> subprocess.Popen[bytes]:
-    """With compiled modules, as an installed package has them."""
+    """With compiled modules, like an installed package."""
     compiled = {"PYTHONPYCACHEPREFIX": str(place.root / "compiled"), "PYTHONDONTWRITEBYTECODE": ""}
     return subprocess.Popen(
         [sys.executable, "-m", "distill.cli.main", *words, "--workspace", str(place.root)],
@@ -245,7 +245,7 @@ def request(
     bar: float | None = None,
     times: int = 100,
 ) -> Measured:
-    """The median of some requests, one after the other, and what the daemon took for each."""
+    """The median of some consecutive requests, and the daemon's CPU time for each."""
     before, took = cpu(daemon), []
     for number in range(times):
         began = time.monotonic()
@@ -256,7 +256,7 @@ def request(
 
 
 def crowd(place: Workspace, seconds: float) -> Iterator[Measured]:
-    """Clients who read and write without a pause, each on a connection of its own."""
+    """Clients that read and write continuously, each on its own connection."""
     took: list[float] = []
     errors: list[Any] = []
     deadline = time.monotonic() + seconds
@@ -305,13 +305,13 @@ def memory(pid: int) -> float:
 
 
 def cpu(pid: int) -> float:
-    """Seconds of work of a process."""
+    """CPU seconds of a process."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def children() -> float:
-    """Seconds of work of the processes that have ended."""
+    """CPU seconds of the processes that have ended."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 

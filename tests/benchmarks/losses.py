@@ -1,9 +1,9 @@
-"""What every head, and every loss on class centres, costs beside ArcFace, on one core.
+"""The cost of every head, and of every loss on class centres, relative to ArcFace, on one core.
 
-Run: just bench-losses. Forward and backward at the size of the cleaned MS1M, 93,431 identities with
-512 numbers each, without a network, in turns; the figures are the fastest of each, in CPU seconds a
-batch. Losses on centres run beside ArcFace, as they do in a stage, and ``inter`` also alone with
-more classes drawn, from which the last line says what all classes would take.
+Run: just bench-losses. Forward and backward at the size of the cleaned MS1M (93,431 identities, 512
+dimensions), without a network, alternating; the figures are the fastest of each, in CPU seconds per
+batch. Losses on centres run together with ArcFace, as in a stage. ``inter`` also runs alone with
+more sampled classes; the last line extrapolates to all classes.
 """
 
 import argparse
@@ -24,7 +24,7 @@ COMPARED = [
 
 
 def cpu_seconds(given: LossInputs, losses: dict[str, dict[str, int]]) -> float:
-    """Of one forward and backward; the cosines are computed anew."""
+    """CPU seconds of one forward and backward pass; the cosines are recomputed."""
     assert given.centres is not None
     parts = [
         LOSSES[name].build(settings, WIDTH, len(given.centres))
@@ -38,7 +38,7 @@ def cpu_seconds(given: LossInputs, losses: dict[str, dict[str, int]]) -> float:
 
 
 def main() -> None:
-    """Measure in turns and print the table."""
+    """Measure alternately and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--identities", type=int, default=93_431)
     parser.add_argument("--batch", type=int, default=256)

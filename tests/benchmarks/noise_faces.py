@@ -1,4 +1,4 @@
-"""A data set to plant faults into, and what a method is marked with."""
+"""A data set for planting faults, and the scores of a method."""
 
 from dataclasses import dataclass, replace
 
@@ -13,7 +13,7 @@ PLANTED_IDENTITIES = 40
 LEAST_IMAGES = 5
 OURS = "ours"
 EPSILONS = np.arange(0.7, 1.31, 0.1)
-"""Euclidean distances that DBSCAN is tried with in hindsight"""
+"""Euclidean distances tried for DBSCAN in hindsight"""
 
 
 @dataclass(frozen=True)
@@ -25,22 +25,23 @@ class Row:
     method: str
     marks: Marks
     reliability: np.ndarray | None = None
-    """int ``[bins, 2]``, where the method gives probabilities: images of each bin, faulty ones"""
+    """int ``[bins, 2]``, if the method gives probabilities: images per bin, and faulty ones"""
 
 
 @dataclass(frozen=True)
 class Faces:
-    """A data set with embeddings, and pictures made to spoil it."""
+    """A data set with embeddings, and images for planting."""
 
     images: ImageSet
     embedded: EmbeddedImages
     spoilt: FaultPictures
     numbers: np.ndarray
-    """int64 ``[N]``: which image of the set each is"""
+    """int64 ``[N]``: the index of each image in the set"""
 
     def without_known_errors(self, known: dict[str, list]) -> "Faces":
-        """Without the errors of the data themselves that somebody saw: images and identities left
-        out, identities put together."""
+        """The data without errors known from inspection: images and identities removed, identities
+        merged.
+        """
         labels = self.labels.copy()
         for first, second in known["divided"]:
             labels[labels == second] = first
@@ -56,11 +57,13 @@ class Faces:
         return self.embedded.labels
 
     def large(self, random: np.random.Generator, least: int = LEAST_IMAGES) -> np.ndarray:
-        """Identities of at least so many images, shuffled."""
+        """Shuffled identities of at least this many images."""
         return random.permutation(np.flatnonzero(self.embedded.sizes >= least))
 
     def pairs(self, random: np.random.Generator, least: int) -> np.ndarray:
-        """Pairs int64 ``[P, 2]`` of identities: of ``LEAST_IMAGES``, and of ``least``, or more."""
+        """Pairs int64 ``[P, 2]`` of identities with at least ``LEAST_IMAGES`` and
+        ``least`` images.
+        """
         first = self.large(random)[:PLANTED_IDENTITIES]
         second = np.setdiff1d(self.large(random, least), first, assume_unique=True)
         return np.column_stack([first, random.permutation(second)[:PLANTED_IDENTITIES]])
@@ -68,7 +71,7 @@ class Faces:
     def relabelled(
         self, labels: np.ndarray, rows: np.ndarray | None = None
     ) -> tuple[EmbeddedImages, np.ndarray, np.ndarray]:
-        """As of ``in_order``; of all images or of ``rows``."""
+        """Like ``in_order``; for all images or for ``rows``."""
         embedded = self.embedded
         return in_order(
             labels, embedded.unit, embedded.norm, embedded.rows if rows is None else rows
@@ -77,7 +80,9 @@ class Faces:
     def with_pictures(
         self, which: np.ndarray, labels: np.ndarray
     ) -> tuple[EmbeddedImages, np.ndarray]:
-        """The images and after them these pictures, in order of labels; where each stood before."""
+        """The images followed by these additional ones, sorted by label, and their original
+        positions.
+        """
         embedded = self.embedded
         unit = np.concatenate([embedded.unit[embedded.rows], self.spoilt.unit[which]])
         norm = np.concatenate([embedded.norm[embedded.rows], self.spoilt.norm[which]])

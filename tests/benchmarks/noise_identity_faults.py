@@ -25,9 +25,10 @@ from curation.noise.label_errors import estimate_label_errors
 
 
 def of_merged(faces: Faces, seed: int) -> Iterator[Row]:
-    """Pairs of people under one label, without and with wrong labels beside them.
+    """Pairs of people under one label, without and with label errors.
 
-    Where wrong labels happen to bring two images of one other person together, nothing is counted.
+    If label errors happen to bring two images of one other person together, the identity is
+    ignored.
     """
     for least in (LEAST_IMAGES, 2):
         for share in (0.0, 0.1):
@@ -66,10 +67,11 @@ def _merged_marks(
 
 
 def of_divided(faces: Faces, seed: int) -> Iterator[Row]:
-    """One person under two labels, without and with wrong labels beside them.
+    """One person under two labels, without and with label errors.
 
-    A pair of identities is right where one person has most images of both, as wrong labels may
-    bring about too; where it is half of them, nothing is counted.
+    A pair of identities counts as correct if one person has most images of both, which label errors
+    may
+    also cause; if it is exactly half of them, the pair is ignored.
     """
     for share in (0.0, 0.1):
         random = np.random.default_rng(seed)
@@ -105,7 +107,7 @@ def _divided_marks(images: EmbeddedImages, people: People) -> Iterator[tuple[str
 def _pair_marks(
     pairs: np.ndarray, scores: np.ndarray, people: People, flagged: bool = False
 ) -> Marks:
-    """Of pairs of identities ``[P, 2]``: as ``flagged``, or by their scores in hindsight."""
+    """The score of pairs of identities ``[P, 2]``, as ``flagged`` or with the best threshold."""
     same = people.first[pairs[:, 0]] == people.first[pairs[:, 1]]
     sure = (people.share[pairs] > 0.5).all(axis=1)
     right, counted = same & sure, ~same | sure

@@ -1,4 +1,4 @@
-"""Faults of single images: wrong labels, non-faces, repeated pictures."""
+"""Faults of single images: wrong labels, non-faces, duplicates."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -25,12 +25,14 @@ from curation.noise.label_errors import estimate_label_errors
 SHARES = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4)
 FEW_IDENTITIES = 300
 BINS = np.array([0.0, 0.01, 0.1, 0.3, 0.5, 0.7, 0.9, 0.99, 1.0])
-"""Edges of the probabilities that the reliability is counted by"""
+"""Bin edges of the probabilities in the reliability table"""
 
 
 def of_wrong_labels(faces: Faces, seed: int) -> Iterator[Row]:
-    """Closed-set (people of another identity) and open-set (people of none), in the whole set, in
-    300 identities of five images or more, and closed-set within all of those."""
+    """Closed-set (people of another identity) and open-set (people of none) in the whole set, and
+    closed-
+    set within 300 identities of five or more images and within all of those.
+    """
     large = np.flatnonzero(faces.embedded.sizes[faces.labels] >= LEAST_IMAGES)
     some = faces.large(np.random.default_rng(seed))[:FEW_IDENTITIES]
     few = np.flatnonzero(np.isin(faces.labels, some))
@@ -69,14 +71,14 @@ def _wrongly_labelled(
     ours = {OURS: label_errors.probability > 0.5}
     for row in _judged(fault, images, faulty[order], ours):
         if row.method == OURS and row.over.endswith(" 2 images"):
-            judged = images.sizes[images.labels] > 2  # of two, nobody can say which is wrong
+            judged = images.sizes[images.labels] > 2  # in a pair, either may be the wrong one
             bins = reliability_bins(label_errors.probability[judged], faulty[order][judged])
             row = replace(row, reliability=bins)
         yield row
 
 
 def reliability_bins(probability: np.ndarray, faulty: np.ndarray) -> np.ndarray:
-    """int ``[bins, 2]``: images with a probability in each of ``BINS``, and the faulty of them."""
+    """int ``[bins, 2]``: images with a probability in each of ``BINS``, and the faulty ones."""
     last = len(BINS) - 2
     bins = np.clip(np.searchsorted(BINS, probability, "right") - 1, 0, last)
     return np.column_stack([np.bincount(each, minlength=last + 1) for each in (bins, bins[faulty])])
@@ -104,7 +106,7 @@ def _judged(
     ours: dict[str, np.ndarray],
     more_scores: dict[str, np.ndarray] | None = None,
 ) -> Iterator[Row]:
-    """Every way of judging single images, over identities of five and of two images or more."""
+    """Every method on single images, over identities of five and of two or more images."""
     vectors = images.vectors(slice(None))
     flags, scores, sweeps = _rival_verdicts(images, vectors)
     sizes = images.sizes[images.labels]
@@ -123,7 +125,7 @@ def _judged(
 def _rival_verdicts(
     images: EmbeddedImages, vectors: np.ndarray
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], dict[str, list[np.ndarray]]]:
-    """Flags by each default; scores; and where there is no score, flags at many thresholds."""
+    """Flags of each default; scores; and for methods without scores, flags at many thresholds."""
     offsets = images.offsets
     cosines = rivals.centre_cosines(vectors, offsets)
     robust = rivals.robust_centre_cosines(vectors, offsets)
@@ -150,7 +152,7 @@ def _rival_verdicts(
 
 
 def of_repeated(faces: Faces, seed: int) -> Iterator[Row]:
-    """Copies of photographs, changed a little, in the identity of the original."""
+    """Slightly altered copies of photographs, in the identity of the original."""
     place_of = {number: place for place, number in enumerate(faces.numbers.tolist())}
     repeated = np.flatnonzero(faces.spoilt.repeated)
     which = repeated[[source in place_of for source in faces.spoilt.sources[repeated].tolist()]]
@@ -177,11 +179,11 @@ def _picture(faces: Faces, which: np.ndarray, number: int) -> bytes:
 
 
 def _repeated_marks(images: EmbeddedImages, pairs: np.ndarray) -> Iterator[tuple[str, Marks]]:
-    """By the cosine within identities: every further picture of a group that holds together."""
+    """By the cosine within identities: every further image of a connected group."""
     vectors = images.vectors(slice(None))
     merges, planted = rivals.merging_distances(vectors, images.offsets, pairs)
     nearest = float(np.median(rivals.nearest_distances(vectors, 1)))
-    # Of unit vectors: squared Euclidean distance = 2 cosine distances.
+    # For unit vectors: squared Euclidean distance = 2 cosine distances.
     limit = np.sqrt(2 * rivals.DUPLICATE_RATIO * nearest)
     tried = [
         marks_of(int((planted <= t).sum()), int((merges <= t).sum()), len(pairs))

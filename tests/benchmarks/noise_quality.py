@@ -1,10 +1,11 @@
-"""How well faults are found that were planted into a real data set, beside other ways to clean.
+"""Accuracy in finding faults planted into a real data set, compared with other cleaning methods.
 
 Run: python tests/benchmarks/noise_quality.py --data STORE_OR_FOLDER --teacher FILE.onnx
      --embeddings FOLDER [--json]
-Ours has one setting everywhere: flagged is what is more probable than not. The others get their
-own default and, as "hindsight", the threshold that turns out best in each single row. Wants the
-extra ``bench``: pip install -e '.[bench]'.
+Our checks have the same settings everywhere and flag everything more probable than not. The others
+get their own default and, as "hindsight", the best threshold for each single row. Requires the
+extra
+``bench``: pip install -e '.[bench]'.
 """
 
 import argparse
@@ -37,7 +38,7 @@ FAULTS: dict[str, Callable[[Faces, int], Iterator[Row]]] = {
 
 
 def summarised(rows: list[Row]) -> list[dict[str, str | float]]:
-    """Mean marks of each method on each fault, over the seeds; the order of their first rows."""
+    """Mean scores of each method on each fault over the seeds, in the order of their first rows."""
     groups: dict[tuple[str, str, str], list[Marks]] = {}
     for row in rows:
         groups.setdefault((row.fault, row.over, row.method), []).append(row.marks)
@@ -56,7 +57,7 @@ def summarised(rows: list[Row]) -> list[dict[str, str | float]]:
 
 
 def reliability(rows: list[Row]) -> list[dict[str, str | float]]:
-    """Of our probabilities, by kind of wrong labels: how many images of each bin are faulty."""
+    """For our probabilities and each kind of label error, the number of faulty images per bin."""
     kinds: dict[str, np.ndarray] = {}
     for row in rows:
         if row.reliability is not None:
@@ -70,7 +71,7 @@ def reliability(rows: list[Row]) -> list[dict[str, str | float]]:
 
 
 def show_reliability(table: list[dict[str, str | float]]) -> None:
-    """Print it; a calibrated probability has as many faulty images as it says."""
+    """Print the table; for calibrated probabilities, observed and predicted shares are equal."""
     sys.stdout.write("\n| kind | probability | images | faulty |\n|---|---|---|---|\n")
     for row in table:
         share = float(row["faulty"]) / max(float(row["images"]), 1.0)
@@ -80,7 +81,7 @@ def show_reliability(table: list[dict[str, str | float]]) -> None:
 
 
 def show(summary: list[dict[str, str | float]]) -> None:
-    """Print what was measured."""
+    """Print the results."""
     sys.stdout.write(
         "| fault | over | method | F1 | precision | recall |\n|---|---|---|---|---|---|\n"
     )

@@ -1,8 +1,8 @@
-"""How long the checks take on many simulated embeddings, and in how much memory.
+"""Time and memory of the checks on many simulated embeddings.
 
-Run: just bench-noise-scale [--images N ...] [--threads 2] [--folder FOLDER]. The vectors lie in a
-file that is mapped, as the embedding cache is; pixels are not looked at. Peak memory is what the
-operating system counted for the whole process, mapped pages of that file among it.
+Run: just bench-noise-scale [--images N ...] [--threads 2] [--folder FOLDER]. The vectors are in a
+memory-mapped file, like the embedding cache; pixels are not used. Peak memory is the operating
+system's count for the whole process, including mapped pages of that file.
 """
 
 import argparse
@@ -43,7 +43,7 @@ class Watch:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Measure what is done inside."""
+        """Measure the block."""
         begin = time.perf_counter()
         yield
         self.seconds[name] = time.perf_counter() - begin
@@ -51,7 +51,7 @@ class Watch:
 
 
 def peak_memory() -> float:
-    """Of this process, MiB."""
+    """Peak memory of this process, MiB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
@@ -94,7 +94,7 @@ def analyse(folder: Path) -> dict[str, object]:
 
 
 def _agreement(images: EmbeddedImages, flagged: np.ndarray, person: np.ndarray) -> dict[str, float]:
-    """Precision and recall of wrong labels, where most of an identity is one person."""
+    """Precision and recall of wrong labels in identities with a majority."""
     order = np.lexsort((person, images.labels))
     keys = images.labels[order].astype(np.int64) * (person.max() + 2) + person[order] + 1
     _, first, count = np.unique(keys, return_index=True, return_counts=True)
@@ -113,7 +113,7 @@ def _agreement(images: EmbeddedImages, flagged: np.ndarray, person: np.ndarray) 
 
 
 def measure(images: int, threads: int, folder: Path | None) -> dict[str, object]:
-    """Simulate, and analyse in a process of its own."""
+    """Simulate, and analyse in a separate process."""
     with tempfile.TemporaryDirectory(dir=folder) as place:
         write_simulated(Path(place), images, images // IMAGES_PER_IDENTITY, DIMENSION)
         command = [sys.executable, __file__, "--run", place]

@@ -1,10 +1,10 @@
-"""What a step of the class head costs with sampled class centres, beside the dense head.
+"""The cost of a step of the class head with sampled class centres, compared with the dense head.
 
-Run: just bench-partial-fc (five to nine minutes; the dense head of a million wants more than 18 GB,
-and is left out where they are not free). ArcFace on given embeddings, without a network: forward,
-backward and the update by SGD with momentum, as the torch engine makes them. Each configuration has
-a process of its own on one thread; figures are the median CPU time of a step after the first, and
-the peak of the process's resident memory, of which 0.55 GB are the libraries.
+Run: just bench-partial-fc (five to nine minutes; the dense head of a million needs more than 18 GB
+and is skipped if they are not free). ArcFace on given embeddings, without a network: forward,
+backward and the update by SGD with momentum, as in the torch engine. Each configuration runs in its
+own process on one thread. The figures are the median CPU time of a step after the first, and the
+peak resident memory of the process, of which 0.55 GB are the libraries.
 """
 
 import argparse
@@ -31,12 +31,12 @@ CONFIGURATIONS = [
 ]
 DENSE = 1.0
 SPARE = 0.9
-"""The share of the free memory that a process may take, so that nobody else is ended for it."""
+"""The share of the free memory that a process may take, to protect other processes."""
 NO_MEMORY = 3
 
 
 def steps(identities: int, rate: float, count: int) -> list[float]:
-    """CPU seconds of each of ``count`` steps, the first among them."""
+    """CPU seconds of each of ``count`` steps, including the first."""
     torch.manual_seed(0)
     losses = WeightedLosses(parse_losses({"arcface": {}}, "losses"), WIDTH, identities)
     partial = None
@@ -61,7 +61,7 @@ def steps(identities: int, rate: float, count: int) -> list[float]:
 
 
 def measure_here(identities: int, rate: float, count: int) -> int:
-    """Print the figures of one configuration; the exit status."""
+    """Print the figures of one configuration; return the exit status."""
     torch.set_num_threads(1)
     keep_freed_memory()
     limit = int(SPARE * psutil.virtual_memory().available)
@@ -78,7 +78,7 @@ def measure_here(identities: int, rate: float, count: int) -> int:
 
 
 def measure(identities: int, rate: float, count: int) -> dict[str, float]:
-    """The same from a process of its own; empty where the memory does not suffice."""
+    """The same from a separate process; empty if memory is insufficient."""
     given = [str(identities), str(rate), str(count)]
     command = [sys.executable, __file__, "--one", *given]
     outcome = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
@@ -89,7 +89,7 @@ def measure(identities: int, rate: float, count: int) -> dict[str, float]:
 
 
 def row(identities: int, rate: float, found: dict[str, float], dense: dict[str, float]) -> str:
-    """A line of the table, with the dense head's figures over these."""
+    """A line of the table, with the dense head's figures relative to these."""
     name = f"{identities:>9,}  {'dense' if rate == DENSE else f'{rate:.0%}':>6}"
     if not found:
         return f"{name}  does not fit into the memory that is free"

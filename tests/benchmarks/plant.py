@@ -1,4 +1,4 @@
-"""Faults planted into labels, and the marks that whoever looks for them gets."""
+"""Plants faults into labels, and scores methods that look for them."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -13,8 +13,9 @@ Target = Literal["identity", "image"]
 def wrong_labels(
     labels: np.ndarray, share: float, target: Target, random: np.random.Generator
 ) -> np.ndarray:
-    """Labels of which ``share`` are wrong: each of another identity, drawn evenly, or of the
-    identity of another image, so that large ones attract more."""
+    """Labels of which ``share`` are wrong: each of another identity, drawn uniformly, or of the
+    identity of another image, so that large ones are more likely.
+    """
     given = labels.copy()
     bad = random.choice(len(labels), round(share * len(labels)), replace=False)
     choices = np.unique(labels) if target == "identity" else labels
@@ -27,11 +28,13 @@ def wrong_labels(
 def out_of_set_labels(
     labels: np.ndarray, share: float, random: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Open-set wrong labels: people who are nowhere in the set, as most wrong labels on the web.
+    """Open-set label errors: people who are not in the set, like most label errors on the web.
 
-    A fifth of the identities is removed, and images of theirs get the labels of random images that
-    stay, ``share`` as many as those. Returns the indices of the images that are left int ``[n]``,
-    those with wrong labels last, and their labels ``[n]``.
+    A fifth of the identities is removed, and their images get the labels of random remaining
+    images:
+    ``share`` times the number of those. Returns the indices of the resulting images int ``[n]``,
+    the
+    mislabelled ones last, and their labels ``[n]``.
     """
     names = np.unique(labels)
     out = np.isin(labels, random.choice(names, len(names) // 5, replace=False))
@@ -64,9 +67,9 @@ def split_identities(
 def in_order(
     labels: np.ndarray, unit: np.ndarray, norm: np.ndarray, rows: np.ndarray
 ) -> tuple[EmbeddedImages, np.ndarray, np.ndarray]:
-    """Images with these labels, as the checks want them: ascending, without gaps.
+    """Images with these labels in the format of the checks: ascending, without gaps.
 
-    Also where each image stood before, and the label of each identity.
+    Also the original position of each image, and the label of each identity.
     """
     order = np.argsort(labels, kind="stable")
     names, ascending = np.unique(labels[order], return_inverse=True)
@@ -75,18 +78,18 @@ def in_order(
 
 @dataclass(frozen=True)
 class People:
-    """Who is in each of K identities."""
+    """The people in each of K identities."""
 
     first: np.ndarray
     """int ``[K]``: the person with the most images"""
     share: np.ndarray
-    """float ``[K]``: of the identity's images, theirs"""
+    """float ``[K]``: that person's share of the identity's images"""
     second: np.ndarray
     """int ``[K]``: images of the person with the second most"""
 
 
 def people_of(person: np.ndarray, images: EmbeddedImages) -> People:
-    """Count persons int ``[N]``, each image's, in every identity."""
+    """Count the persons int ``[N]`` of the images in every identity."""
     shown, count = np.unique(np.column_stack([images.labels, person]), axis=0, return_counts=True)
     order = np.lexsort((-count, shown[:, 0]))
     start = np.searchsorted(shown[order, 0], np.arange(images.identities))
@@ -98,7 +101,7 @@ def people_of(person: np.ndarray, images: EmbeddedImages) -> People:
 
 @dataclass(frozen=True)
 class Marks:
-    """How well what was flagged agrees with what was planted."""
+    """How well the flags agree with the planted faults."""
 
     precision: float
     recall: float
@@ -115,14 +118,16 @@ def marks_of(found: int, flagged: int, planted: int) -> Marks:
 
 
 def marks(flagged: np.ndarray, faulty: np.ndarray) -> Marks:
-    """Of masks bool ``[n]``."""
+    """From masks bool ``[n]``."""
     return marks_of(int((flagged & faulty).sum()), int(flagged.sum()), int(faulty.sum()))
 
 
 def in_hindsight(scores: np.ndarray, faulty: np.ndarray, missed: int = 0) -> tuple[Marks, float]:
-    """The marks at the threshold with the best F1, and that: higher scores ``[n]`` are flagged.
+    """The scores at the threshold with the best F1, and that threshold.
 
-    ``missed`` faults have no score. A threshold parts different scores only.
+    Higher scores ``[n]`` are flagged. ``missed`` faults have no score. A threshold separates
+    different
+    scores only.
     """
     order = np.argsort(-scores, kind="stable")
     found, flagged = np.cumsum(faulty[order]), np.arange(1, len(order) + 1)

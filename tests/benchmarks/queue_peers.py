@@ -1,9 +1,9 @@
-"""The queue beside huey (SQLite with fsync) and task-spooler, where they do the same thing.
+"""The queue compared with huey (SQLite with fsync) and task-spooler, on their common operations.
 
-Run: just bench-queue-peers [--jobs N] [--json]. huey comes with the extra ``bench``, task-spooler
-(``tsp``) from Debian; a peer that is not there is left out. Times are medians, in milliseconds, of
-calls that return when the job is kept, with N jobs in the queue. In task-spooler every queued job
-is a process that waits, so its queue is never longer than ``MOST_PROCESSES``.
+Run: just bench-queue-peers [--jobs N] [--json]. huey is in the extra ``bench``, task-spooler
+(``tsp``) in Debian; a missing peer is skipped. Times are medians, in milliseconds, of calls that
+return when the job is stored, with N jobs in the queue. In task-spooler every queued job is a
+waiting process, so its queue is limited to ``MOST_PROCESSES``.
 """
 
 import argparse
@@ -48,23 +48,23 @@ Row = dict[str, Any]
 
 
 class Peer(Protocol):
-    """One queue: ``folder`` is its own, and empty at the beginning."""
+    """One queue: ``folder`` is its own, and initially empty."""
 
     def fill(self, count: int) -> None:
         """Queue jobs that nobody starts."""
 
     def put(self, number: int) -> None:
-        """Queue one more; kept when it returns."""
+        """Queue one more; stored when it returns."""
 
     def list_all(self) -> int:
-        """How many are queued, after a look at each."""
+        """The number of queued jobs, after reading each."""
 
     def take_and_finish(self) -> None:
-        """Start the next and note that it ended, without running anything."""
+        """Start the next one and record its end, without running anything."""
 
 
 class Ours:
-    """`Queue`, as the daemon and `distill submit` use it."""
+    """`Queue`, as used by the daemon and `distill submit`."""
 
     def __init__(self, folder: Path) -> None:
         self._queue: Queue = open_queue(Workspace(folder))
@@ -89,7 +89,7 @@ class Ours:
 
 
 class Huey:
-    """huey with SQLite, which syncs as ours does; a task holds the same spec."""
+    """huey with SQLite, which syncs like ours; a task holds the same spec."""
 
     def __init__(self, folder: Path) -> None:
         from huey import SqliteHuey
@@ -114,7 +114,7 @@ class Huey:
 
 
 class TaskSpooler:
-    """task-spooler; a job is a command line, and one that sleeps keeps the others waiting."""
+    """task-spooler; a job is a command line, and a sleeping one keeps the others waiting."""
 
     def __init__(self, folder: Path) -> None:
         self._environment = spooler_environment(folder)
@@ -141,7 +141,7 @@ class TaskSpooler:
 
 
 def spooler_environment(folder: Path) -> dict[str, str]:
-    """One server a folder, and room for its connections."""
+    """One server per folder, with room for its connections."""
     return {**os.environ, "TS_SOCKET": str(folder / "tsp"), "TMPDIR": str(folder)}
 
 
@@ -149,7 +149,7 @@ PEERS: dict[str, Callable[[Path], Any]] = {"ours": Ours, "huey": Huey, "task-spo
 
 
 def times(build: Callable[[Path], Any], jobs: int) -> Row:
-    """Medians in milliseconds with ``jobs`` queued; ``None`` for what a peer cannot do alone."""
+    """Medians in milliseconds with ``jobs`` queued; ``None`` for unsupported operations."""
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
         peer = build(Path(folder))
         try:
@@ -177,7 +177,7 @@ def median(call: Callable[[int], object], count: int) -> float:
 
 
 def our_crash(folder: Path) -> bool:
-    """The daemon is killed while a job runs, and started again; whether that job's end is known."""
+    """Kill the daemon while a job runs, and restart it; whether that job's end is known."""
     workspace = Workspace(folder)
     with open_queue(workspace) as queue:
         for name in names():
@@ -273,7 +273,7 @@ def wait_for_start(folder: Path) -> None:
 
 
 def wait_for_quiet(folder: Path) -> None:
-    """Until nothing was noted for thrice the time that the longest job takes."""
+    """Wait until nothing was recorded for three times the longest job."""
     while time.time() - max(entry.stat().st_mtime for entry in folder.glob("*ed")) < (
         3 * LONG_SECONDS
     ):
@@ -284,7 +284,7 @@ CRASHES = {"ours": our_crash, "huey": huey_crash, "task-spooler": spooler_crash}
 
 
 def crash(build: Callable[[Path], bool]) -> Row:
-    """What became of the jobs of a server that was killed with kill -9 and started again."""
+    """The fate of the jobs of a server that was killed with kill -9 and restarted."""
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as place:
         folder = Path(place)
         known = build(folder)

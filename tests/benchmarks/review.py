@@ -1,10 +1,10 @@
-"""People review a large set in Chromium, and the server is killed in the middle.
+"""Reviewing a large set in Chromium, with the server killed in the middle.
 
-Run: just bench-review [--images N] [--cases N] [--pictures STORE] [--think MS] [--json]. Simulated
-embeddings and findings (``review_set``), pictures that repeat. The reviewers are browsers of their
-own who press y, n or i in turns, ``--think`` after the next case is there. Measured is the time
-from the key until the frame that shows the next case with its first face; keys that were pressed
-while there was no server are told apart.
+Run: just bench-review [--images N] [--cases N] [--pictures STORE] [--think MS] [--json]. Uses
+simulated embeddings and findings (``review_set``) and repeated images. The reviewers are separate
+browsers that press y, n or i in turn, ``--think`` after the next case is shown. Measures the time
+from the key to the frame that shows the next case with its first face; keys pressed while there was
+no server are reported separately.
 """
 
 import argparse
@@ -61,7 +61,7 @@ def main() -> None:
 
 
 def measure(images: Path, root: Path, cases: int, think: int) -> Iterator[Measured]:
-    """Every number, as soon as it is there."""
+    """Yield every measurement as soon as it is available."""
     server = ReviewServer(images, root)
     began = time.monotonic()
     server.start()
@@ -92,7 +92,7 @@ def measure(images: Path, root: Path, cases: int, think: int) -> Iterator[Measur
 
 
 def first_paint(page: Page) -> float:
-    """Milliseconds after the page was asked for."""
+    """Milliseconds after the page was requested."""
     return page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime")
 
 
@@ -105,7 +105,7 @@ def latency(what: str, waits: np.ndarray, bar: float | None = None) -> Iterator[
 def review(
     pages: list[Page], server: ReviewServer, cases: int, think: int
 ) -> tuple[list[str], list[tuple[int, int]]]:
-    """The cases that were decided, and of each page the first and last wait of the restart."""
+    """The decided cases, and for each page the first and last wait of the restart."""
     decided: list[str] = []
     restart: threading.Thread | None = None
     begins, ends = [0] * len(pages), [0] * len(pages)

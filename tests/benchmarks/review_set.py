@@ -1,8 +1,9 @@
-"""A large image set with findings, and the embeddings that a teacher would have cached of it.
+"""A large image set with findings, and a teacher's cache of its embeddings.
 
-Embeddings, and who is shown, are simulated (``simulate``); the pictures are a few hundred that
-repeat. The findings are drawn from what was planted instead of computed, which would take the
-checks half an hour; what they propose is what the checks propose.
+Embeddings and people are simulated (``simulate``); the images are a few hundred, repeated. The
+findings are derived from the planted faults instead of computed, which would take the checks half
+an
+hour; the proposals are those of the checks.
 """
 
 from collections.abc import Iterator
@@ -36,8 +37,10 @@ def build(
     pictures: Path | None,
     dimension: int = 512,
 ) -> Path:
-    """Make ``folder/train.lmdb`` with findings beside it, and the cache of a teacher below
-    ``cache``; the pictures are those of the store or view ``pictures``, or drawn."""
+    """Make ``folder/train.lmdb`` with findings, and a teacher's cache below ``cache``.
+
+    The images are those of the store or view ``pictures``, or drawn.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     write_simulated(folder, images, identities, dimension)
     labels, person = np.load(folder / LABELS), np.load(folder / TRUTH)
@@ -64,7 +67,7 @@ def _pictures(folder: Path, given: Path | None) -> list[bytes]:
 
 
 def _findings(images: EmbeddedImages, person: np.ndarray) -> Iterator[Finding]:
-    """Of the checks that people look at most; scores are high where something was planted."""
+    """Findings of the checks that are reviewed most; planted faults have high scores."""
     random = np.random.default_rng(1)
     own, identities = images.labels, images.identities
     identity = np.arange(identities)
@@ -104,7 +107,7 @@ def _likely(scores: np.ndarray) -> int:
 
 
 def _scores(planted: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """Probabilities float32: few of those that are planted are missed, few others are flagged."""
+    """Probabilities float32: few of the planted faults are missed, few others are flagged."""
     return np.where(
         planted, random.beta(8, 2, len(planted)), random.beta(1, 9, len(planted))
     ).astype(np.float32)

@@ -1,4 +1,4 @@
-"""`curate review` in a process of its own, and people who press keys in a browser."""
+"""`curate review` in a separate process, and people who press keys in a browser."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
-# How long it takes from a key until the next case is drawn, with the face it is about.
+# The time from a key until the next case is drawn, with its face.
 MEASURE = """
 window.waits = [];
 let pressed = null;
@@ -37,7 +37,7 @@ requestAnimationFrame(look);
 
 
 class ReviewServer:
-    """Serves one image set; killed and started again, it has the same address."""
+    """Serves one image set; keeps its address when killed and restarted."""
 
     def __init__(self, images: Path, workspace: Path) -> None:
         self._images, self._workspace = images, workspace
@@ -60,13 +60,13 @@ class ReviewServer:
         return self._process.pid
 
     def memory(self) -> float:
-        """Megabytes that lie in memory."""
+        """Resident megabytes."""
         text = Path(f"/proc/{self.pid}/smaps_rollup").read_text()
         (line,) = [each for each in text.splitlines() if each.startswith("Anonymous:")]
         return int(line.split()[1]) / 1e3
 
     def close(self) -> None:
-        """Kill it where it still runs."""
+        """Kill it if it still runs."""
         if self._process is not None and self._process.poll() is None:
             self.end(signal.SIGKILL)
 
@@ -79,7 +79,7 @@ class ReviewServer:
 
 
 def sign_in(chromium: Browser, server: ReviewServer, people: int = 1) -> list[BrowserContext]:
-    """Browsers that know the server's key, each of a person of its own."""
+    """Browsers that know the server's key, one per person."""
     contexts = [chromium.new_context(viewport={"width": 1440, "height": 900})]
     page = contexts[0].new_page()
     page.goto(server.link)
@@ -110,7 +110,7 @@ def sit_down(context: BrowserContext, server: ReviewServer, who: str) -> Page:
 
 
 def press(page: Page, key: str) -> str | None:
-    """Decide the case that is shown by a key; its name, or None where none is open."""
+    """Decide the shown case by a key; its name, or None if none is open."""
     case = page.wait_for_selector("#case:not([data-key='']), #case:has-text('Nothing is open')")
     assert case is not None
     before = case.get_attribute("data-key")
@@ -122,11 +122,11 @@ def press(page: Page, key: str) -> str | None:
 
 
 def until_saved(page: Page) -> None:
-    """Wait until the server has everything."""
+    """Wait until the server has received everything."""
     page.wait_for_selector(".saved:has-text('all saved')")
 
 
 def logged(images: Path) -> list[dict]:
-    """What the log says."""
+    """The content of the log."""
     log = images.with_name(f"{images.stem}.findings") / "decisions.jsonl"
     return [json.loads(line) for line in log.read_text().splitlines()]

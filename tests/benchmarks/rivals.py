@@ -1,8 +1,8 @@
-"""Other ways to clean face data, as their authors describe them, to compare ours with.
+"""Other methods of cleaning face data, as described by their authors, for comparison.
 
-All take unit vectors ``[N, D]`` in the order of their labels, and offsets ``[K + 1]`` of the
-identities. Images that are alone in their identity are judged by none of them. scikit-learn, SciPy
-and cleanlab come with the extra ``bench``.
+All take unit vectors ``[N, D]`` sorted by label, and offsets ``[K + 1]`` of the identities. None of
+them judges single images of an identity. scikit-learn, SciPy and cleanlab are in the extra
+``bench``.
 """
 
 from collections.abc import Iterator
@@ -12,9 +12,11 @@ import numpy as np
 CENTRE_COSINE = 0.6
 """insightface, src/data/dataset_clean.py, mode 1: images below it are dropped"""
 DBSCAN_EPSILON = 0.6
-"""Of the same file, mode 2: Euclidean distance of unit vectors; 0.6 is a cosine of 0.82"""
+"""The same file, mode 2: Euclidean distance of unit vectors; 0.6 is a cosine of 0.82"""
 SUBCENTRES, SUBCENTRE_DEGREES = 3, 75.0
-"""Deng et al., Sub-center ArcFace, ECCV 2020: images further from the dominant sub-centre go"""
+"""Deng et al., Sub-center ArcFace, ECCV 2020: images further from the dominant sub-centre are
+dropped
+"""
 DUPLICATE_RATIO = 0.13
 """cleanlab's near-duplicate check: closer than this share of the median nearest distance"""
 OUTLIER_RATIO = 0.37037
@@ -24,14 +26,14 @@ SCALES = (8.0, 12.0, 16.0, 24.0, 32.0, 48.0, 64.0)
 
 
 def identities_of(vectors: np.ndarray, offsets: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
-    """Those of two images or more."""
+    """Those of two or more images."""
     for first, last in zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True):
         if last - first > 1:
             yield slice(first, last), vectors[first:last]
 
 
 def centre_cosines(vectors: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-    """Cosine of each image to the mean of its identity, itself included; 1 where it is alone."""
+    """Cosine of each image to the mean of its identity, including itself; 1 for a single image."""
     cosines = np.ones(len(vectors), np.float32)
     for which, here in identities_of(vectors, offsets):
         cosines[which] = here @ _unit(here.sum(axis=0))
@@ -39,7 +41,7 @@ def centre_cosines(vectors: np.ndarray, offsets: np.ndarray) -> np.ndarray:
 
 
 def robust_centre_cosines(vectors: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-    """The same to a centre in which images weigh by how far their cosine exceeds 0.3."""
+    """The same to a centre that weights images by how far their cosine exceeds 0.3."""
     cosines = np.ones(len(vectors), np.float32)
     for which, here in identities_of(vectors, offsets):
         weight = np.ones(len(here), np.float32)
@@ -50,8 +52,10 @@ def robust_centre_cosines(vectors: np.ndarray, offsets: np.ndarray) -> np.ndarra
 
 
 def single_linkage(vectors: np.ndarray, offsets: np.ndarray) -> list[tuple[slice, np.ndarray]]:
-    """The tree of Euclidean distances in each identity; cut at any height it gives DBSCAN's
-    clusters for ``min_samples=2``, which are then the connected groups of two or more."""
+    """The tree of Euclidean distances in each identity; cut at any height, it gives the clusters of
+    DBSCAN
+    for ``min_samples=2``, which are then the connected groups of two or more.
+    """
     from scipy.cluster.hierarchy import linkage
 
     return [
@@ -61,7 +65,7 @@ def single_linkage(vectors: np.ndarray, offsets: np.ndarray) -> list[tuple[slice
 
 
 def dbscan_sizes(tree: np.ndarray, epsilon: float) -> tuple[np.ndarray, np.ndarray]:
-    """Cluster of each image int ``[n]``, from 0, and the clusters' sizes; of one: noise."""
+    """The cluster of each image int ``[n]``, from 0, and the clusters' sizes; size one is noise."""
     from scipy.cluster.hierarchy import fcluster
 
     cluster = fcluster(tree, epsilon, "distance") - 1
@@ -71,7 +75,9 @@ def dbscan_sizes(tree: np.ndarray, epsilon: float) -> tuple[np.ndarray, np.ndarr
 def outside_largest(
     images: int, trees: list[tuple[slice, np.ndarray]], epsilon: float
 ) -> np.ndarray:
-    """bool ``[N]``: DBSCAN keep-largest drops these; all of an identity without a cluster."""
+    """bool ``[N]``: the images dropped by DBSCAN keep-largest; all of an identity without a
+    cluster.
+    """
     dropped = np.zeros(images, bool)
     for which, tree in trees:
         cluster, sizes = dbscan_sizes(tree, epsilon)
@@ -82,7 +88,7 @@ def outside_largest(
 def second_clusters(
     offsets: np.ndarray, trees: list[tuple[slice, np.ndarray]], epsilon: float
 ) -> np.ndarray:
-    """Images int64 ``[K]`` in the second largest of DBSCAN's clusters; 0 where there is one."""
+    """Images int64 ``[K]`` in the second largest DBSCAN cluster; 0 if there is only one."""
     second = np.zeros(len(offsets) - 1, np.int64)
     of = {int(first): identity for identity, first in enumerate(offsets[:-1])}
     for which, tree in trees:
@@ -95,9 +101,9 @@ def second_clusters(
 def subcentre_angles(
     vectors: np.ndarray, offsets: np.ndarray, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Degrees ``[N]`` to the dominant sub-centre of the identity, by k-means; 0 where alone.
+    """Degrees ``[N]`` to the dominant sub-centre of the identity, by k-means; 0 for a single image.
 
-    Also cosines ``[K]`` between the two largest sub-centres; 1 where there are not two.
+    Also cosines ``[K]`` between the two largest sub-centres; 1 if there are not two.
     """
     from sklearn.cluster import KMeans
 
@@ -117,8 +123,10 @@ def subcentre_angles(
 def out_of_sample_probabilities(
     vectors: np.ndarray, labels: np.ndarray, identities: int
 ) -> np.ndarray:
-    """Softmax over cosines to the identities' centres float32 ``[N, K]``, as cleanlab wants it: an
-    image's own centre is without itself, and the scale is the likeliest one."""
+    """Softmax over cosines to the identities' centres float32 ``[N, K]``, the input of cleanlab: an
+    image
+    is excluded from its own centre, and the scale is the most likely one.
+    """
     total = np.zeros((identities, vectors.shape[1]), np.float32)
     np.add.at(total, labels, vectors)
     cosines = vectors @ _unit(total).T
@@ -136,9 +144,9 @@ def out_of_sample_probabilities(
 def label_issues(
     vectors: np.ndarray, labels: np.ndarray, offsets: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """cleanlab's ``find_label_issues`` bool ``[N]`` and label quality ``[N]``, by its defaults.
+    """cleanlab's ``find_label_issues`` bool ``[N]`` and label quality ``[N]``, with its defaults.
 
-    Of identities of two images or more; the others have no image to learn from.
+    For identities of two or more images; the others have no image to learn from.
     """
     from cleanlab.filter import find_label_issues
     from cleanlab.rank import get_label_quality_scores
@@ -172,8 +180,10 @@ def near_centres(
 def overlapping_classes(
     vectors: np.ndarray, labels: np.ndarray, offsets: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """cleanlab's measure of classes to merge: pairs ``[P, 2]``, smaller first, and the share of
-    the smaller one's images that are confidently counted under the other label, both ways."""
+    """cleanlab's measure of classes to merge: pairs ``[P, 2]``, smaller first, and the share of the
+    smaller
+    one's images that are confidently counted under the other label, both ways.
+    """
     from cleanlab.count import compute_confident_joint
 
     sizes = np.diff(offsets)
@@ -190,7 +200,9 @@ def merging_distances(
     vectors: np.ndarray, offsets: np.ndarray, pairs: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Euclidean distances at which images join a group, in all identities, and at which the two of
-    each pair of images ``[P, 2]`` do, by single linkage."""
+    each
+    pair of images ``[P, 2]`` do, by single linkage.
+    """
     from scipy.cluster.hierarchy import cophenet
     from scipy.spatial.distance import squareform
 
@@ -205,7 +217,7 @@ def merging_distances(
 
 
 def nearest_distances(vectors: np.ndarray, neighbours: int) -> np.ndarray:
-    """Cosine distances ``[N, neighbours]`` of each image to the nearest others."""
+    """Cosine distances ``[N, neighbours]`` of each image to its nearest neighbours."""
     import faiss
 
     index = faiss.IndexFlatIP(vectors.shape[1])
@@ -214,7 +226,7 @@ def nearest_distances(vectors: np.ndarray, neighbours: int) -> np.ndarray:
 
 
 def outliers(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """cleanlab's outlier check on features: bool ``[N]``, and the mean distances it rests on."""
+    """cleanlab's outlier check on features: bool ``[N]``, and the underlying mean distances."""
     distance = nearest_distances(vectors, OUTLIER_NEIGHBOURS).mean(axis=1)
     lower, upper = np.quantile(distance, [0.25, 0.75])
     return distance > upper + (1 / OUTLIER_RATIO - 1) * (upper - lower), distance

@@ -1,7 +1,7 @@
-"""What the windowed shuffle costs in mixing, and what it spares the disk.
+"""The cost of the windowed shuffle in mixing, and its savings in disk reads.
 
-Run: just bench-shuffle [--store PATH]. Mixing is counted on the plans alone, for 5.8 million images
-of 85,742 identities, as MS1M has. Reading is measured on the store with the page cache emptied.
+Run: just bench-shuffle [--store PATH]. Mixing is computed from the plans alone, for 5.8 million
+images of 85,742 identities, like MS1M. Reading is measured on the store with an empty page cache.
 """
 
 import argparse
@@ -27,7 +27,7 @@ COLD_BATCH, COLD_WINDOW, ROUNDS = 128, 4096, 5
 
 
 def draw_labels() -> np.ndarray:
-    """Identities of uneven size, 68 images on average, in the order of a store."""
+    """Identities of uneven size, 68 images on average, in store order."""
     random = np.random.default_rng(0)
     shares = random.lognormal(0, 0.6, IDENTITIES)
     ends = np.cumsum(shares) / shares.sum() * IMAGES
@@ -35,7 +35,7 @@ def draw_labels() -> np.ndarray:
 
 
 def describe(name: str, plan: BatchPlan, labels: np.ndarray) -> None:
-    """One line: how batches mix, and what a disk has to do for them."""
+    """One line: how well batches are mixed, and the disk reads they need."""
     order, _ = plan.epoch(0)
     batches = np.sort(labels[order[: BATCHES * BATCH]].reshape(BATCHES, BATCH), axis=1)
     same = np.diff(batches, axis=1) == 0
@@ -60,7 +60,7 @@ def compare_mixing() -> None:
 
 
 def read_cold(path: Path, how: str) -> None:
-    """In the child: one epoch, seconds and page faults that waited for the disk."""
+    """In the child: one epoch, its seconds and its page faults that waited for the disk."""
     images = open_images(path)
     plan: BatchPlan = FullShuffle(len(images), COLD_BATCH, 0)
     if how == "windowed":
@@ -74,7 +74,7 @@ def read_cold(path: Path, how: str) -> None:
 
 
 def compare_reading(path: Path) -> None:
-    """An epoch with an empty page cache, in turns."""
+    """Epochs with an empty page cache, alternating."""
     images = open_images(path)
     results: dict[str, list[tuple[float, float]]] = {"full": [], "windowed": []}
     for _ in range(ROUNDS):
@@ -98,7 +98,7 @@ def say(line: str) -> None:
 
 
 def main() -> None:
-    """Mixing, then reading where a store is given."""
+    """Mixing, then reading if a store is given."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--store", type=Path)
     parser.add_argument("--cold", choices=["full", "windowed"], help=argparse.SUPPRESS)

@@ -1,8 +1,8 @@
-"""Embeddings of a large face data set, drawn so that they spread as those of real faces do.
+"""Embeddings of a large face data set, drawn with the distribution of real faces.
 
-What was measured on 13,498 real faces embedded by SFace: the cosine of an image to the centre of
-the others of its identity (quantiles below), the mean and spread of the cosine of two people,
-and that some images are of one sitting and nearer to each other.
+The parameters were measured on 13,498 real faces embedded by SFace: the cosine of an image to the
+centre of the other images of its identity (quantiles below), the mean and spread of the cosine
+between two people, and that images of one sitting are nearer to each other.
 """
 
 from dataclasses import dataclass
@@ -25,14 +25,14 @@ UNIT, NORM, LABELS, EVALUATION, TRUTH = (
 
 @dataclass(frozen=True)
 class Truth:
-    """What was planted; ``person`` is -1 for no face."""
+    """The planted faults; ``person`` is -1 for no face."""
 
     person: np.ndarray
-    """int ``[N]``; the person of identity k is k, of those beyond nobody has an identity"""
+    """int ``[N]``; the person of identity k is k; higher numbers have no identity"""
     merged: np.ndarray
     """identities ``[A]`` that mix two people half and half"""
     divided: np.ndarray
-    """identities ``[B]`` that show the person of the identity before"""
+    """identities ``[B]`` that show the person of the previous identity"""
 
 
 def write_simulated(
@@ -61,7 +61,7 @@ def write_simulated(
 
 
 def long_tailed_sizes(images: int, identities: int, random: np.random.Generator) -> np.ndarray:
-    """Lognormal numbers of images, at least one, that add up to ``images``: int64 ``[K]``."""
+    """Lognormal numbers of images, at least one, that sum to ``images``: int64 ``[K]``."""
     weight = random.lognormal(0.0, 1.0, identities)
     sizes = np.maximum(1, (weight / weight.sum() * images).astype(np.int64))
     sizes[np.argmax(sizes)] += images - sizes.sum()
@@ -69,7 +69,7 @@ def long_tailed_sizes(images: int, identities: int, random: np.random.Generator)
 
 
 def draw_truth(labels: np.ndarray, identities: int, random: np.random.Generator) -> Truth:
-    """Persons of images with these labels: mostly the identity's own."""
+    """The persons of images with these labels: mostly the identity's own."""
     person = labels.astype(np.int64)
     chosen = random.permutation(np.arange(1, identities))
     merged = chosen[: int(MERGED * identities)]
@@ -87,7 +87,7 @@ def draw_truth(labels: np.ndarray, identities: int, random: np.random.Generator)
 def _images_of(
     centres: np.ndarray, person: np.ndarray, scale: np.ndarray, random: np.random.Generator
 ) -> np.ndarray:
-    """Unit vectors float32 ``[n, D]`` of each person; of nobody, where it is -1."""
+    """Unit vectors float32 ``[n, D]`` of each person; random for -1."""
     away = _directions(random, len(person), scale)
     sitting = np.flatnonzero((random.random(len(person)) < SAME_SITTING) & (person >= 0))[1:]
     sitting = sitting[person[sitting] == person[sitting - 1]]
@@ -95,20 +95,22 @@ def _images_of(
     near = np.interp(random.random(len(person)), SHARES, CENTRE_COSINES).astype(np.float32)
     near[person < 0] = 0.0
     centre = centres[person]
-    # What is left of the vector when its part along the centre is taken away.
+    # The rest of the vector after removing its component along the centre.
     away = _unit(away - np.einsum("nd,nd->n", away, centre)[:, None] * centre)
     return near[:, None] * centre + np.sqrt(1 - near**2)[:, None] * away
 
 
 def _spectrum(dimension: int) -> np.ndarray:
-    """Standard deviation along each axis: cosines of two draws spread as those of two people."""
+    """Standard deviation per axis such that cosines of two draws spread like those
+    of two people.
+    """
     axes = np.arange(dimension)
     half = 0.5 / (STRANGERS_SPREAD / (1 - STRANGERS_MEAN)) ** 2
     return np.exp(-0.5 * axes / half).astype(np.float32)
 
 
 def _directions(random: np.random.Generator, count: int, scale: np.ndarray) -> np.ndarray:
-    """Unit vectors float32 ``[count, D]`` that lean a little towards one direction."""
+    """Unit vectors float32 ``[count, D]`` with a slight bias towards one direction."""
     drawn = _unit(random.standard_normal((count, len(scale)), np.float32) * scale)
     common = np.zeros(len(scale), np.float32)
     common[-1] = np.sqrt(STRANGERS_MEAN / (1 - STRANGERS_MEAN))

@@ -55,7 +55,7 @@ def main() -> None:
 def scored(
     named: str, steps: int, seed: int, sets: list, pictures: dict[int, np.ndarray]
 ) -> Iterator[tuple[str, tuple[np.ndarray, np.ndarray]]]:
-    """The cosines of the pairs of each set, and which are one person."""
+    """The cosines of the pairs of each set, and which show one person."""
     path, _, setting = named.partition(":")
     given = {key: float(value) for key, value in [setting.split("=")] if key} if setting else {}
     images = open_images(Path(path))
@@ -102,7 +102,7 @@ def student() -> nn.Module:
 
 
 def normalised(pixels: Tensor) -> Tensor:
-    """uint8 ``[B, H, W, 3]`` as float32 ``[B, 3, H, W]`` in -1 ... 1."""
+    """uint8 ``[B, H, W, 3]`` as float32 ``[B, 3, H, W]`` in -1 to 1."""
     return (pixels.permute(0, 3, 1, 2).float() - 127.5) / 127.5
 
 
@@ -136,7 +136,7 @@ def pixels_of_pairs(path: Path) -> tuple[Tensor, np.ndarray]:
 
 
 def fill(pictures: dict[int, np.ndarray], images: ImageSet) -> None:
-    """Decode what is not there yet."""
+    """Decode the images that are still missing."""
     missing = [i for i, row in enumerate(images.rows.tolist()) if row not in pictures]
     for number in missing:
         pictures[int(images.rows[number])] = small(decode(images.read(number)))

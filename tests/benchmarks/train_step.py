@@ -1,7 +1,7 @@
-"""What each measure takes off a training step of MobileFaceNet and ArcFace on the CPU.
+"""The savings of each measure in a training step of MobileFaceNet and ArcFace on the CPU.
 
-10,000 identities, batches of 128. Run: just bench-train-step. Each variant runs in a process of its
-own, in turns; the figures are the fastest step of each, in CPU milliseconds an image, and the ratio
+10,000 identities, batches of 128. Run: just bench-train-step. Each variant runs in its own process,
+alternating; the figures are the fastest step of each, in CPU milliseconds per image, and the ratio
 to the plain step in the same run.
 """
 
@@ -23,7 +23,7 @@ VARIANTS = ("plain", "channels_last", "and our PReLU", "and freed memory kept")
 
 
 def measure(variant: str) -> float:
-    """CPU milliseconds an image of the fastest step."""
+    """CPU milliseconds per image of the fastest step."""
     level = VARIANTS.index(variant)
     layout = torch.channels_last if level >= 1 else torch.contiguous_format
     network = create("mobilefacenet", input_size=(SIZE, SIZE)).to(memory_format=layout)
@@ -49,7 +49,7 @@ def measure(variant: str) -> float:
 
 
 def main() -> None:
-    """Measure all variants in turns and print the table."""
+    """Measure all variants alternately and print the table."""
     best = dict.fromkeys(VARIANTS, float("inf"))
     for _ in range(ROUNDS):
         for variant in VARIANTS:

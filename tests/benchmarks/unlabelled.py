@@ -1,11 +1,13 @@
-"""What faces without labels bring, on real faces: the table of docs/benchmarks.md.
+"""The benefit of unlabelled faces, on real faces: the table of docs/benchmarks.md.
 
 Run: just bench-unlabelled --data FOLDER [--workspace DIR] [--seeds 0 1] [--epochs 6] [--page]
-FOLDER is as of learning.py. The labels of a random half of the identities are hidden. A student is
-trained on the other half alone, on both halves, on both with the identities that `curate cluster`
-finds in the hidden one, and on all faces with their labels. Each row is a job of the product, one
-core, with as many steps. Stopped at any moment, the same command goes on; the table is of what is
-there so far. ``--page`` writes it into docs/.
+FOLDER is that of learning.py. The labels of a random half of the identities are hidden. A student
+is
+trained on the labelled half alone, on both halves, on both with the identities that `curate
+cluster`
+finds in the hidden one, and on all faces with their labels. Each row is a job on one core, with the
+same number of steps. Run the same command again to resume; the table contains the results so far.
+``--page`` writes it into docs/.
 """
 
 import argparse
@@ -48,7 +50,7 @@ ROWS = {
     ),
     "all": ("all faces with their labels", '"faces/train"', 1),
 }
-"""Title, ``data.train`` and how often the epochs, so that all have as many steps; by name."""
+"""Title, ``data.train``, and a factor of the epochs that equalises the steps; by name."""
 SCORES = {
     "LFW": ("lfw", "accuracy"),
     "CFP-FF": ("cfp_ff", "accuracy"),
@@ -88,11 +90,11 @@ seed = {seed}
 """
 
 Scores = dict[str, dict[str, list[float]]]
-"""By row and column: of each seed."""
+"""By row and column: the value of each seed."""
 
 
 def halve(workspace: Workspace) -> None:
-    """The views of both halves; they hold as many images to a batch."""
+    """The views of both halves, which have equally many images per batch."""
     faces = open_images(workspace.image_set("faces/train"))
     order = np.random.default_rng(0).permutation(faces.identities)
     images = np.cumsum(np.diff(faces.offsets)[order])
@@ -105,7 +107,7 @@ def halve(workspace: Workspace) -> None:
 
 
 def group(workspace: Workspace, teacher: str) -> None:
-    """The view of the hidden half with the identities that its faces alone tell."""
+    """The view of the hidden half with the identities found from its faces alone."""
     folder = workspace.datasets / "faces"
     if (folder / "grouped.view").exists():
         return
@@ -120,7 +122,7 @@ def group(workspace: Workspace, teacher: str) -> None:
 
 
 def train(row: str, seed: int, epochs: int, teacher: str, workspace: Workspace) -> None:
-    """The job of one row and seed; found where it is done."""
+    """The job of one row and seed; reused if it is done."""
     _, data, times = ROWS[row]
     name = f"{row}-{epochs}-{seed}"
     specs = workspace.root / "specs"
@@ -144,7 +146,7 @@ def train(row: str, seed: int, epochs: int, teacher: str, workspace: Workspace) 
 
 
 def scores(workspace: Workspace, epochs: int, seeds: list[int], teacher: str) -> Scores:
-    """What is there so far."""
+    """The results so far."""
     scorer, found = Scorer(workspace, teacher), Scores()
     for row in ROWS:
         for seed in seeds:
@@ -160,7 +162,7 @@ def scores(workspace: Workspace, epochs: int, seeds: list[int], teacher: str) ->
 
 
 def table(found: Scores) -> str:
-    """Markdown: means over the seeds, and the share of the loss that is won back."""
+    """Markdown: means over the seeds, and the share of the loss that is recovered."""
     lines = [f"| trained on | {' | '.join(SCORES)} |", "|" + "---|" * (len(SCORES) + 1)]
     verdicts: list[str] = []
     means = {
@@ -181,7 +183,7 @@ def table(found: Scores) -> str:
 
 
 def won_back(means: dict[str, dict[str, float]], row: str, name: str) -> float | None:
-    """Of what the labelled half lacks beside all faces with labels; None where it lacks nothing."""
+    """The share of the gap between the labelled half and all labels; None without a gap."""
     lost = means["all"][name] - means["half"][name]
     return (means[row][name] - means["half"][name]) / lost if lost > 0 else None
 
@@ -210,7 +212,7 @@ def main() -> None:
 
 
 def write_page(text: str) -> None:
-    """Put the table between its marks in docs/benchmarks.md."""
+    """Write the table between its markers in docs/benchmarks.md."""
     before, rest = PAGE.read_text().split(BEGIN)
     PAGE.write_text(f"{before}{BEGIN}\n{text}\n{END}{rest.split(END)[1]}")
 

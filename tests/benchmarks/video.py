@@ -1,10 +1,10 @@
-"""What becomes of the feature of a video where some of its frames are of somebody else.
+"""The feature of a video if some of its frames show another person.
 
 Run: just bench-video MODEL SET [--workspace DIR] [--frames 5] [--json]; a file takes --mean, --std
-and --colour, as of `distill evaluate`.
-Of each person of SET with 2 x frames images or more, two "videos" of different images are made; a
+and --colour, like `distill evaluate`.
+For each person of SET with at least 2 x frames images, two "videos" of different images are made; a
 share of the frames is replaced by faces of random others. Each video becomes one feature, and all
-pairs of videos are verified. Mean and deviation are over ten drawings.
+pairs of videos are verified. Mean and deviation are over ten draws.
 """
 
 import argparse
@@ -39,7 +39,7 @@ WAYS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 def videos(
     features: np.ndarray, labels: np.ndarray, frames: int, share: float, seed: int
 ) -> tuple[list[np.ndarray], np.ndarray]:
-    """Frames of two videos of each person who has enough images, and whose they are."""
+    """Frames of two videos of each person with enough images, and their people."""
     generator = np.random.default_rng(seed)
     groups, people = [], []
     for person in np.flatnonzero(np.bincount(labels) >= 2 * frames):
@@ -53,7 +53,7 @@ def videos(
 
 
 def measure(features: np.ndarray, labels: np.ndarray, frames: int) -> list[dict]:
-    """TAR at FAR 1e-3 of each way at each share of foreign frames, [mean, deviation]."""
+    """TAR at FAR 1e-3 of each method at each share of foreign frames, [mean, deviation]."""
     rows = []
     for name, pool in WAYS.items():
         tars = {}

@@ -1,4 +1,4 @@
-"""A pretrained MobileFaceNet as a bundle, so that the commands of the product measure it.
+"""A pretrained MobileFaceNet as a bundle, so that the project's commands can measure it.
 
 Run: python tests/benchmarks/y1_bundle.py FILE.onnx BUNDLE
 FILE.onnx is insightface's MobileFaceNet Y1 as exported from MXNet: convolutions, normalisation and
@@ -27,7 +27,7 @@ from teachers.preprocessing import Preprocessing
 
 @dataclass
 class MxnetBlock:
-    """A convolution, with what follows it."""
+    """A convolution with the layers that follow it."""
 
     weights: np.ndarray
     bias: np.ndarray | float
@@ -37,7 +37,7 @@ class MxnetBlock:
 
 
 def blocks(model: onnx.ModelProto) -> Iterator[MxnetBlock]:
-    """Those of the graph in order; the fully connected layer is a convolution too."""
+    """The convolutions of the graph in order, including the fully connected layer."""
     arrays = {each.name: onnx.numpy_helper.to_array(each) for each in model.graph.initializer}
     block: MxnetBlock | None = None
     for node in model.graph.node:
@@ -76,7 +76,7 @@ def filled(model: onnx.ModelProto) -> nn.Module:
 
 
 def check_same(network: nn.Module, path: str) -> None:
-    """Exit where the network gives other embeddings than the file."""
+    """Exit if the embeddings of the network differ from the file's."""
     pixels = np.random.default_rng(0).integers(0, 256, (2, 3, 112, 112)).astype(np.float32)
     (expected,) = onnxruntime.InferenceSession(path).run(None, {"data": pixels})
     with torch.inference_mode():
