@@ -59,6 +59,11 @@ _TAR = FileKind(
     "a tar archive (webdataset shards are such)",
     "`curate convert` takes it as NAME.tar; for anything else unpack it (tar -xf FILE)",
 )
+_ZIP = FileKind(
+    "zip",
+    "a zip archive",
+    "`curate convert` takes one of images as NAME.zip; for anything else unpack it (unzip FILE)",
+)
 _HTML = FileKind(
     "html",
     "a web page (a download that failed, or a page that asks for a login)",
@@ -84,14 +89,16 @@ _SIGNATURES = {
     b"\x04\x22\x4d\x18": _compressed("lz4", "unlz4 FILE"),
     b"7z\xbc\xaf\x27\x1c": _archive("7z", "7z x FILE"),
     b"Rar!\x1a\x07": _archive("RAR", "unrar x FILE"),
-    b"PAR1": _data_set("parquet", "a Parquet table"),
+    b"PAR1": _data_set("parquet", "a Parquet table", "`curate convert` takes it as NAME.parquet"),
     b"ARROW1": _data_set("arrow", "an Arrow table"),
     b"ORC": _data_set("orc", "an ORC table"),
     b"\x89HDF\r\n\x1a\n": _data_set("hdf5", "an HDF5 file"),
     b"MATLAB 5.0 MAT-file": _data_set("matlab", "a MATLAB file"),
     b"SQLite format 3\0": _data_set("sqlite", "an SQLite database"),
     b"\x93NUMPY": _data_set("numpy", "a saved numpy array (.npy)"),
-    b"\x0a\x23\xd7\xce": FileKind("recordio", "a RecordIO file", "rename it to NAME.rec"),
+    b"\x0a\x23\xd7\xce": FileKind(
+        "recordio", "a RecordIO file", "`curate convert` takes it as NAME.rec"
+    ),
     b"\xff\xd8\xff": _image("JPEG"),
     b"\x89PNG\r\n\x1a\n": _image("PNG"),
     b"GIF8": _image("GIF"),
@@ -204,7 +211,7 @@ def _zip(data: bytes) -> FileKind | None:
         return _TORCH
     if name.endswith(b".npy"):
         return _data_set("npz", "saved numpy arrays (.npz)")
-    return _archive("zip", "unzip FILE")
+    return _ZIP
 
 
 def _tar(data: bytes) -> FileKind | None:

@@ -78,8 +78,10 @@ def ten_fold_accuracy(
         scored = np.stack(correct, axis=1)
         best = np.argmax(scored.sum(axis=1, keepdims=True) - scored, axis=2)
         taken = np.take_along_axis(scored, best[:, :, None], axis=2)[:, :, 0]
-        with np.errstate(invalid="ignore"):  # a fold of which nobody was drawn
-            return np.nanmean(taken / np.stack(sizes, axis=1), axis=1)
+        pairs = np.stack(sizes, axis=1)
+        shares = np.divide(taken, pairs, out=np.zeros_like(taken), where=pairs > 0)
+        with np.errstate(invalid="ignore"):  # a draw without any pair
+            return shares.sum(axis=1) / (pairs > 0).sum(axis=1)
 
     return statistic
 

@@ -77,7 +77,7 @@ def _fitting(name: str) -> Callable[[random.Random, bytes], bytes]:
         return change_json
     if name.endswith(".npy"):
         return change_npy
-    if name.endswith((".toml", ".tsv", ".txt", ".lst", ".idx", "property", "SHA256SUMS")):
+    if name.endswith((".toml", ".csv", ".tsv", ".txt", ".lst", ".idx", "property", "SHA256SUMS")):
         return change_text
     return change_bytes
 

@@ -52,6 +52,15 @@ def test_a_draw_is_the_measure_of_copied_people():
         assert measured[draw, 1].tolist() == pytest.approx([rate["tar"], rate["cosine_threshold"]])
 
 
+def test_a_draw_without_any_pair_has_no_accuracy_and_no_say():
+    same = np.arange(40) % 2 == 0
+    left, right = np.zeros(40, int), np.where(same, 0, 1)  # the other one has no genuine pair
+    distances = np.where(same, 0.5, 1.5)
+    statistic = ten_fold_accuracy(distances, same, left, right)
+    assert np.isnan(statistic(np.array([[0, 2]], np.float32))).tolist() == [True]
+    assert interval(bootstrap(statistic, 2)) == [1.0, 1.0]
+
+
 def test_accuracy_of_a_draw_is_that_of_copied_people():
     cosines, same, left, right = listed(2000, 100)
     distances = 2 - 2 * cosines

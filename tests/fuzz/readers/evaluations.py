@@ -1,0 +1,159 @@
+"""What an evaluation takes: lists of pairs, groups, embeddings of others, and kept embeddings."""
+
+import random
+import tempfile
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from curation.pairs import VerificationPairs
+from curation.progress import Progress
+from distill.evaluation.evaluate_sets import evaluate
+from distill.evaluation.features import Embedded
+from distill.evaluation.measurable import check_measurable
+from distill.evaluation.protocols.protocol import open_protocol
+from distill.evaluation.set_features import (
+    EvaluationSet,
+    GivenFeatures,
+    NetworkFeatures,
+    image_count,
+)
+from distill.evaluation.set_source import SetSource
+from distill.evaluation.slice_tables import read_slices
+from teachers.preprocessing import Preprocessing
+from tests.distill.evaluation.small_protocols import write_lfr, write_matrix, write_megaface
+from tests.fuzz.harness import Files, Special, reader, take_in
+from tests.fuzz.mutators import change_npy
+from tests.fuzz.small_sets import images, npy, small_store
+
+_DIMENSIONS = 6
+_folders: list[tempfile.TemporaryDirectory[str]] = []
+
+
+class _Drawn:
+    """A network whose answers are drawn, so that they take no time."""
+
+    digest = embedder = preprocessing = "12" * 32
+
+    def features(self, each: EvaluationSet, progress: Progress | None = None) -> np.ndarray:
+        return self.embedded(each).unit
+
+    def embedded(self, each: EvaluationSet, progress: Progress | None = None) -> Embedded:
+        raw = np.random.default_rng(0).normal(size=(image_count(each), _DIMENSIONS))
+        norms = np.linalg.norm(raw, axis=1)
+        return Embedded((raw / norms[:, None]).astype(np.float32), norms.astype(np.float32))
+
+    def check(self, each: EvaluationSet) -> None:
+        pass
+
+
+@cache
+def _pairs() -> VerificationPairs:
+    """Forty pairs of the sixteen images."""
+    chosen = [images()[place % 16] for i in range(40) for place in (i, i + 1 + i // 16)]
+    return VerificationPairs(chosen, np.arange(40) % 2 == 0, "12" * 32, "pairs")
+
+
+def _lists() -> list[Files]:
+    names = [f"{person}/{person}_{number:04d}.jpg" for person in "ab" for number in range(1, 9)]
+    files = dict(zip(names, images(), strict=True))
+    same = [
+        (f"{p}/{p}_000{i}.jpg", f"{p}/{p}_000{i + 1}.jpg", 1) for p in "ab" for i in range(1, 7)
+    ]
+    other = [(f"a/a_000{i}.jpg", f"b/b_000{i}.jpg", 0) for i in range(1, 9)] * 2
+    paths = "".join(f"{left},{right},{label}\n" for left, right, label in [*same, *other])
+    mates = "".join(f"{p}\t{i}\t{i + 1}\n" for p in "ab" for i in range(1, 7))
+    strangers = "".join(f"a\t{i}\tb\t{i}\n" for i in range(1, 7))
+    lfw = "2\t6\n" + "".join(f"{mates[: 6 * 6]}{strangers}" for _ in range(2))
+    return [{**files, "pairs.csv": paths.encode()}, {**files, "pairs.txt": lfw.encode()}]
+
+
+@reader("evaluated pairs", _lists, share=0.5)
+def read_pairs(folder: Path) -> None:
+    """Score what a list gives."""
+    name = "pairs.csv" if (folder / "pairs.csv").exists() else "pairs.txt"
+    found = SetSource(folder / name, folder).open()
+    assert isinstance(found, VerificationPairs)
+    check_measurable(found)
+    evaluate(_Drawn(), [found], intervals=len(found) < 1000)
+
+
+def _tables() -> list[Files]:
+    sides = "".join(f"{i},{'ab'[i % 2]},{'day' if i < 40 else ''}\n" for i in range(80))
+    quoted = 'identity;"a; b"\r\n0;x\r\n\r\n1;x\r\n2;y\r\n'
+    return [
+        {"groups.csv": f"image,sex,light\n{sides}".encode()},
+        {"groups.tsv": b"identity\tsex\tage\n0\tx\told\n1\ty\t\n2\ty\told\n3\tx\tyoung\n"},
+        {"groups.csv": b"\xef\xbb\xbf" + quoted.encode()},
+        {"groups.csv": "identity,sex\n0,x\n1,y\n2,y\n".encode("utf-16")},
+    ]
+
+
+@reader("groups", _tables, share=0.5)
+def read_groups(folder: Path) -> None:
+    """Measure by the groups of a table: pairs where it names images, else images by person."""
+    name = "groups.csv" if (folder / "groups.csv").exists() else "groups.tsv"
+    path = folder / name
+    of_images = path.is_file() and path.read_bytes()[:5] == b"image"
+    each = _pairs() if of_images else small_store()
+    evaluate(_Drawn(), [each], intervals=False, slices={each.name: read_slices(path, each)})
+
+
+@cache
+def _protocol(name: str) -> EvaluationSet:
+    _folders.append(tempfile.TemporaryDirectory())
+    folder = Path(_folders[-1].name)
+    {"lfr": write_lfr, "megaface": write_megaface}[name](folder)
+    return open_protocol(name, folder)
+
+
+def _given() -> list[Files]:
+    embeddings = {each.name: _Drawn().features(each) for each in (_pairs(), small_store())}
+    with tempfile.TemporaryDirectory() as folder:
+        write_matrix(Path(folder) / "lfr.bin", _Drawn().features(_protocol("lfr")))
+        lfr = take_in(Path(folder))
+    return [{f"{name}.npy": npy(array) for name, array in embeddings.items()}, lfr]
+
+
+@reader("embeddings of others", _given, share=0.5)
+def read_given(folder: Path) -> None:
+    """Score them."""
+    answers = GivenFeatures(folder)
+    lfr = (folder / "lfr.bin").exists()
+    sets: list[EvaluationSet] = [_protocol("lfr")] if lfr else [_pairs(), small_store()]
+    evaluate(answers, sets, intervals=False)
+
+
+class _Asked:
+    """A network that embeds at once, and of which everything is known beforehand."""
+
+    digest, embedding, on_gpu = "34" * 32, _DIMENSIONS, False
+    preprocessing = Preprocessing.ours((24, 20))
+
+    def embed(self, pixels: np.ndarray) -> np.ndarray:
+        means = pixels.reshape(len(pixels), -1, _DIMENSIONS).mean(axis=1, dtype=np.float64)
+        return (means - means.mean()).astype(np.float32)
+
+
+def _kept() -> list[Files]:
+    with tempfile.TemporaryDirectory() as folder:
+        NetworkFeatures(_Asked(), Path(folder)).embedded(_pairs())
+        whole = take_in(Path(folder))
+    return [whole]
+
+
+def _reshape(rng: random.Random, files: dict[str, bytes | Special]) -> None:
+    """What is kept has another head."""
+    name = rng.choice(sorted(files) or [""])
+    content = files.get(name)
+    if isinstance(content, bytes):
+        files[name] = change_npy(rng, content)
+
+
+@reader("kept embeddings", _kept, [_reshape], share=0.5)
+def read_kept(folder: Path) -> None:
+    """Take what is kept of a set, or make it again."""
+    found = NetworkFeatures(_Asked(), folder).embedded(_pairs())
+    assert found.unit.shape == (80, _DIMENSIONS)
+    evaluate(_Drawn(), [_pairs()], intervals=False)
