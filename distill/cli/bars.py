@@ -2,8 +2,9 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 from curation.progress import Pace, Progress, spoken
 from distill.cli.display import LINE_SECONDS, Display, counted, display, quantity, took
@@ -15,12 +16,24 @@ def watch(title: str, unit: str, at_once: bool = True) -> Iterator[Progress]:
 
     It shows at once, or else when the work first says how far it is.
     """
+    with watch_phases((title,), unit, at_once) as (progress,):
+        yield progress
+
+
+@contextmanager
+def watch_phases(
+    titles: Sequence[str], unit: str, at_once: bool = True
+) -> Iterator[list[Progress]]:
+    """`watch` work that changes between several phases, each with a title and progress of its own.
+
+    The last line tells of the first phase.
+    """
     with display() as shown:
-        work = _Work(shown, title, unit)
+        work = _Work(shown, titles[0], unit)
         if at_once:
             work.show()
         with _heartbeat(work):
-            yield work.tell
+            yield [partial(work.tell, title) for title in titles]
         if at_once or work.total:
             work.finish()
 
@@ -31,22 +44,29 @@ class _Work:
     def __init__(self, shown: Display, title: str, unit: str) -> None:
         self._display, self._title, self._unit = shown, title, unit
         self._pace, self._started = Pace(), time.monotonic()
-        self.done = self.total = 0
+        self._phase, self._told = title, (0, 0)
+        self.total = 0
+        """Of the first phase"""
         shown.begin()
 
-    def tell(self, done: int, total: int) -> None:
-        """Take the work's own progress."""
-        self.done, self.total = done, total
+    def tell(self, phase: str, done: int, total: int) -> None:
+        """Take the progress of a phase."""
+        if phase != self._phase:
+            self._phase, self._pace = phase, Pace()
+        if phase == self._title:
+            self.total = total
+        self._told = done, total
         self._pace.mark(done)
         self.show()
 
     def show(self) -> None:
         """Show the last that was told, or how long it is silent."""
-        if self.total:
-            told = counted(self.done, self.total, self._unit, self._pace.per_second)
+        done, total = self._told
+        if total:
+            told = counted(done, total, self._unit, self._pace.per_second)
         else:
             told = [f"at work for {spoken(time.monotonic() - self._started)}"]
-        self._display.show(self._title, self.done, self.total, told)
+        self._display.show(self._phase, done, total, told)
 
     def finish(self) -> None:
         """Say what was done and how long it took."""

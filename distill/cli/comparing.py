@@ -85,7 +85,9 @@ def compare(
         _check_picture(picture, on)
     if on:
         if len(given) != 2:
-            raise UserError(f"--on compares two models, not {len(given)}")
+            raise UserError(
+                f"--on compares two models, and {len(given)} are given; `distill report` shows more"
+            )
         answers = {name: open_model(name, file, place) for name in given}
         sets = [open_faces(name, place, of_sets) for name in on]
         _compare_on(sets, answers, picture, json)
@@ -116,10 +118,11 @@ def _compare_on(
 ) -> None:
     """Two models on the same draws of the people of each set."""
     from distill.evaluation.evaluate_sets import check_names
-    from distill.evaluation.paired import differences
+    from distill.evaluation.paired import check_comparable, differences
 
     check_names(sets)
     for each in sets:
+        check_comparable(each)
         for network in answers.values():
             network.check(each)
     models, found = list(answers), {}
@@ -163,8 +166,8 @@ def _draw(picture: Path, names: list[str], found: "dict[str, list[PairedDifferen
         for name, measured in found.items()
         for one in measured
     ]
-    title = f"{names[1]} less {names[0]}"
-    hint = "95 % intervals over people; in colour: more than noise"
+    title = f"{names[1]} minus {names[0]}"
+    hint = "95 % intervals, by a bootstrap over people; grey: no more than noise"
     write_drawing(picture, draw_differences(title, hint, rows))
 
 

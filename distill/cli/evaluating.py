@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from distill.cli import completion
-from distill.cli.bars import watch
+from distill.cli.bars import watch, watch_phases
 from distill.cli.common import RESULTS, JsonOption, WorkspaceOption, print_json
 from distill.cli.measures import measure_rows, print_slices
 from distill.cli.model_options import ModelFileOptions
@@ -65,8 +65,8 @@ def evaluate(
     answers = open_model(model, file, place)
     opened = [open_set(name, place, of_sets, weights) for name in sets]
     groups = None if slices is None else slices_of(slices, opened)
-    with watch("evaluate", "images") as progress:
-        report = score(answers, opened, progress, slices=groups)
+    with watch_phases(("evaluate", "compare"), "images") as (progress, scanned):
+        report = score(answers, opened, progress, slices=groups, scanned=scanned)
     if json:
         print_json({"model": model, **report})
         return

@@ -8,7 +8,7 @@ import typer
 
 from curation.errors import UserError
 from distill.cli import completion
-from distill.cli.bars import watch
+from distill.cli.bars import watch_phases
 from distill.cli.common import RESULTS, JsonOption, WorkspaceOption, print_json
 from distill.cli.model_options import ModelFileOptions
 from distill.cli.option_groups import grouped
@@ -104,8 +104,8 @@ def report(
         ReportedNetwork(name, each.embedder, each.preprocessing) for name, each in answers.items()
     ]
     groups = None if slices is None else slices_of(slices, [*sets])
-    with watch("report", "images") as progress:
-        results = _measure(answers, sets, faces, groups, progress)
+    with watch_phases(("report", "compare"), "images") as (progress, scanned):
+        results = _measure(answers, sets, faces, groups, progress, scanned)
     content = page(subjects, results)
     write_page(target, content)
     written = _write_pictures(pictures, subjects, results) if pictures is not None else []
@@ -116,9 +116,9 @@ def report(
         print_json(_told(target, len(content), written, subjects, results))
         return
     what = f"{counted(len(subjects), 'network')} on {counted(len(sets), 'set')}"
-    say(f"{target}: {what}, {len(content) / 1e6:.1f} MB")
-    if written:
-        note(f"{len(written)} pictures in {pictures}")
+    say(f"{target}: {what}, {max(len(content) / 1e6, 0.1):.1f} MB")
+    if pictures is not None:
+        note(f"{counted(len(written), 'picture')} in {pictures}")
 
 
 def _check_targets(target: Path, pictures: Path | None) -> None:
@@ -156,6 +156,7 @@ def _measure(
     faces: int,
     groups: "dict[str, list[Attribute]] | None",
     progress: "Progress",
+    scanned: "Progress",
 ) -> "list[SetResults]":
     """A network's features of one set are in memory at a time."""
     from curation.progress import shifted
@@ -176,8 +177,8 @@ def _measure(
             except UserError as error:
                 missing[name] = str(error)
             else:
-                found = measured[name] = measure(embedded, each, faces)
-                if groups is not None and found.measures is not None:
+                found = measured[name] = measure(embedded, each, faces, scanned)
+                if groups is not None and found.curve is not None:
                     assert not isinstance(each, ProtocolSet), "`slices_of` refuses them"
                     attributes = groups.get(each.name, ())
                     found.report["slices"] = sliced(embedded, each, attributes, found.report)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from distill.cli.bars import watch
+from distill.cli.bars import watch_phases
 from distill.cli.common import RESULTS, JsonOption, WorkspaceOption, print_json
 from distill.cli.model_options import ModelFileOptions
 from distill.cli.option_groups import grouped
@@ -69,8 +69,8 @@ def threshold(
     bundle = None if into is None else _bundle(model, place)
     answers = open_model(model, file, place)
     opened = [open_faces(name, place, of_sets) for name in sets]
-    with watch("evaluate", "images") as progress:
-        report = score(answers, opened, progress)
+    with watch_phases(("evaluate", "compare"), "images") as (progress, scanned):
+        report = score(answers, opened, progress, scanned=scanned)
     found = report["thresholds"]["false_accept_rates"][far]
     if found is None:
         reasons = [f"{name}: {_why(each, far)}" for name, each in report["sets"].items()]

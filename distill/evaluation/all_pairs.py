@@ -38,28 +38,29 @@ def all_pairs(
     tile: int = TILE,
     intervals: bool = True,
     collectors: Sequence[Collector] = (),
+    scores: PairScores | None = None,
 ) -> dict:
     """Verify every pair of images: unit ``features`` [N, D] with identity ``labels`` [N].
 
     Returns JSON: numbers of ``images``, ``identities``, ``genuine`` and ``impostors`` pairs, and
     ``tar_at_far`` as `rates.rate_report` describes, null with the reason where a feature is not of
-    unit length. ``collectors`` are offered all scores in the same scan. Runs on the GPU where there
-    is one.
+    unit length. ``collectors`` are offered all scores in the same scan. With ``scores``, those of
+    `all_pair_scores`, nothing is scanned again. Runs on the GPU where there is one.
     """
-    identities, sizes = np.unique(labels, return_counts=True)
-    genuine = int(np.sum(sizes * (sizes - 1) // 2))
-    impostors = len(labels) * (len(labels) - 1) // 2 - genuine
+    pairs = _own_pairs(labels)
     if broken := why_broken(features):
         rates = no_rates(broken)
+    elif scores is not None:
+        planned = plan_rates(pairs.genuine, pairs.impostors, MAXIMUM_KEPT)
+        rates = _rates_of(scores, planned, intervals)
     else:
         scan = PairScan(features, labels, tile=tile)
-        pairs = _Pairs(genuine, impostors, identities, ImpostorTotals(sizes))
         rates = _verify(scan, pairs, progress, intervals, collectors=collectors)
     return {
         "images": len(labels),
-        "identities": len(sizes),
-        "genuine": genuine,
-        "impostors": impostors,
+        "identities": len(pairs.identities),
+        "genuine": pairs.genuine,
+        "impostors": pairs.impostors,
         "tar_at_far": rates,
     }
 
@@ -174,18 +175,41 @@ def _count(labels: np.ndarray, identities: np.ndarray) -> np.ndarray:
     return np.bincount(known, minlength=len(identities))
 
 
-def all_pair_scores(features: np.ndarray, labels: np.ndarray, tile: int = TILE) -> PairScores:
-    """The scores of every pair of images that decide the measured rates and their intervals."""
+def all_pair_scores(
+    features: np.ndarray,
+    labels: np.ndarray,
+    progress: Progress | None = None,
+    collectors: Sequence[Collector] = (),
+) -> PairScores:
+    """The scores of every pair of images that decide the measured rates and their intervals.
+
+    `UserError` where `why_not_compared` says why. ``collectors`` are offered all scores.
+    """
+    if reason := why_not_compared(labels):
+        raise UserError(reason)
+    pairs = _own_pairs(labels)
+    largest = _largest_allowed(plan_rates(pairs.genuine, pairs.impostors, MAXIMUM_KEPT))
+    kept = 2 * max(largest, 0) + 1
+    return _scores(PairScan(features, labels), pairs, kept, progress, collectors)
+
+
+def why_not_compared(labels: np.ndarray) -> str | None:
+    """Why two networks cannot be compared on all pairs of images [N]; None where they can."""
+    genuine = _own_pairs(labels).genuine
+    if genuine <= MOST_GENUINE:
+        return None
+    return (
+        f"{genuine:,} genuine pairs are too many to compare networks, at most {MOST_GENUINE:,}; "
+        "give a view with fewer images a person (`curate view cap`)"
+    )
+
+
+def _own_pairs(labels: np.ndarray) -> _Pairs:
+    """All pairs of images [N]."""
     identities, sizes = np.unique(labels, return_counts=True)
     genuine = int(np.sum(sizes * (sizes - 1) // 2))
     impostors = len(labels) * (len(labels) - 1) // 2 - genuine
-    if genuine > MOST_GENUINE:
-        raise UserError(
-            f"{genuine:,} genuine pairs are too many to compare; at most {MOST_GENUINE:,}"
-        )
-    pairs = _Pairs(genuine, impostors, identities, ImpostorTotals(sizes))
-    largest = _largest_allowed(plan_rates(genuine, impostors, MAXIMUM_KEPT))
-    return _scores(PairScan(features, labels, tile=tile), pairs, 2 * max(largest, 0) + 1, None)
+    return _Pairs(genuine, impostors, identities, ImpostorTotals(sizes))
 
 
 def _verify(

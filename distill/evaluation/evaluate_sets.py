@@ -26,7 +26,7 @@ from distill.evaluation.pair_scores import PairScores, linked_identities, listed
 from distill.evaluation.protocols.protocol import ProtocolSet
 from distill.evaluation.rates import no_rates, pair_rates, plan_rates
 from distill.evaluation.sampled_pairs import sampled_scores
-from distill.evaluation.score_counts import CountedScores
+from distill.evaluation.score_counts import CountedScores, ScoreCounts
 from distill.evaluation.set_features import EvaluationSet, SetFeatures, distinct_images
 from distill.evaluation.slice_tables import Attribute, quality, why_no_quality
 from distill.evaluation.slices import slice_images, slice_pairs
@@ -45,6 +45,7 @@ def evaluate(
     progress: Progress | None = None,
     intervals: bool = True,
     slices: Mapping[str, Sequence[Attribute]] | None = None,
+    scanned: Progress | None = None,
 ) -> dict:
     """Score what a network answers on every set; the result is JSON.
 
@@ -52,9 +53,10 @@ def evaluate(
     gets TAR at FAR over all its pairs, a protocol what is measured with it. The former two get
     ``auc`` and ``eer``; of an image set each is known to ``auc_within`` and ``eer_within``. What a
     set cannot measure is null, with the ``reason`` (`distill.evaluation.measurable` knows most of
-    them beforehand). ``progress`` counts embedded images over all sets. ``intervals`` (95 %) stand
-    beside figures and thresholds. With ``slices``, attributes by the name of a set, each set of
-    pairs or images has ``slices`` of these and of quality (`distill.evaluation.slices`). ::
+    them beforehand). ``progress`` counts embedded images over all sets, ``scanned`` those that were
+    compared with all images of their set. ``intervals`` (95 %) stand beside figures and thresholds.
+    With ``slices``, attributes by the name of a set, each set of pairs or images has ``slices`` of
+    these and of quality (`distill.evaluation.slices`). ::
 
         {"embedder": DIGEST, "preprocessing": DIGEST, "mirror": "sum",
          "sets": {NAME: {"kind": "pairs" | "all-pairs", "digest": DIGEST, ...}},
@@ -68,10 +70,13 @@ def evaluate(
     for each in sets:
         watched = shifted(progress, done, total)
         if slices is None or isinstance(each, ProtocolSet):
-            reports[each.name] = _measure(answers, each, watched, intervals)
+            reports[each.name] = _measure(answers, each, watched, intervals, scanned)
         else:
             attributes = slices.get(each.name, ())
-            reports[each.name] = _sliced(answers, each, attributes, watched, intervals)
+            embedded = answers.embedded(each, watched)
+            report = reports[each.name] = _score(embedded.unit, each, intervals, scanned)
+            if not why_broken(embedded.unit):
+                report["slices"] = sliced(embedded, each, attributes, report, intervals)
         done += distinct_images(each)
     return {
         "embedder": answers.embedder,
@@ -90,33 +95,28 @@ def check_names(sets: Sequence[EvaluationSet]) -> None:
 
 
 def _measure(
-    answers: SetFeatures, each: EvaluationSet, progress: Progress | None, intervals: bool
+    answers: SetFeatures,
+    each: EvaluationSet,
+    progress: Progress | None,
+    intervals: bool,
+    scanned: Progress | None,
 ) -> dict:
     if isinstance(each, ProtocolSet):
         return score_protocol(answers.embedded(each, progress), each, intervals)
-    features = answers.features(each, progress)
-    return _score(features, each, intervals)
+    return _score(answers.features(each, progress), each, intervals, scanned)
 
 
-def _score(features: np.ndarray, each: VerificationPairs | ImageSet, intervals: bool) -> dict:
+def _score(
+    features: np.ndarray,
+    each: VerificationPairs | ImageSet,
+    intervals: bool,
+    scanned: Progress | None,
+) -> dict:
     if isinstance(each, VerificationPairs):
         return score_pairs(features, each, intervals)
-    measured = score_all(features, np.asarray(each.labels), intervals=intervals)
+    labels = np.asarray(each.labels)
+    measured = score_all(features, labels, intervals=intervals, progress=scanned)
     return {"kind": "all-pairs", "digest": each.digest, **measured}
-
-
-def _sliced(
-    answers: SetFeatures,
-    each: VerificationPairs | ImageSet,
-    attributes: Sequence[Attribute],
-    progress: Progress | None,
-    intervals: bool,
-) -> dict:
-    embedded = answers.embedded(each, progress)
-    report = _score(embedded.unit, each, intervals)
-    if not why_broken(embedded.unit):
-        report["slices"] = sliced(embedded, each, attributes, report, intervals)
-    return report
 
 
 def sliced(
@@ -148,19 +148,34 @@ def score_all(
     other_labels: np.ndarray | None = None,
     intervals: bool = True,
     collectors: Sequence[Collector] = (),
-    counted: CountedScores | None = None,
+    progress: Progress | None = None,
 ) -> dict:
-    """All pairs of images, or those with ``others``; ``counted`` gets their scores too."""
-    counted = counted or CountedScores()
-    told: dict[str, Any] = {"intervals": intervals, "collectors": [counted, *collectors]}
+    """All pairs of images, or those with ``others``; ``progress`` counts images of the scan."""
+    counted = CountedScores()
+    told: dict[str, Any] = {
+        "intervals": intervals,
+        "collectors": [counted, *collectors],
+        "progress": progress,
+    }
     if others is None or other_labels is None:
         report = all_pairs(features, labels, **told)
     else:
         report = cross_pairs(features, labels, others, other_labels, **told)
+    return with_curve(report, counted.counts, features, labels, intervals)
+
+
+def with_curve(
+    report: dict,
+    counts: ScoreCounts,
+    features: np.ndarray,
+    labels: np.ndarray,
+    intervals: bool = True,
+) -> dict:
+    """A report of all pairs with ``auc`` and ``eer``, of ``counts`` of all their scores."""
     rates = report.pop("tar_at_far")
-    if not counted.counts.both_kinds:
+    if not counts.both_kinds:
         return {**report, "auc": None, "eer": None, "tar_at_far": rates}
-    curve = {"auc": counted.counts.area_under_roc(), "eer": counted.counts.equal_error_rate()}
+    curve = {"auc": counts.area_under_roc(), "eer": counts.equal_error_rate()}
     for name, bounded in curve.items():
         report[name] = bounded.value
         report[f"{name}_within"] = bounded.within

@@ -42,9 +42,9 @@ def figures(report: Mapping[str, Any]) -> Iterator[ReportFigure]:
             yield ReportFigure(**{**vars(one), "measure": f"{name}: {one.measure}"})
     published = report.get("published", {})
     for rate, tar in published.get("tar", {}).items():
-        yield ReportFigure(f"papers: TAR near FPR {rate}", tar)
+        yield ReportFigure(f"as in papers: TAR near FPR {rate}", tar)
     for rate, tpir in published.get("tpir", {}).items():
-        yield ReportFigure(f"papers: TPIR at FPIR {rate}", tpir)
+        yield ReportFigure(f"as in papers: TPIR at FPIR {rate}", tpir)
 
 
 def counted_in(report: Mapping[str, Any]) -> list[str]:
@@ -57,15 +57,22 @@ def counted_in(report: Mapping[str, Any]) -> list[str]:
 
 
 def unmeasured(report: Mapping[str, Any]) -> Iterator[str]:
-    """The first FAR and the first FPIR that a set does not measure, and why."""
-    searched = report.get("open_set", {}).get("fnir_at_fpir", {})
-    for kind, key, rates in (
-        ("FAR", "tar", report.get("tar_at_far", {})),
-        ("FPIR", "fnir", searched),
-    ):
-        first = next((rate for rate, each in rates.items() if each[key] is None), None)
-        if first is not None:
-            yield f"{kind} {first}: {rates[first]['reason']}"
+    """The first FAR and the first FPIR that a set does not measure, and why; each by gallery."""
+    yield from _unmeasured("FAR", "tar", report.get("tar_at_far", {}))
+    parts = {"": report} | {f"{name}: ": each for name, each in report.get("galleries", {}).items()}
+    for name, each in parts.items():
+        yield from _unmeasured(f"{name}FPIR", "fnir", _searched(each))
+
+
+def _unmeasured(kind: str, key: str, rates: Mapping[str, Any]) -> Iterator[str]:
+    first = next((rate for rate, each in rates.items() if each[key] is None), None)
+    if first is not None:
+        yield f"{kind} {first}: {rates[first]['reason']}"
+
+
+def _searched(report: Mapping[str, Any]) -> Mapping[str, Any]:
+    found: Mapping[str, Any] = report.get("open_set", {}).get("fnir_at_fpir", {})
+    return found
 
 
 def _verification(report: Mapping[str, Any]) -> Iterator[ReportFigure]:
@@ -99,7 +106,7 @@ def _identification(report: Mapping[str, Any]) -> Iterator[ReportFigure]:
     for size, ranks in report.get("among_distractors", {}).get("distractors", {}).items():
         title = f"rank 1 among {int(size):,} distractors"
         yield ReportFigure(title, ranks["1"]["rate"], ranks["1"]["interval"])
-    for rate, each in report.get("open_set", {}).get("fnir_at_fpir", {}).items():
+    for rate, each in _searched(report).items():
         if each["fnir"] is not None:
             yield ReportFigure(
                 f"FNIR at FPIR {rate}",

@@ -49,7 +49,7 @@ def check_all_pairs(images: ImageSet) -> None:
     impostors = len(images) * (len(images) - 1) // 2 - genuine
     rates = plan_rates(genuine, impostors)
     if all(rate.reason is not None for rate in rates):
-        raise UserError(f"its pairs give no TAR at any FAR: {rates[0].reason}")
+        raise UserError(f"no TAR can be measured at any FAR: {rates[0].reason}")
 
 
 def _gives_a_rate(pairs: VerificationPairs) -> bool:

@@ -8,7 +8,7 @@ import numpy as np
 from curation.errors import UserError
 from curation.pairs import VerificationPairs
 from curation.store import ImageSet
-from distill.evaluation.all_pairs import all_pair_scores
+from distill.evaluation.all_pairs import all_pair_scores, why_not_compared
 from distill.evaluation.bootstrap import (
     Statistic,
     bootstrap,
@@ -54,9 +54,19 @@ def differences(
     first: np.ndarray, second: np.ndarray, each: EvaluationSet
 ) -> list[PairedDifference]:
     """Accuracy and TAR at each measured FAR of two networks' unit features [N, D] of a set."""
+    check_comparable(each)
+    assert not isinstance(each, ProtocolSet), "it was refused"
+    return compared(measures(first, each), measures(second, each))
+
+
+def check_comparable(each: EvaluationSet) -> None:
+    """Raise `UserError` where two networks cannot be compared on the same draws of a set."""
     if isinstance(each, ProtocolSet):
         raise UserError(f"{each.name}: models are compared on sets of pairs or images only")
-    return compared(measures(first, each), measures(second, each))
+    if isinstance(each, VerificationPairs):
+        return
+    if reason := why_not_compared(np.asarray(each.labels)):
+        raise UserError(f"{each.name}: {reason}")
 
 
 def compared(first: Measures, second: Measures) -> list[PairedDifference]:
@@ -76,9 +86,7 @@ def measures(features: np.ndarray, each: VerificationPairs | ImageSet) -> Measur
     if broken := why_broken(features):
         raise UserError(f"{each.name}: {broken}")
     if not isinstance(each, VerificationPairs):
-        scores = all_pair_scores(features, np.asarray(each.labels))
-        names, tars = _tars(scores, len(each) * (len(each) - 1) // 2 - len(scores.genuine))
-        return Measures(names, tars, scores.identities)
+        return measures_of_all(all_pair_scores(features, np.asarray(each.labels)))
     distances = squared_distances(features[::2], features[1::2])
     left, right = linked_identities(each.images, each.same)
     scores = listed_scores(cosine_of(distances), each.same, left, right)
@@ -91,6 +99,14 @@ def measures(features: np.ndarray, each: VerificationPairs | ImageSet) -> Measur
         return np.concatenate([accuracy(weights)[:, None], tars(weights)], axis=1)
 
     return Measures(["accuracy", *names], both, scores.identities)
+
+
+def measures_of_all(scores: PairScores) -> Measures:
+    """Of the scores of all pairs of a set of images."""
+    assert scores.totals is not None, "the impostor pairs are not all known"
+    ones = np.ones((1, scores.identities), np.float32)
+    names, tars = _tars(scores, int(scores.totals.weigh(ones)[0]))
+    return Measures(names, tars, scores.identities)
 
 
 def drawn_mean_accuracies(

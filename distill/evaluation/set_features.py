@@ -219,8 +219,8 @@ class GivenFeatures:
             _given_head(path, count)
         elif not isinstance(each, ProtocolSet) or each.written(self.folder) is None:
             raise UserError(
-                f"{self.folder}: no embeddings of {each.name}; write {path.name}, float32 "
-                f"[{count}, D], a row an image in the order of the set"
+                f"{self.folder}: no embeddings of {each.name}; write {path.name}: float32 "
+                f"[{count}, D], one row per image, in the order of the set"
             )
 
     def _raw(self, each: EvaluationSet) -> np.ndarray:
@@ -257,5 +257,5 @@ def _read_features(path: Path, shape: tuple[int, ...]) -> np.ndarray | None:
 def _given_head(path: Path, count: int) -> ArrayHeader:
     head = read_head(path)
     if len(head.shape) != 2 or head.shape[0] != count or head.kind != np.dtype("<f4"):
-        raise UserError(f"{path}: it is {head}; expected float32 [{count}, D]")
+        raise UserError(f"{path}: the array is {head}; expected float32 [{count}, D]")
     return head

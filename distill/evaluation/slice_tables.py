@@ -44,10 +44,14 @@ def read_slices(path: Path, each: VerificationPairs | ImageSet) -> list[Attribut
     lines = text_lines(path, "a table of groups")
     first = next(lines, None)
     if first is None:
-        raise UserError(f"{path} is empty; its first row names its columns: image, or identity")
+        raise UserError(
+            f"{path} is empty; its first row must name the columns, such as identity,sex,age"
+        )
     separator, key, names = _heading(path, first[1])
     if key == "identity" and isinstance(each, VerificationPairs):
-        raise UserError(f"{path}: {each.name} has pairs of nobody by name; give a table of image")
+        raise UserError(
+            f"{path}: {each.name} is a set of pairs without identities; name the first column image"
+        )
     numbers: dict[int, tuple[str, ...]] = {}
     for line, text in lines:
         words = split_line(text, separator)
@@ -56,12 +60,14 @@ def read_slices(path: Path, each: VerificationPairs | ImageSet) -> list[Attribut
             raise UserError(f"{where} has {len(words)} columns, the first row {1 + len(names)}")
         number, groups = _number(words[0], where, key), tuple(words[1:])
         if numbers.setdefault(number, groups) != groups:
-            raise UserError(f"{where}: {key} {number} is in other groups before")
+            raise UserError(f"{where}: {key} {number} has other groups on an earlier line")
         if any(len(group) > _LONGEST_NAME for group in groups):
-            raise UserError(f"{where}: a group has a name of more than {_LONGEST_NAME} characters")
+            raise UserError(
+                f"{where}: the name of a group has more than {_LONGEST_NAME} characters"
+            )
     of_images = _keys(each, key)
     if not any(number in numbers for number in np.unique(of_images).tolist()):
-        raise UserError(f"{path}: it has no {key} of {each.name}, which has {_range(of_images)}")
+        raise UserError(f"{path}: no row has an {key} of {each.name}; allowed: {_range(of_images)}")
     attributes = [
         _attribute(path, name, column, numbers, of_images) for column, name in enumerate(names)
     ]
@@ -90,18 +96,18 @@ def _heading(path: Path, line: str) -> tuple[str, str, list[str]]:
     key, *names = split_line(line, separator) or [""]
     if key.lower() not in KEYS:
         raise UserError(
-            f"{path}: its first column is {key[:40]!r}; allowed: {' and '.join(KEYS)}, in a first "
-            "row that names the columns, such as identity,sex,age"
+            f"{path}: the first column is named {key[:40]!r}; allowed: {' or '.join(KEYS)}. The "
+            "first row names the columns, such as identity,sex,age"
         )
     if not names or not all(names) or len(set(names)) < len(names):
-        raise UserError(f"{path}: its first row needs a name for each attribute, each once")
+        raise UserError(f"{path}: the first row must name every attribute once")
     return separator, key.lower(), [name[:_LONGEST_NAME] for name in names]
 
 
 def _number(word: str, where: str, key: str) -> int:
     found = whole(word)
     if found is None:
-        raise UserError(f"{where}: {word[:40]!r} is not a number of an {key}")
+        raise UserError(f"{where}: {word[:40]!r} is not the number of an {key}")
     return found
 
 
@@ -142,7 +148,7 @@ def _check_pairs(path: Path, attribute: Attribute, each: VerificationPairs | Ima
         if not has_pairs:
             raise UserError(
                 f"{path}: the group {group!r} of {attribute.name} has {count} images of "
-                f"{each.name}, and no pair; leave it out, or put more into it"
+                f"{each.name} and no pair; leave its cells empty, or add images to it"
             )
 
 

@@ -32,8 +32,9 @@ ScoreImages = Callable[..., dict[str, Any]]
 class Passed:
     """Which pairs pass a threshold.
 
-    ``genuine`` [.] are the people of genuine pairs, ``passed`` [.] of those that pass, ``left`` and
-    ``right`` [.] both of impostor pairs that pass; ``impostors`` weighs all of these by draws.
+    ``genuine`` [I] are the numbers of genuine pairs of each person, ``passed`` [I] of those that
+    pass, ``left`` and ``right`` [.] the people of impostor pairs that pass; ``impostors`` weighs
+    all impostor pairs by draws.
     """
 
     genuine: np.ndarray
@@ -41,16 +42,14 @@ class Passed:
     left: np.ndarray
     right: np.ndarray
     impostors: Callable[[np.ndarray], np.ndarray]
-    people: int
 
     def rates(self, intervals: bool) -> dict[str, Any]:
         """``tar`` and ``far`` with their intervals; None where there are no such pairs."""
-        total = np.bincount(self.genuine, minlength=self.people).astype(np.float64)
-        hits = np.bincount(self.passed, minlength=self.people).astype(np.float64)
+        people = len(self.genuine)
 
         def tar(weights: np.ndarray) -> np.ndarray:
             with np.errstate(invalid="ignore"):
-                return (weights @ hits) / (weights @ total)
+                return (weights @ self.passed) / (weights @ self.genuine)
 
         def far(weights: np.ndarray) -> np.ndarray:
             one, other = weights[:, self.left], weights[:, self.right]
@@ -58,23 +57,26 @@ class Passed:
             with np.errstate(invalid="ignore", divide="ignore"):
                 return above / self.impostors(weights)
 
-        once = np.ones((1, self.people), np.float32)
+        once = np.ones((1, people), np.float32)
         told: dict[str, Any] = {}
-        measures = (("tar", tar, total.sum()), ("far", far, self.impostors(once)[0]))
+        measures = (("tar", tar, self.genuine.sum()), ("far", far, self.impostors(once)[0]))
         for name, measure, count in measures:
             told[name] = float(measure(once)[0]) if count else None
-            if intervals and count and self.people > 1:
-                told[f"{name}_interval"] = interval(bootstrap(measure, self.people))
+            if intervals and count and people > 1:
+                told[f"{name}_interval"] = interval(bootstrap(measure, people))
         return told
 
 
 class AboveThreshold:
-    """Collects of a scan which pairs pass a threshold, by their places in the scan's orders."""
+    """Collects of a scan of ``probes`` which pairs pass a threshold.
 
-    def __init__(self, threshold: float) -> None:
+    Of genuine pairs it counts all, ``mates`` [P], and those that pass, ``passed`` [P], by the place
+    of the probe in the scan's order; of impostor pairs that pass it keeps both places.
+    """
+
+    def __init__(self, threshold: float, probes: int) -> None:
         self._threshold = np.float32(threshold)
-        self.mates: list[np.ndarray] = [np.empty(0, np.int64)]
-        self.passed: list[np.ndarray] = [np.empty(0, np.int64)]
+        self.mates, self.passed = np.zeros(probes, np.int64), np.zeros(probes, np.int64)
         self.pairs: list[np.ndarray] = [np.empty((0, 2), np.int64)]
 
     def add(self, tile: Tile) -> None:
@@ -85,9 +87,10 @@ class AboveThreshold:
             found = [rows + tile.rows.start, columns + tile.columns.start]
             self.pairs.append(np.column_stack(found))
         if tile.mates is not None and tile.mate_scores is not None:
-            rows = tile.mates[:, 0] + tile.rows.start
-            self.mates.append(rows)
-            self.passed.append(rows[tile.mate_scores > self._threshold])
+            rows, count = tile.mates[:, 0], tile.rows.stop - tile.rows.start
+            above = rows[tile.mate_scores > self._threshold]
+            self.mates[tile.rows] += np.bincount(rows, minlength=count)
+            self.passed[tile.rows] += np.bincount(above, minlength=count)
 
 
 def slice_pairs(
@@ -119,12 +122,11 @@ def slice_pairs(
             )
             lefts, rights = numbered[: len(chosen)], numbered[len(chosen) :]
             told = Passed(
-                lefts[same],
-                lefts[same & above],
+                np.bincount(lefts[same], minlength=len(people)),
+                np.bincount(lefts[same & above], minlength=len(people)),
                 lefts[~same & above],
                 rights[~same & above],
                 _listed_total(lefts[~same], rights[~same]),
-                len(people),
             )
             report["at_threshold"] = {**point, **told.rates(intervals)}
         return report
@@ -150,7 +152,7 @@ def slice_images(
             return None
         if not all(map(len, sides)):
             return None
-        above = None if point is None else AboveThreshold(point["threshold"])
+        above = None if point is None else AboveThreshold(point["threshold"], len(sides[0]))
         scans = [(embedded.unit[side], labels[side]) for side in sides]
         scanned = scans[0] if one == other else (*scans[0], *scans[1])
         report = score(*scanned, intervals=intervals, collectors=[above] if above else [])
@@ -187,13 +189,15 @@ def _passed(above: AboveThreshold, one: np.ndarray, other: np.ndarray, itself: b
     order = scan_one if itself else _gallery_labels(one, other)
     pairs = np.concatenate(above.pairs)
     rows = np.searchsorted(people, scan_one)
+    genuine, passed = np.zeros((2, len(people)))
+    np.add.at(genuine, rows, above.mates)
+    np.add.at(passed, rows, above.passed)
     return Passed(
-        rows[np.concatenate(above.mates)],
-        rows[np.concatenate(above.passed)],
+        genuine,
+        passed,
         rows[pairs[:, 0]],
         np.searchsorted(people, order)[pairs[:, 1]],
         totals.weigh,
-        len(people),
     )
 
 

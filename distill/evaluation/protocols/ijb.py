@@ -119,7 +119,7 @@ def _root(name: str, folder: Path) -> Path:
         if (root / _META / wanted).exists():
             return root
     raise UserError(
-        f"{folder}: no {_META}/{wanted} in it; give the folder with {_META}/ and {_IMAGES}/"
+        f"{folder} has no {_META}/{wanted}; give the folder that holds {_META}/ and {_IMAGES}/"
     )
 
 
@@ -146,7 +146,9 @@ def _faces(path: Path, names: list[str]) -> tuple[np.ndarray, np.ndarray]:
     for number, (line, (name, *words)) in enumerate(rows(path, 12, wanted)):
         where = f"{path}: line {line}"
         if number >= len(names):
-            raise UserError(f"{where}: more images than the {len(names):,} of the templates' list")
+            raise UserError(
+                f"{where}: the file has more images than the {len(names):,} of the templates' list"
+            )
         if name != names[number]:
             raise UserError(
                 f"{where}: {name[:60]!r}, but that line of the templates' list is "
@@ -180,10 +182,12 @@ def _pairs(path: Path, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     same = labels == 1
     for kind, there in (("genuine", same.any()), ("impostor", not same.all())):
         if not there:
-            raise UserError(f"{path}: none of its {len(same):,} pairs is {kind}; both are needed")
+            raise UserError(
+                f"{path}: none of its {len(same):,} pairs is {kind}; list pairs of both kinds"
+            )
     rates = plan_rates(int(same.sum()), int((~same).sum()))
     if all(rate.reason is not None for rate in rates):
-        raise UserError(f"{path}: its pairs give no TAR at any FAR: {rates[0].reason}")
+        raise UserError(f"{path}: no TAR can be measured at any FAR: {rates[0].reason}")
     return _places(listed[:, :2], numbers, path), same
 
 
@@ -207,8 +211,8 @@ def _searches(
     if len(there) < 3:
         missing = next(path for path in (mixed, *files.values()) if not path.exists())
         raise UserError(
-            f"{missing} is missing, and {there[0].name} is there; give all three files of 1:N, or "
-            "none"
+            f"{missing} is missing, although {there[0].name} is there; give all three files of "
+            "1:N, or none"
         )
     probes = _gallery(mixed, numbers)
     galleries = {each: _gallery(path, numbers) for each, path in files.items()}

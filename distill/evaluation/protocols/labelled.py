@@ -13,7 +13,7 @@ def check_labels(labels: np.ndarray, path: Path) -> None:
     """Raise `UserError` where ``labels`` [N], -1 of distractors, give no TAR at any FAR."""
     if (labels < UNLABELLED).any():
         raise UserError(
-            f"{path}: {labels.min()} is not a label; allowed: -1 (a distractor) and more"
+            f"{path}: {labels.min()} is not a label; allowed: -1 for a distractor, 0 and above"
         )
     people = labels[labels != UNLABELLED]
     sizes = np.unique(people, return_counts=True)[1]
@@ -21,4 +21,4 @@ def check_labels(labels: np.ndarray, path: Path) -> None:
     own = len(people) * (len(people) - 1) // 2 - genuine
     rates = plan_rates(genuine, own + len(people) * (len(labels) - len(people)))
     if all(rate.reason is not None for rate in rates):
-        raise UserError(f"{path}: its people give no TAR at any FAR: {rates[0].reason}")
+        raise UserError(f"{path}: no TAR can be measured at any FAR: {rates[0].reason}")

@@ -73,7 +73,7 @@ def _entries(path: Path) -> list[tuple[int, str]]:
             raise UserError(f"{path}: line {line}: {name[:60]!r} is not a name below {path.parent}")
         found.append((line, name))
     if not found:
-        raise UserError(f"{path} names nothing")
+        raise UserError(f"{path} lists no images or videos")
     return found
 
 
@@ -89,7 +89,7 @@ def _frames(path: Path, where: str) -> list[Path]:
 def _labels(path: Path, count: int) -> np.ndarray:
     if not path.exists():
         raise UserError(
-            f"{path} is missing, and the challenge kept its labels; write your own, a whole number "
+            f"{path} is missing; LFR did not publish its labels, so write your own: a whole number "
             f"for each line of {_LIST}, -1 for a distractor"
         )
     labels = [

@@ -23,7 +23,7 @@ def read_matrix(path: Path) -> np.ndarray:
         size = os.fstat(file.fileno()).st_size
         head = file.read(_HEAD.size)
         if len(head) < _HEAD.size:
-            raise UserError(f"{path}: {size} bytes are no matrix of features")
+            raise UserError(f"{path}: {size} bytes are too few for a matrix of features")
         rows, columns, step, kind = _HEAD.unpack(head)
         if rows < 1 or columns < 1 or step != 4 * columns or kind != _FLOAT32:
             raise UserError(

@@ -81,14 +81,18 @@ def _listed(path: Path, noises: set[str], part: str) -> list[str]:
         parts = text.strip().split("/")[-_PARTS[part] :]
         if len(parts) < _PARTS[part] or not all(parts) or not is_inside("/".join(parts)):
             raise UserError(
-                f"{path}: line {line}: {text[:60]!r} does not end with {_PARTS[part]} parts of a "
-                "path"
+                f"{path}: line {line}: {text[:60]!r} does not end with "
+                + ("PERSON/IMAGE" if part == "facescrub" else "FOLDER/FOLDER/IMAGE")
             )
         names["/".join(parts)] = None
     # Of FaceScrub the name of the image alone is listed as noise.
     kept = [each for each in names if each not in noises and each.split("/")[-1] not in noises]
     if not kept:
-        raise UserError(f"{path} names no images" if not names else f"{path}: all are noise")
+        raise UserError(
+            f"{path} names no images"
+            if not names
+            else f"{path}: all of its images are listed as noise"
+        )
     return kept
 
 
@@ -115,8 +119,8 @@ def _written(names: list[str], folder: Path) -> np.ndarray | None:
         return None
     if len(algorithms) > 1:
         raise UserError(
-            f"{first.parent}: features of several networks, {', '.join(algorithms)}; give a folder "
-            "with those of one"
+            f"{first.parent} holds features of several networks ({', '.join(algorithms)}); give a "
+            "folder with those of one network"
         )
     vectors = read_vector(folder / f"{names[0]}_{algorithms[0]}")
     features = np.empty((len(names), len(vectors)), np.float32)

@@ -112,7 +112,7 @@ def open_named(text: str) -> ProtocolSet:
     """`open_protocol` of ``NAME:FOLDER``."""
     named = split_name(text)
     if named is None:
-        raise UserError(f"{text}: wanted is NAME:FOLDER; there are {', '.join(protocols())}")
+        raise UserError(f"{text} is not NAME:FOLDER; the protocols are {', '.join(protocols())}")
     return open_protocol(*named)
 
 
@@ -123,5 +123,5 @@ def open_protocol(
     if name not in protocols():
         raise unknown("protocol", name, protocols())
     if not folder.is_dir():
-        raise UserError(f"{folder} is not a folder; {name} wants one: {protocols()[name]}")
+        raise UserError(f"{folder} is not a folder; {name} needs one: {protocols()[name]}")
     return _READERS[name].open(folder, weights)

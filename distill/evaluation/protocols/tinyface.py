@@ -37,7 +37,7 @@ def open_tinyface(folder: Path, weights: TemplateWeights) -> ProtocolSet:
     places = (folder, folder / "Testing_Set")
     root = next((each for each in places if (each / _PROBE).is_dir()), None)
     if root is None:
-        raise UserError(f"{folder}: no folder {_PROBE} in it; give TinyFace's Testing_Set")
+        raise UserError(f"{folder} has no folder {_PROBE}; give TinyFace's Testing_Set")
     told = hashlib.sha256()
     probes, probe_labels = _people(root, _PROBE, told)
     mates, mate_labels = _people(root, _MATCH, told)
@@ -45,7 +45,7 @@ def open_tinyface(folder: Path, weights: TemplateWeights) -> ProtocolSet:
     lonely = ~np.isin(probe_labels, mate_labels)
     if lonely.any():
         raise UserError(
-            f"{probes[int(np.argmax(lonely))]}: nobody of {_MATCH} is person "
+            f"{probes[int(np.argmax(lonely))]}: {_MATCH} has no image of person "
             f"{probe_labels[lonely][0]} ({int(lonely.sum()):,} probes have no mate)"
         )
     faces = FaceFiles([*probes, *mates, *others], told.hexdigest())
@@ -78,7 +78,7 @@ def _people(root: Path, part: str, told: Any) -> tuple[list[Path], np.ndarray]:
         names, labels = _listed(listed, images, people)
         paths = [root / part / each for each in names]
     if not paths:
-        raise UserError(f"{root / part}: no images in it")
+        raise UserError(f"{root / part} has no images (*.jpg, *.jpeg, *.png)")
     return paths, np.array(labels, np.int64)
 
 
@@ -86,16 +86,18 @@ def _listed(path: Path, images: str, people: str) -> tuple[list[str], list[int]]
     variables = read_mat(path)
     names, numbers = variables.get(images), variables.get(people)
     if not isinstance(names, list) or not all(isinstance(each, str) for each in names):
-        raise UserError(f"{path}: {images} is missing, or no list of names")
+        raise UserError(f"{path}: {images} is missing, or is not a list of names")
     if not isinstance(numbers, np.ndarray) or len(numbers) != len(names):
-        raise UserError(f"{path}: {people} is missing, or not a number for each of {images}")
+        raise UserError(
+            f"{path}: {people} is missing, or does not have one number for each of {images}"
+        )
     texts = [str(each) for each in names]
     for each in texts:
         if not each or not is_inside(each):
-            raise UserError(f"{path}: {each[:60]!r} is not a name of an image")
+            raise UserError(f"{path}: {each[:60]!r} is not the name of an image")
     are_whole = np.isfinite(numbers) & (numbers >= 0) & (numbers < 2**31)
     if not are_whole.all() or (numbers != np.floor(numbers)).any():
-        raise UserError(f"{path}: {people} are not all whole numbers from 0")
+        raise UserError(f"{path}: {people} has a value that is not a whole number from 0")
     return texts, numbers.astype(np.int64).tolist()
 
 

@@ -6,12 +6,14 @@ from typing import Any
 import numpy as np
 
 from curation.pairs import VerificationPairs
+from curation.progress import Progress
 from curation.store import ImageSet
-from distill.evaluation.evaluate_sets import score_all, score_pairs, score_protocol
+from distill.evaluation.all_pairs import all_pair_scores, all_pairs, why_not_compared
+from distill.evaluation.evaluate_sets import score_pairs, score_protocol, with_curve
 from distill.evaluation.features import Embedded, why_broken
 from distill.evaluation.identify_sets import search_themselves
 from distill.evaluation.pair_scan import HighestScores, LowestMates
-from distill.evaluation.paired import Measures, measures
+from distill.evaluation.paired import Measures, measures, measures_of_all
 from distill.evaluation.protocols.protocol import ProtocolSet
 from distill.evaluation.score_counts import CountedScores, Curve, ScoreCounts, listed_counts
 from distill.evaluation.set_features import EvaluationSet
@@ -50,29 +52,19 @@ class NetworkOnSet:
     """Genuine pairs with the lowest scores"""
 
 
-def measure(embedded: Embedded, each: EvaluationSet, worst: int) -> NetworkOnSet:
+def measure(
+    embedded: Embedded, each: EvaluationSet, worst: int, progress: Progress | None = None
+) -> NetworkOnSet:
     """Measure the N features of a set, and find the ``worst`` pairs of each kind.
 
-    Of a protocol there are its own measures alone.
+    Of a protocol there are its own measures alone. ``progress`` counts images of the scan of all
+    pairs.
     """
-    features = embedded.unit
     if isinstance(each, ProtocolSet):
         return NetworkOnSet(score_protocol(embedded, each), None)
     if isinstance(each, VerificationPairs):
-        report, counts, accepts, rejects = _listed(features, each, worst)
-    else:
-        report, counts, accepts, rejects = _all(features, each, worst)
-    if why_broken(features) or not counts.both_kinds:
-        return NetworkOnSet(report, None)
-    return NetworkOnSet(
-        report,
-        measures(features, each),
-        counts.curve(),
-        _shares(counts.genuine),
-        _shares(counts.impostors),
-        accepts,
-        rejects,
-    )
+        return _listed(embedded.unit, each, worst)
+    return _all(embedded.unit, each, worst, progress)
 
 
 def bar_edges() -> np.ndarray:
@@ -80,15 +72,23 @@ def bar_edges() -> np.ndarray:
     return np.linspace(-1, 1, _BARS + 1)
 
 
-Found = tuple[dict[str, Any], ScoreCounts, tuple[WorstPair, ...], tuple[WorstPair, ...]]
-
-
-def _all(features: np.ndarray, each: ImageSet, worst: int) -> Found:
+def _all(
+    features: np.ndarray, each: ImageSet, worst: int, progress: Progress | None
+) -> NetworkOnSet:
+    """All is found in one scan of the pairs; without ``measures`` where these are too many."""
     counted, highest, lowest = CountedScores(), HighestScores(worst), LowestMates(worst)
-    labels = np.asarray(each.labels)
-    scored = score_all(features, labels, counted=counted, collectors=[highest, lowest])
+    labels, collectors = np.asarray(each.labels), (counted, highest, lowest)
+    broken, compared = why_broken(features), None
+    if broken or why_not_compared(labels):
+        scored = all_pairs(features, labels, progress, collectors=collectors)
+    else:
+        scores = all_pair_scores(features, labels, progress, collectors)
+        scored, compared = all_pairs(features, labels, scores=scores), measures_of_all(scores)
+    scored = with_curve(scored, counted.counts, features, labels)
     report = {"kind": "all-pairs", "digest": each.digest, **scored}
-    if len(each) <= MOST_SEARCHED and not why_broken(features):
+    if broken:
+        return NetworkOnSet(report, None)
+    if len(each) <= MOST_SEARCHED:
         report |= search_themselves(features, labels)
     order = np.argsort(labels, kind="stable")
     accepts, rejects = (
@@ -98,14 +98,14 @@ def _all(features: np.ndarray, each: ImageSet, worst: int) -> Found:
         )
         for found in (highest.descending(), lowest.ascending())
     )
-    return report, counted.counts, accepts, rejects
+    return _found(report, compared, counted.counts, accepts, rejects)
 
 
-def _listed(features: np.ndarray, pairs: VerificationPairs, worst: int) -> Found:
+def _listed(features: np.ndarray, pairs: VerificationPairs, worst: int) -> NetworkOnSet:
     report = score_pairs(features, pairs)
+    if why_broken(features):
+        return NetworkOnSet(report, None)
     cosines = np.einsum("nd,nd->n", features[::2], features[1::2])
-    if not np.isfinite(cosines).all():
-        return report, ScoreCounts(), (), ()
 
     def found(chosen: np.ndarray) -> tuple[WorstPair, ...]:
         return tuple(
@@ -115,7 +115,22 @@ def _listed(features: np.ndarray, pairs: VerificationPairs, worst: int) -> Found
     impostors, genuine = np.flatnonzero(~pairs.same), np.flatnonzero(pairs.same)
     accepts = impostors[np.argsort(-cosines[impostors], kind="stable")]
     rejects = genuine[np.argsort(cosines[genuine], kind="stable")]
-    return report, listed_counts(cosines, pairs.same), found(accepts), found(rejects)
+    counts = listed_counts(cosines, pairs.same)
+    compared = measures(features, pairs) if counts.both_kinds else None
+    return _found(report, compared, counts, found(accepts), found(rejects))
+
+
+def _found(
+    report: dict[str, Any],
+    compared: Measures | None,
+    counts: ScoreCounts,
+    accepts: tuple[WorstPair, ...],
+    rejects: tuple[WorstPair, ...],
+) -> NetworkOnSet:
+    if not counts.both_kinds:
+        return NetworkOnSet(report, None)
+    shares = _shares(counts.genuine), _shares(counts.impostors)
+    return NetworkOnSet(report, compared, counts.curve(), *shares, accepts, rejects)
 
 
 def _shares(counts: np.ndarray) -> np.ndarray:

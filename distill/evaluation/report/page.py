@@ -61,6 +61,8 @@ def page(subjects: Sequence[ReportedNetwork], results: Sequence[SetResults]) -> 
         subjects=[(subject, number) for number, subject in enumerate(subjects)],
         sections=[_section(n, subjects, each) for n, each in enumerate(results, 1)],
         title=_title(subjects, results),
+        is_compared=any(each.differences for each in results),
+        is_searched=any(_is_searched(each) for each in results),
         style=sheet,
         policy=digest_for_policy(sheet),
         chart=lambda chart: trusted(svg(draw(chart, legend=False))),
@@ -94,6 +96,11 @@ def _title(subjects: Sequence[ReportedNetwork], results: Sequence[SetResults]) -
     networks = f"{first} and {counted(others, 'other network')}" if others else first
     sets = results[0].set.name if len(results) == 1 else counted(len(results), "set")
     return f"{networks} on {sets}"
+
+
+def _is_searched(results: SetResults) -> bool:
+    searches = {"closed_set", "galleries", "among_distractors"}
+    return any(searches & set(each.report) for each in results.measured.values())
 
 
 def _section(
@@ -153,13 +160,13 @@ def _worst(results: SetResults) -> dict[str, list[tuple[str, str, list[_ShownPai
     return {
         model: [
             (
-                "False accepts",
-                "two people, the highest scores first",
+                "Likeliest false accepts",
+                "different people with the highest scores",
                 [shown(pair) for pair in each.accepts],
             ),
             (
-                "False rejects",
-                "one person, the lowest scores first",
+                "Likeliest false rejects",
+                "one person with the lowest scores",
                 [shown(pair) for pair in each.rejects],
             ),
         ]

@@ -51,16 +51,21 @@ def histogram(name: str, model: str, measured: NetworkOnSet) -> Chart:
     both = [np.repeat(each, 2) for each in (measured.impostors, measured.genuine)]
     shown = np.flatnonzero((measured.impostors > 0) | (measured.genuine > 0))
     low, high = float(edges[shown[0]]), float(edges[shown[-1] + 1])
-    thresholds = (each["cosine_threshold"] for each in measured.report["tar_at_far"].values())
+    thresholds = {
+        rate: each["cosine_threshold"]
+        for rate, each in measured.report["tar_at_far"].items()
+        if each["cosine_threshold"] is not None and low <= each["cosine_threshold"] <= high
+    }
+    lines = f" (lines: thresholds of FAR {', '.join(thresholds)})" if thresholds else ""
     return Chart(
         f"{name}: scores of {model}",
-        Axis("cosine", low, high),
+        Axis(f"cosine{lines}", low, high),
         Axis("share of the pairs", 0, 1.05 * float(max(each.max() for each in both))),
         [
             Series("impostor pairs", x, both[0], 1, is_filled=True),
             Series("genuine pairs", x, both[1], 0, is_filled=True),
         ],
-        edges=[each for each in thresholds if each is not None and low <= each <= high],
+        edges=list(thresholds.values()),
     )
 
 

@@ -1,6 +1,6 @@
 """The table of a set: a row a measure, a cell a network. Pure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +28,14 @@ class FigureRow:
     cells: tuple[Cell | None, ...]
 
 
+@dataclass(frozen=True)
+class SliceTable:
+    """The groups of an attribute: pairs ``within`` each group, and ``across`` two of them."""
+
+    within: list[FigureRow]
+    across: list[FigureRow]
+
+
 def figure_rows(
     reports: Sequence[Mapping[str, Any] | None],
     differences: Sequence[Sequence[PairedDifference]],
@@ -47,31 +55,40 @@ def figure_rows(
     ]
 
 
-def slice_tables(reports: Sequence[Mapping[str, Any] | None]) -> dict[str, list[FigureRow]]:
-    """By a title, a row for each group of an attribute: what the whole set's threshold does to it.
+def slice_tables(reports: Sequence[Mapping[str, Any] | None]) -> dict[str, SliceTable]:
+    """By attribute, what the threshold of the whole set does to each group.
 
     The worst group of a network, by TAR there, is marked.
     """
     slices = [{} if report is None else report.get("slices", {}) for report in reports]
     tables = {}
     for attribute in dict.fromkeys(name for each in slices for name in each):
-        columns = [_groups(each[attribute]) if attribute in each else {} for each in slices]
-        groups = dict.fromkeys(group for column in columns for group in column)
-        rows = [FigureRow(group, tuple(each.get(group) for each in columns)) for group in groups]
-        if rows:
-            tables[attribute] = rows
+        found = [each.get(attribute, {}) for each in slices]
+        table = SliceTable(_rows(map(_within, found)), _rows(map(_across, found)))
+        if table.within or table.across:
+            tables[attribute] = table
     return tables
 
 
-def _groups(found: Mapping[str, Any]) -> dict[str, Cell]:
-    if "reason" in found:
-        return {}
-    worst = found["worst"].get("tar_at_threshold", {}).get("group")
-    groups = {**found["within"]}
-    groups |= {" and ".join(each["groups"]): each for each in found["across"]}
+def _rows(columns: Iterable[Mapping[str, Cell]]) -> list[FigureRow]:
+    known = list(columns)
+    groups = dict.fromkeys(group for column in known for group in column)
+    return [FigureRow(group, tuple(each.get(group) for each in known)) for group in groups]
+
+
+def _within(found: Mapping[str, Any]) -> dict[str, Cell]:
+    worst = found.get("worst", {}).get("tar_at_threshold", {}).get("group")
     return {
         group: _group(each, "worst group" if group == worst else "")
-        for group, each in groups.items()
+        for group, each in found.get("within", {}).items()
+        if "at_threshold" in each
+    }
+
+
+def _across(found: Mapping[str, Any]) -> dict[str, Cell]:
+    return {
+        " and ".join(each["groups"]): _group(each, "")
+        for each in found.get("across", ())
         if "at_threshold" in each
     }
 

@@ -142,7 +142,7 @@ def test_differences_stand_beside_a_line_at_zero():
         DrawnDifference("better", 0.05, 0.02, 0.08),
         DrawnDifference("worse", -0.02, -0.03, -0.01),
     ]
-    drawing = draw_differences("b less a", "a hint", rows)
+    drawing = draw_differences("b minus a", "a hint", rows)
     lines = [mark for mark in drawing.marks if isinstance(mark, Line)]
     (zero,) = (mark.points[0, 0] for mark in lines if mark.look == "axis")
     bars = [mark for mark in lines if mark.look == "whisker"]
@@ -153,7 +153,7 @@ def test_differences_stand_beside_a_line_at_zero():
     points = [mark.points[0, 0] for mark in lines if mark.look == "curve"]
     assert points[2] < zero < points[0] < points[1]
     words = [mark.text for mark in drawing.marks if isinstance(mark, Lettering)]
-    assert {"b less a", "a hint", "worse", "0.00"} <= set(words)
+    assert {"b minus a", "a hint", "worse", "0.00"} <= set(words)
 
 
 def test_networks_that_are_level_can_be_drawn():

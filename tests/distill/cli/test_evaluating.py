@@ -136,7 +136,7 @@ def test_on_takes_two_models(place: Path):
         place, "compare", *(str(place / each) for each in ("poor", "good")), str(place),
         "--on", "drawn/train", status=1,
     )  # fmt: skip
-    assert "--on compares two models, not 3" in refused
+    assert "--on compares two models, and 3 are given" in refused
 
 
 @pytest.mark.parametrize("name", ["differences.svg", "differences.PNG"])
@@ -202,7 +202,7 @@ def test_a_list_of_pairs_is_a_set(place: Path, people: Store, tmp_path: Path):
 def test_a_set_that_measures_nothing_is_refused_before_embedding(place: Path, people: Store):
     write_view_of(people, np.arange(3), place / "datasets" / "drawn" / "few.view")
     refused = run(place, "evaluate", str(place / "good"), "drawn/few", status=1)
-    assert "its pairs give no TAR at any FAR" in refused
+    assert "no TAR can be measured at any FAR" in refused
 
 
 def test_a_model_that_is_not_there_is_named(place: Path):
@@ -258,7 +258,7 @@ def test_a_published_protocol_is_named_with_its_folder(place: Path, tmp_path: Pa
     assert report["weights"] == {"norm": True, "detector": True}
     table = run(place, *words, "--template-weights", "none")
     assert "all: rank 1" in table
-    assert "papers: TAR near FPR 1e-1" in table
+    assert "as in papers: TAR near FPR 1e-1" in table
     refused = run(place, *words, "--template-weights", "all", status=1)
     assert "allowed: norm+detector, norm, detector, none" in refused
     refused = run(place, "threshold", *words[1:], status=1)

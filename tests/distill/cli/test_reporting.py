@@ -113,6 +113,8 @@ def test_groups_are_shown_when_asked(place: Path):
     assert any(row.startswith("<b> TAR ") for row in rows)
     assert any(row.startswith(("door and <b> ", "<b> and door ")) for row in rows)
     assert sum("worst group" in row for row in rows) == 2
+    folded = [each.text for each in page.all("details")]
+    assert any("Pairs across two groups of camera" in text for text in folded)
 
 
 def test_protocols_are_sets_of_a_report_too(place: Path, tmp_path: Path):

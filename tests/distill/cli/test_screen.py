@@ -179,6 +179,24 @@ def test_work_that_says_nothing_is_told_of_too(monkeypatch):
     assert output.getvalue().splitlines()[-1].startswith("mixed: done in ")
 
 
+def test_each_phase_of_work_has_its_title_and_progress(monkeypatch):
+    from distill.cli import bars
+
+    monkeypatch.setattr(displays, "LINE_SECONDS", 0.0)
+    monkeypatch.setattr(sys, "stderr", output := io.StringIO())
+    with bars.watch_phases(("embed", "compare"), "images") as (embed, compare):
+        embed(5, 10)
+        compare(7, 70)
+        embed(10, 10)
+    shown = output.getvalue().splitlines()
+    assert [line.partition(" images")[0] for line in shown[1:-1]] == [
+        "embed: 50%, 5 of 10",
+        "compare: 10%, 7 of 70",
+        "embed: 100%, 10 of 10",
+    ]
+    assert shown[-1].startswith("embed: 10 images in ")
+
+
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
 def test_any_encoding_of_the_output_can_be_written(tmp_path, encoding):
     folder = tmp_path / "ws" / "datasets" / os.fsdecode(b"\xff\xc3\xa9\xe6\x9d\x8e")

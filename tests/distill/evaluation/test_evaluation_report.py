@@ -5,11 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from curation.errors import UserError
 from curation.images import encode_jpeg
 from curation.pairs import VerificationPairs
+from distill.evaluation import all_pairs
 from distill.evaluation.evaluate_sets import score_all, score_pairs
 from distill.evaluation.features import Embedded
-from distill.evaluation.paired import PairedDifference, compared
+from distill.evaluation.figures import unmeasured
+from distill.evaluation.paired import PairedDifference, check_comparable, compared
 from distill.evaluation.protocols.protocol import open_protocol
 from distill.evaluation.report.measured import NetworkOnSet
 from distill.evaluation.report.measured import measure as measure_embedded
@@ -105,6 +108,27 @@ def test_a_report_says_what_an_evaluation_says():
     assert measure(answers, listed, 3).report == score_pairs(answers, listed)
 
 
+def test_too_many_genuine_pairs_are_measured_but_not_compared(monkeypatch):
+    each, features = people()
+    whole = measure(features, each, 3)
+    monkeypatch.setattr(all_pairs, "MOST_GENUINE", 10)
+    counted = measure(features, each, 3)
+    assert counted.measures is None
+    assert counted.accepts == whole.accepts
+    assert counted.curve.tar.tolist() == whole.curve.tar.tolist()
+    rates = [each.report["tar_at_far"]["1e-2"]["tar"] for each in (counted, whole)]
+    assert rates[0] == pytest.approx(rates[1])
+    with pytest.raises(UserError, match="too many to compare networks, at most 10; give a view"):
+        check_comparable(each)
+
+
+def test_rates_that_a_gallery_does_not_measure_are_named():
+    few = {"fnir": None, "reason": "too few strangers"}
+    gallery = {"open_set": {"fnir_at_fpir": {"1e-1": {"fnir": 0.1}, "1e-2": few}}}
+    report = {"galleries": {"G1": gallery}, "tar_at_far": {"1e-2": {"tar": 0.5}}}
+    assert list(unmeasured(report)) == ["G1: FPIR 1e-2: too few strangers"]
+
+
 def test_people_with_several_images_are_searched_too():
     each, features = people()
     found = measure(features, each, 3).report
@@ -127,10 +151,10 @@ def test_a_published_evaluation_has_its_figures_and_no_pairs(tmp_path: Path):
         section[name] = measure(features, each, 3)
     text = page(subjects, [SetResults(each, section)]).decode()
     assert section["one"].curve is None
-    assert "a published evaluation: 8 probes, 16 enrolled faces, 20 distractors" in text
+    assert "a published protocol: 8 probes, 16 enrolled faces, 20 distractors" in text
     assert f"{section['two'].report['closed_set']['ranks']['1']['rate']:.4f}" in text
     assert "rank 20" in text
-    assert "Networks are not compared on the same draws here" in text
+    assert "The networks have their own draws of people here" in text
     assert '<svg class="chart' not in text
     assert charts(subjects, [SetResults(each, section)]) == {}
 

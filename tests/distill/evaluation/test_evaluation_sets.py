@@ -285,7 +285,7 @@ def test_given_embeddings_are_scored_like_the_networks(pairs, drawn, tmp_path: P
     [
         (np.zeros((3, 8), np.float32), "expected float32 [40, D]"),
         (np.zeros((40, 8)), "expected float32 [40, D]"),
-        (None, "no embeddings of easy; write easy.npy, float32 [40, D]"),
+        (None, "no embeddings of easy; write easy.npy: float32 [40, D]"),
     ],
 )
 def test_embeddings_of_another_kind_are_refused(array, said: str, pairs, tmp_path: Path):

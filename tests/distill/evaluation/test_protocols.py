@@ -229,7 +229,7 @@ def test_the_release_folder_is_found_by_its_name(tmp_path: Path):
         ("template_pair_label", lambda t: t + "0 1 2\n", "allowed: 1 and 0"),
         ("template_pair_label", lambda t: t + "0 99 1\n", "template 99 has no image"),
         ("template_pair_label", lambda t: re.sub(r" 1\n", " 0\n", t), "none of its .* is genuine"),
-        ("template_pair_label", lambda t: "0 1 1\n0 10 0\n", "no TAR at any FAR"),
+        ("template_pair_label", lambda t: "0 1 1\n0 10 0\n", "no TAR can be measured at any FAR"),
         ("template_pair_label", lambda t: "", "is empty"),
         ("1N_gallery_G1", lambda t: t + "0,5\n", "template 0 is of subject 5"),
         ("1N_gallery_G1", lambda t: "T,S\n", "names no templates"),
@@ -299,7 +299,7 @@ def test_a_probe_without_a_mate_is_refused(tmp_path: Path):
     write_tinyface(tmp_path)
     for path in (tmp_path / "Gallery_Match").glob("3_*"):
         path.unlink()
-    with pytest.raises(UserError, match="nobody of Gallery_Match is person 3 \\(1 probes"):
+    with pytest.raises(UserError, match="Gallery_Match has no image of person 3 \\(1 probes"):
         open_protocol("tinyface", tmp_path)
 
 
@@ -309,8 +309,14 @@ def test_a_probe_without_a_mate_is_refused(tmp_path: Path):
         (b"", "is not a MATLAB file"),
         (b"MATLAB 7.3 MAT-file".ljust(600), "save it with -v7"),
         (mat_file(numbers("probe_ids", [1.0])), "probe_set is missing"),
-        (mat_file(cells("probe_set", ["../x.jpg"]) + numbers("probe_ids", [1.0])), "not a name of"),
-        (mat_file(cells("probe_set", ["x.jpg"]) + numbers("probe_ids", [0.5])), "whole numbers"),
+        (
+            mat_file(cells("probe_set", ["../x.jpg"]) + numbers("probe_ids", [1.0])),
+            "not the name of",
+        ),
+        (
+            mat_file(cells("probe_set", ["x.jpg"]) + numbers("probe_ids", [0.5])),
+            "not a whole number",
+        ),
         (mat_file(cells("probe_set", ["x.jpg"]))[:-9], "damaged"),
         (mat_file(matrix(1, "probe_set", (1 << 30, 1), b"")), "cells of 'probe_set' are 0"),
         (mat_file(element(15, b"nothing that is packed")), "damaged"),
@@ -378,7 +384,7 @@ def test_a_submission_of_lfr_is_scored(tmp_path: Path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"\1\0", "2 bytes are no matrix"),
+        (b"\1\0", "2 bytes are too few for a matrix"),
         (np.array([148, 16, 64, 6], "<i4").tobytes(), "expected rows, columns"),
         (np.array([-1, 16, 64, 5], "<i4").tobytes(), "expected rows, columns"),
         (np.array([1 << 30, 1 << 10, 1 << 12, 5], "<i4").tobytes(), "bytes, and it has 16"),
@@ -397,12 +403,12 @@ def test_bad_submissions_are_refused(tmp_path: Path, content: bytes, message: st
 @pytest.mark.parametrize(
     ("file", "content", "message"),
     [
-        ("labels.txt", None, "the challenge kept its labels"),
+        ("labels.txt", None, "LFR did not publish its labels"),
         ("labels.txt", "1\n", "has 1 labels, and filelist.txt 148 lines"),
         ("labels.txt", "x\n" * 148, "line 1: 'x' is not a label"),
         ("labels.txt", "-2\n" * 148, "-2 is not a label"),
         ("labels.txt", "-1\n" * 148, "no genuine pair"),
-        ("filelist.txt", "", "names nothing"),
+        ("filelist.txt", "", "lists no images or videos"),
         ("filelist.txt", "/etc/passwd\n" * 148, "is not a name below"),
     ],
 )
@@ -454,7 +460,7 @@ def test_features_of_megafaces_tools_are_scored(tmp_path: Path, marked: bool):
     assert report["distractors"] == (58 if marked else 59)
     assert report["tar_at_far"]["1e-2"]["tar"] > 0.9
     write_matrix(answers / "facescrub/Person_0/Person_0_1.png_other.bin", features[:1].T)
-    with pytest.raises(UserError, match="features of several networks"):
+    with pytest.raises(UserError, match="holds features of several networks"):
         evaluate(GivenFeatures(answers), [opened])
 
 
@@ -464,7 +470,7 @@ def test_features_of_megafaces_tools_are_scored(tmp_path: Path, marked: bool):
 def test_unknown_protocols_and_folders_are_refused(tmp_path: Path):
     with pytest.raises(UserError, match=r"no protocol 'ijbd'.*did you mean"):
         open_protocol("ijbd", tmp_path)
-    with pytest.raises(UserError, match="is not a folder; ijbc wants one"):
+    with pytest.raises(UserError, match="is not a folder; ijbc needs one"):
         open_protocol("ijbc", tmp_path / "nowhere")
 
 

@@ -39,13 +39,13 @@ def test_groups_of_identities_are_those_of_their_images(drawn_store: Store, tmp_
     ("text", "message"),
     [
         ("", "is empty"),
-        ("person,sex\n1,f\n", "its first column is 'person'; allowed: identity and image"),
-        ("identity\n1\n", "a name for each attribute"),
-        ("identity,sex,sex\n1,f,f\n", "each once"),
+        ("person,sex\n1,f\n", "the first column is named 'person'; allowed: identity or image"),
+        ("identity\n1\n", "must name every attribute"),
+        ("identity,sex,sex\n1,f,f\n", "must name every attribute once"),
         ("identity,sex\n1\n", "line 2 has 1 columns, the first row 2"),
-        ("identity,sex\nx,f\n", "line 2: 'x' is not a number"),
-        ("identity,sex\n1,f\n1,m\n", "line 3: identity 1 is in other groups before"),
-        ("identity,sex\n999999,f\n", "it has no identity of"),
+        ("identity,sex\nx,f\n", "line 2: 'x' is not the number of an identity"),
+        ("identity,sex\n1,f\n1,m\n", "line 3: identity 1 has other groups on an earlier line"),
+        ("identity,sex\n999999,f\n", "no row has an identity of"),
         ("image,sex\n0,f\n", "the group 'f' of sex has 1 images"),
         ("image,sex\n0,\n1,\n", "sex has 0 groups"),
         ("image,n\n" + "".join(f"{i},{i}\n" for i in range(60)), "60 groups; allowed: 1 to 50"),
@@ -138,5 +138,5 @@ def test_tenths_are_as_large_and_by_norm():
 def test_people_of_pairs_have_no_names(pairs: VerificationPairs, tmp_path: Path):
     table = tmp_path / "groups.csv"
     table.write_text("identity,sex\n1,f\n")
-    with pytest.raises(UserError, match="pairs of nobody by name"):
+    with pytest.raises(UserError, match="is a set of pairs without identities"):
         read_slices(table, pairs)

@@ -80,6 +80,7 @@ def read_pairs(folder: Path) -> None:
 
 
 def _tables() -> list[Files]:
+    evaluate(_Drawn(), [small_store()])  # loads PyTorch, before the address space is limited
     sides = "".join(f"{i},{'ab'[i % 2]},{'day' if i < 40 else ''}\n" for i in range(80))
     quoted = 'identity;"a; b"\r\n0;x\r\n\r\n1;x\r\n2;y\r\n'
     return [
@@ -109,6 +110,7 @@ def _protocol(name: str) -> EvaluationSet:
 
 
 def _given() -> list[Files]:
+    evaluate(_Drawn(), [small_store()])
     embeddings = {each.name: _Drawn().features(each) for each in (_pairs(), small_store())}
     with tempfile.TemporaryDirectory() as folder:
         write_matrix(Path(folder) / "lfr.bin", _Drawn().features(_protocol("lfr")))
