@@ -50,17 +50,22 @@ def text_lines(path: Path, wanted: str) -> Iterator[tuple[int, str]]:
 def split_line(line: str, separator: str) -> list[str]:
     """The words of a line, stripped; a space as separator stands for any number of spaces.
 
-    With commas and semicolons, words may be quoted. A line that cannot be split has no words.
+    Words may be quoted, except between spaces. A line that cannot be split has no words.
     """
     if separator == " ":
         return line.split()
     if separator == "\t":
-        return [word.strip() for word in line.split("\t")]
+        return [unquoted(word.strip()) for word in line.split("\t")]
     try:
         words = next(csv.reader([line], delimiter=separator, skipinitialspace=True))
     except csv.Error:
         return []
     return [word.strip() for word in words]
+
+
+def unquoted(word: str) -> str:
+    """The word without the quotes around it."""
+    return word[1:-1] if len(word) > 2 and word[0] == word[-1] == '"' else word
 
 
 def open_text(path: Path, wanted: str) -> BinaryIO:
@@ -89,6 +94,13 @@ def _utf16(beginning: bytes) -> str | None:
     if not any(odd) and all(even):
         return "utf-16-le" if odd else None
     return "utf-16-be" if all(odd) and not any(even) else None
+
+
+def decoded(content: bytes) -> str:
+    """A short text as ``text_lines`` reads it; ``ValueError`` where UTF-16 is damaged."""
+    encoding = _utf16(content[:16])
+    text = content.decode(encoding) if encoding else content.decode("utf-8", "surrogateescape")
+    return text.removeprefix(_MARK)
 
 
 def _from_utf16(file: BinaryIO, encoding: str, path: Path) -> BinaryIO:

@@ -10,6 +10,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from curation.bad_images import BadImages
+from curation.batches import batches
 from curation.conversion.decoding import DecodeCheck
 from curation.conversion.image_check import ImageCheck
 from curation.errors import UserError
@@ -111,11 +112,12 @@ def _check_store(
     for store, begin in zip(root.stores, root.begins.tolist(), strict=False):
         _check_arrays(store)
         check = _StoreCheck(store, members, begin, decoding, bad)
-        for first in range(0, len(store), _TOGETHER):
-            last = min(first + _TOGETHER, len(store))
-            check.look_at(list(store.read_unchecked(range(first, last))), first)
+        done = 0
+        for files in batches(store.read_unchecked(range(len(store))), _TOGETHER, len):
+            check.look_at(files, done)
+            done += len(files)
             if progress is not None:
-                progress(begin + last, len(root))
+                progress(begin + done, len(root))
         _check_keys(store)
 
 

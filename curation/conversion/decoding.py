@@ -12,6 +12,7 @@ from contextlib import suppress
 import numpy as np
 
 from curation.bad_images import bad_image
+from curation.batches import batches
 from curation.errors import UserError
 from curation.files import atomic_file
 from curation.images import check_pixels, count_together, probe_size
@@ -70,14 +71,15 @@ def check_decoded(store: Store, progress: Progress | None) -> None:
     if _is_decoded(store):
         return
     check, first_bad, count = DecodeCheck(), None, 0
-    for first in range(0, len(store), _TOGETHER):
-        rows = np.arange(first, min(first + _TOGETHER, len(store)))
-        found = check.objections([*store.read_many(rows)], range(len(rows)))
+    done = 0
+    for files in batches(store.read_many(np.arange(len(store))), _TOGETHER, len):
+        found = check.objections(files, range(len(files)))
         count += len(found)
         if found and first_bad is None:
-            first_bad = next((first + i, reason) for i, reason in found.items())
+            first_bad = next((done + i, reason) for i, reason in found.items())
+        done += len(files)
         if progress is not None:
-            progress(first + len(rows), len(store))
+            progress(done, len(store))
     if first_bad is not None:
         row, reason = first_bad
         raise UserError(

@@ -35,6 +35,8 @@ _TOGETHER_BYTES = 4 << 20
 SHARD_BITS = 44
 """An entry's offset: its place in its file, and above these bits which file it is in"""
 MOST_LABEL = 1 << 53
+_LONGEST_LABEL = 256
+"""Characters of a name"""
 
 
 class ImageEntry(NamedTuple):
@@ -208,6 +210,38 @@ class FolderLabels:
         if not folder or folder.split("/", 1)[0] == UNLABELLED_FOLDER:
             return UNLABELLED
         return self._labels.setdefault(folder, len(self._labels))
+
+
+class LabelNumbers:
+    """Labels of a source as numbers. Whole numbers stay as they are; names, such as ``m.0abc``, get
+    0, 1, ... as they come. The first label says which of both all are."""
+
+    def __init__(self) -> None:
+        self._names: dict[str, int] = {}
+        self._are_names: bool | None = None
+
+    def of(self, value: object) -> int:
+        """The number of a label; ``ValueError`` where it is neither, or not as the first is."""
+        if self._are_names is None:
+            self._are_names = isinstance(value, str) and _is_name(value)
+        if not self._are_names:
+            return whole_label(value)
+        name = str(value).strip() if isinstance(value, str) or type(value) is int else ""
+        if not _can_be_name(name):
+            raise ValueError(
+                f"the label {str(value)[:40]!r} is not a name of at most {_LONGEST_LABEL} "
+                "characters, as the first one is"
+            )
+        return self._names.setdefault(name, len(self._names))
+
+
+def _is_name(text: str) -> bool:
+    text = text.strip()
+    return _can_be_name(text) and decimal(text) is None and signed(text) is None
+
+
+def _can_be_name(text: str) -> bool:
+    return 0 < len(text) <= _LONGEST_LABEL and text.isprintable()
 
 
 def whole_label(value: object) -> int:

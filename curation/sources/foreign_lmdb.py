@@ -18,7 +18,7 @@ from curation.file_kinds import what_is_this
 from curation.files import regular_file_size
 from curation.images import MAX_FILE_BYTES, encoding_of
 from curation.labels import UNLABELLED
-from curation.sources.entries import EntrySource, ImageEntry, whole_label
+from curation.sources.entries import EntrySource, ImageEntry, LabelNumbers
 from curation.sources.opening import source
 from curation.sources.packed_values import image_and_label
 from curation.store import META_KEY, PARTIAL, STAMP_FILE
@@ -125,6 +125,7 @@ def _list_of(path: Path) -> Path | None:
 
 def _read_labels(path: Path) -> dict[str, int]:
     labels: dict[str, int] = {}
+    numbers = LabelNumbers()
     for number, line in text_lines(path, "a list of keys and labels"):
         words = line.replace(",", " ").split()
         try:
@@ -132,7 +133,7 @@ def _read_labels(path: Path) -> dict[str, int]:
                 raise ValueError(f"{line[:60]!r} is not KEY LABEL")
             if words[0] in labels:
                 raise ValueError(f"the key {words[0]!r} stands twice")
-            labels[words[0]] = whole_label(words[1])
+            labels[words[0]] = numbers.of(words[1])
         except ValueError as error:
             raise UserError(f"{path}: line {number}: {error}") from None
     return labels

@@ -4,12 +4,13 @@ import hashlib
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from itertools import chain, islice
+from itertools import chain, islice, starmap
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from curation.batches import batches
 from curation.file_kinds import what_is_this
 from curation.files import UnreadableError, read_whole
 from curation.images import MAX_FILE_BYTES
@@ -121,22 +122,13 @@ class ImageFiles(ImageSource):
         self._digest = RunningDigest()
         if start == BEGINNING:
             self._name_orphans(on_bad)
-        while (first := self._digest.count) < len(self._files):
-            # A reading that goes on takes the same files together as one that was not stopped.
-            last = min(first + _TOGETHER, len(self._files))
-            part = [self._files[number] for number in range(first, last)]
-            tell = on_bad if first >= start.number else _told
-            read = [self._read(number, file, tell) for number, file in enumerate(part, first)]
-            self._digest.add(len(part), chain.from_iterable(map(_hashed, part, read)))
+        # A reading that goes on takes the same files together as one that was not stopped.
+        for part in batches(self._all_read(on_bad, start.number), _TOGETHER, _length):
+            first = self._digest.count
+            self._digest.add(len(part), chain.from_iterable(starmap(_hashed, part)))
             self._digest.check_unchanged(self.path, earlier)
-            good = [i for i, data in enumerate(read) if data is not None]
             if first >= start.number:
-                yield SourceImages(
-                    np.array([part[i].key for i in good], np.int64),
-                    np.array([part[i].label for i in good], np.int64),
-                    np.array([first + i for i in good], np.int64),
-                    [data for data in read if data is not None],
-                )
+                yield _images(part, first)
             if progress is not None:
                 progress(self._digest.count, len(self._files))
 
@@ -165,6 +157,11 @@ class ImageFiles(ImageSource):
             names = chain(self._orphans, (file.name for file in self._files))
             files = (ImageFile(key, UNLABELLED, name) for key, name in enumerate(names))
         return ImageFiles(self.kind, self.path, self._root, files)
+
+    def _all_read(self, on_bad: OnBad, first: int) -> Iterator[tuple[ImageFile, bytes | None]]:
+        """All files with their bytes; None where one was bad, which is told from ``first`` on."""
+        for number, file in enumerate(self._files):
+            yield file, self._read(number, file, on_bad if number >= first else _told)
 
     def _read(self, number: int, file: ImageFile, on_bad: OnBad) -> bytes | None:
         path = self._root / file.name
@@ -201,6 +198,21 @@ def _told(bad: BadRecordError) -> None:
 
 def _entry(file: ImageFile) -> bytes:
     return f"{file.key}\t{file.label}\t{file.name}\n".encode(*CODING)
+
+
+def _length(read: tuple[ImageFile, bytes | None]) -> int:
+    return len(read[1] or b"")
+
+
+def _images(part: Sequence[tuple[ImageFile, bytes | None]], first: int) -> SourceImages:
+    """The good ones of the files that were read, which are numbered from ``first`` on."""
+    good = [(i, file, data) for i, (file, data) in enumerate(part, first) if data is not None]
+    return SourceImages(
+        np.array([file.key for _, file, _ in good], np.int64),
+        np.array([file.label for _, file, _ in good], np.int64),
+        np.array([i for i, _, _ in good], np.int64),
+        [data for _, _, data in good],
+    )
 
 
 def _hashed(file: ImageFile, data: bytes | None) -> Iterator[bytes]:

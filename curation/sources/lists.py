@@ -6,12 +6,13 @@ The forms that are in use, with tabs, commas, semicolons or blanks between the w
 - ``ALIGNED PATH LABEL``, insightface's ``.lst``; a box and landmarks behind LABEL are not used.
 - ``PATH LABEL``, as Caffe, FaceX-Zoo and most others have it.
 - ``LABEL PATH``.
+- ``PATH NAME`` or ``NAME PATH``: the name of an identity, as MS-Celeb-1M's lists have it.
 - ``PATH``: images without labels.
 
-Numbers tell them apart: of each line it must be clear which word is the path. The first line
-decides which form all have. KEY and LABEL are whole numbers from 0, LABEL may be written as
-``5.000000``, and -1 where an image has none. Without KEY the key
-is the number of the image, from 0. A relative PATH begins at the list's own folder.
+Numbers tell them apart, beside a name the ending of an image file: of each line it must be clear
+which word is the path. The first line decides which form all have. KEY and LABEL are whole numbers
+from 0, LABEL may be written as ``5.000000``, and -1 where an image has none. Without KEY the key is
+the number of the image, from 0. A relative PATH begins at the list's own folder.
 """
 
 import re
@@ -25,14 +26,15 @@ import numpy as np
 from curation.errors import UserError
 from curation.file_kinds import what_is_this
 from curation.labels import UNLABELLED
+from curation.sources.entries import LabelNumbers
 from curation.sources.image_files import ImageFile, ImageFiles
 from curation.sources.opening import source
-from curation.text_files import SEPARATORS, split_line, text_lines
+from curation.text_files import SEPARATORS, split_line, text_lines, unquoted
 
 SUFFIXES = frozenset({".lst", ".list", ".txt", ".tsv", ".csv"})
 _OF_OTHER_KINDS = frozenset({".tar", ".tgz", ".gz", ".zip", ".parquet", ".rec"})
 """A text with such a name is a download that failed, not a list"""
-_FORMS = "KEY LABEL PATH, ALIGNED PATH LABEL, PATH LABEL, LABEL PATH, or PATH"
+_FORMS = "KEY LABEL PATH, ALIGNED PATH LABEL, PATH LABEL, LABEL PATH, PATH NAME, NAME PATH, or PATH"
 _NUMBER = re.compile(r"[+-]?\d+(\.\d*)?(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 _BARE_PATH = re.compile(r"[^\s,;]+\.(jpe?g|png|bmp|webp|tiff?)", re.IGNORECASE)
 _IMAGE = re.compile(r".*\.(jpe?g|png|bmp|webp|tiff?)", re.IGNORECASE | re.DOTALL)
@@ -52,14 +54,18 @@ class _Words(NamedTuple):
 
 
 class ListForm(NamedTuple):
-    """Where a line has its path: behind ``before`` numbers, with the label before or behind it."""
+    """Where a line has its path: behind ``before`` words, with the label before or behind it."""
 
     separator: str
     before: int
     label_behind: bool
+    is_named: bool = False
+    """Whether the label is a name, not a number"""
 
     def __str__(self) -> str:
-        if self.before == 0:
+        if self.is_named:
+            names = ["PATH", "NAME"] if self.label_behind else ["NAME", "PATH"]
+        elif self.before == 0:
             names = ["PATH", "LABEL"]
         elif self.label_behind:
             names = ["ALIGNED", "PATH", "LABEL"]
@@ -75,14 +81,14 @@ class ListForm(NamedTuple):
         """The parts of a line; None where it has too few or too many words."""
         words = _split(line, self.separator)
         behind = int(self.label_behind)
-        if self.label_behind and self.before:
+        if self.label_behind and self.before:  # ALIGNED
             behind = _count_numbers(reversed(words))
         if len(words) <= self.before + behind or behind < self.label_behind:
             return None
         if self.separator == " ":  # only the path may hold blanks
             *before, rest = line.split(None, self.before)
             path, *after = rest.rstrip().rsplit(None, behind)
-            return _Words(before, path, after)
+            return _Words(before, unquoted(path), after)
         if len(words) > self.before + 1 + behind:
             return None
         return _Words(words[: self.before], words[self.before], words[self.before + 1 :])
@@ -135,6 +141,7 @@ def _bare_files(lines: Iterator[tuple[int, str]], path: Path) -> Iterator[ImageF
 def _image_files(
     lines: Iterator[tuple[int, str]], form: ListForm, path: Path
 ) -> Iterator[ImageFile]:
+    names = LabelNumbers()
     for count, (number, line) in enumerate(lines):
         where = f"{path}: line {number}"
         words = form.cut(line)
@@ -144,7 +151,7 @@ def _image_files(
         key = count
         if form.has_keys:
             key = _whole(words.before[0], "key", where)
-        label = _label(form.label(words), where)
+        label = _label(form.label(words), where, names if form.is_named else None)
         yield ImageFile(key, label, _with_slashes(words.path))
 
 
@@ -171,7 +178,12 @@ def _check_path(path: str, where: str, form: str) -> None:
         )
 
 
-def _label(word: str, where: str) -> int:
+def _label(word: str, where: str, names: LabelNumbers | None) -> int:
+    if names is not None:
+        try:
+            return names.of(word)
+        except ValueError as error:
+            raise UserError(f"{where}: {error}") from None
     if _NUMBER.fullmatch(word) and float(word) == UNLABELLED:
         return UNLABELLED
     return _whole(word, "label", where)
@@ -195,12 +207,20 @@ def _form_with(line: str, separator: str) -> ListForm | None:
     elif before and not behind:
         form = ListForm(separator, before, label_behind=False)
     else:
-        return None
+        are_images = [_IMAGE.fullmatch(word) is not None for word in words]
+        if sorted(are_images) != [False, True] or not all(words):
+            return None
+        label_behind = are_images[0]
+        if separator == " " and not label_behind and "/" not in words[1]:
+            return None  # a path with a blank, rather than a name and a path
+        form = ListForm(separator, 0 if label_behind else 1, label_behind, is_named=True)
     return form if form.cut(line) else None
 
 
 def _is_heading(line: str) -> bool:
-    """Whether a line names columns instead of an image."""
+    """Whether a line names columns, or is a remark, instead of an image."""
+    if line.lstrip().startswith("#"):
+        return True
     separator = next((mark for mark in "\t,;" if mark in line), " ")
     return all(_HEADING.fullmatch(word) for word in _split(line, separator) if word)
 

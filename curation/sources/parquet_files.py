@@ -17,7 +17,7 @@ from curation.file_kinds import what_is_this
 from curation.files import regular_file_size
 from curation.images import MAX_FILE_BYTES
 from curation.labels import UNLABELLED
-from curation.sources.entries import SHARD_BITS, EntrySource, ImageEntry, whole_label
+from curation.sources.entries import SHARD_BITS, EntrySource, ImageEntry, LabelNumbers
 from curation.sources.opening import source
 from curation.sources.parquet_pages import measure_pages
 from curation.sources.shards import find_shards
@@ -90,10 +90,11 @@ class ParquetSource(EntrySource):
         return int(begin + (end - begin) * min(row + 1, self._rows[number]) // self._rows[number])
 
     def entries(self) -> Iterator[ImageEntry]:
+        numbers = LabelNumbers()
         for number, shard in enumerate(self._shards):
             first, row = number << SHARD_BITS, 0
             try:
-                for entry in _table_entries(shard, first):
+                for entry in _table_entries(shard, first, numbers):
                     row = entry.offset - first + 1
                     self._rows[number] = max(self._rows[number], row)
                     yield entry
@@ -145,13 +146,13 @@ def _opened(shard: Path) -> Any:
     )
 
 
-def _table_entries(shard: Path, first: int) -> Iterator[ImageEntry]:
+def _table_entries(shard: Path, first: int, numbers: LabelNumbers) -> Iterator[ImageEntry]:
     row = 0
     with _opened(shard) as table:
         columns = _TableColumns(shard, table.schema_arrow)
         together = _rows_together(shard, table, columns.wanted)
         for batch in table.iter_batches(together, columns=columns.wanted, use_threads=False):
-            yield from columns.entries(batch, first + row)
+            yield from columns.entries(batch, first + row, numbers)
             row += batch.num_rows
 
 
@@ -182,7 +183,7 @@ class _TableColumns:
         self._name = next((name for name in NAMES if name in types and name != image), None)
         self.wanted = [name for name in (image, self._label, self._name) if name is not None]
 
-    def entries(self, batch: Any, first: int) -> Iterator[ImageEntry]:
+    def entries(self, batch: Any, first: int, numbers: LabelNumbers) -> Iterator[ImageEntry]:
         images, paths = batch.column(self.image), None
         if self._is_struct:
             parts = {images.type.field(i).name: part for i, part in enumerate(images.flatten())}
@@ -193,7 +194,7 @@ class _TableColumns:
             labels = batch.column(self._label).to_pylist()
         rows = zip(_names(len(images), names, paths), labels, _files(images), strict=True)
         for offset, row in enumerate(rows, first):
-            yield _row(offset, *row)
+            yield _row(offset, *row, numbers)
 
 
 def _names(count: int, *columns: Any) -> Iterable[str]:
@@ -209,6 +210,8 @@ def _files(images: Any) -> Iterator[bytes | int | None]:
 
     From Arrow's buffers: several times faster than an object of pyarrow's for each.
     """
+    if str(images.type) not in ("binary", "large_binary"):
+        images = images.cast("large_binary")
     _, ends, data = images.buffers()
     kind = np.dtype(np.int64 if str(images.type).startswith("large") else np.int32)
     ends = np.frombuffer(ends, kind, len(images) + 1, images.offset * kind.itemsize).tolist()
@@ -226,14 +229,16 @@ def _are_there(column: Any) -> Iterable[bool]:
     return column.is_valid().to_pylist() if column.null_count else repeat(True, len(column))
 
 
-def _row(offset: int, name: str, label: Any, content: bytes | int | None) -> ImageEntry:
+def _row(
+    offset: int, name: str, label: Any, content: bytes | int | None, numbers: LabelNumbers
+) -> ImageEntry:
     if content is None:
         return ImageEntry(name, UNLABELLED, offset, b"", "its row has no bytes of an image")
     if isinstance(content, int):
         reason = f"it has {content:,} bytes, more than {MAX_FILE_BYTES:,}"
         return ImageEntry(name, UNLABELLED, offset, b"", reason)
     try:
-        found = UNLABELLED if label is None else whole_label(label)
+        found = UNLABELLED if label is None else numbers.of(label)
     except ValueError as error:
         return ImageEntry(name, UNLABELLED, offset, b"", str(error))
     return ImageEntry(name, found, offset, content)
@@ -247,7 +252,9 @@ def _has_images(pa: ModuleType, kind: Any) -> bool:
 
 
 def _is_bytes(pa: ModuleType, kind: Any) -> bool:
-    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    types = pa.types
+    return bool(types.is_binary(kind) or types.is_large_binary(kind) or types.is_binary_view(kind))
 
 
 def _arrow_errors() -> tuple[type[Exception], ...]:

@@ -13,8 +13,9 @@ from typing import NamedTuple
 from curation.images import MAX_FILE_BYTES
 from curation.json_text import parse_json
 from curation.labels import UNLABELLED
-from curation.sources.entries import FolderLabels, ImageEntry, whole_label
+from curation.sources.entries import FolderLabels, ImageEntry, LabelNumbers, whole_label
 from curation.sources.folders import LOOKS_LIKE_IMAGES
+from curation.text_files import decoded
 
 LABELS = ("cls", "json", "txt", "text", "label")
 _KEYS = ("label", "cls", "class", "identity", "target")
@@ -76,7 +77,7 @@ class Samples:
     """Gathers the files of archives, in their order, into entries."""
 
     def __init__(self) -> None:
-        self._folders = FolderLabels()
+        self._folders, self._numbers = FolderLabels(), LabelNumbers()
         self._has_labels: bool | None = None
         """Whether labels are files; not known before an image that has one or lies in a folder"""
 
@@ -119,8 +120,21 @@ class Samples:
         if not self._has_labels:
             return [_entry(image, self._folders.of(image.name), first) for image in images]
         if len(images) == 1:
-            return (_labelled(images[0], others, first),)
+            return (self._labelled(images[0], others, first),)
         return (_bad(images[0], first, f"its sample has {len(images)} images"),)
+
+    def _labelled(self, image: ArchiveFile, others: list[ArchiveFile], first: int) -> ImageEntry:
+        by_rank = others
+        if len(others) > 1:
+            by_rank = sorted(others, key=lambda file: LABELS.index(extension(file.name)))
+        for file in by_rank:
+            try:
+                label = _label(file)
+                if label is not None:
+                    return _entry(image, self._numbers.of(label), first)
+            except ValueError as error:
+                return _bad(image, first, f"{file.name}: {error}")
+        return _entry(image, UNLABELLED, first)
 
 
 def extension(name: str) -> str:
@@ -136,43 +150,31 @@ def _bad(file: ArchiveFile, first: int, reason: str) -> ImageEntry:
     return ImageEntry(file.name, UNLABELLED, first + file.offset, b"", file.reason or reason)
 
 
-def _labelled(image: ArchiveFile, others: list[ArchiveFile], first: int) -> ImageEntry:
-    by_rank = others
-    if len(others) > 1:
-        by_rank = sorted(others, key=lambda file: LABELS.index(extension(file.name)))
-    try:
-        for file in by_rank:
-            label = _label(file)
-            if label is not None:
-                return _entry(image, label, first)
-    except ValueError as error:
-        return _bad(image, first, str(error))
-    return _entry(image, UNLABELLED, first)
-
-
 def _says_label(file: ArchiveFile) -> bool:
     """Whether a file that stands alone is a label; a text or JSON may be anything."""
+    if extension(file.name) == "cls":
+        return True
     try:
-        return _label(file) is not None
+        label = _label(file)
+        return label is not None and whole_label(label) >= UNLABELLED
     except ValueError:
-        return extension(file.name) == "cls"
+        return False
 
 
-def _label(file: ArchiveFile) -> int | None:
-    """The label that a file says; None where it has none, ``ValueError`` where it is none."""
+def _label(file: ArchiveFile) -> object:
+    """The label that a file says, a number or a name; None where it has none, ``ValueError`` where
+    it cannot be read."""
     if file.payload.isdigit() and len(file.payload) < 16:
         return int(file.payload)
     if file.reason:
-        raise ValueError(f"{file.name}: {file.reason}")
+        raise ValueError(file.reason)
+    text = decoded(file.payload)
     kind = extension(file.name)
-    try:
-        if kind == "json":
-            value = parse_json(file.payload)
-            if isinstance(value, dict):
-                value = next((value[key] for key in _KEYS if key in value), None)
-            return None if value is None else whole_label(value)
-        if kind in ("txt", "text") and not re.fullmatch(rb"\s*-?\d+(\.0*)?\s*", file.payload):
-            return None  # a caption
-        return whole_label(file.payload)
-    except ValueError as error:
-        raise ValueError(f"{file.name}: {error}") from None
+    if kind == "json":
+        value = parse_json(text.encode())
+        if isinstance(value, dict):
+            value = next((value[key] for key in _KEYS if key in value), None)
+        return value
+    if kind in ("txt", "text") and not re.fullmatch(r"\s*-?\d+(\.0*)?\s*", text, re.ASCII):
+        return None  # a caption
+    return text.strip()

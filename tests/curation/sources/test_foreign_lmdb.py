@@ -39,6 +39,13 @@ def packed(image: bytes, label: int, feature: bytes = b"") -> bytes:
     )
 
 
+def test_labels_in_the_list_may_be_names(tmp_path, noise_images):
+    folder = write_lmdb(tmp_path / "set", {b"k%d" % i: noise_images[i] for i in range(3)})
+    (folder / "labels.txt").write_text("k0 m.02\nk1 m.01\nk2 m.02\n")
+    store = convert(folder, tmp_path / "a.lmdb")
+    assert (store.source_names, store.labels.tolist()) == (("k0", "k2", "k1"), [0, 0, 1])
+
+
 LABELS = [5, 300, 70_000, 5, 300, 0, 127, 128, 65_535, 5, 1, 2]
 
 

@@ -72,6 +72,28 @@ class TestTables:
         store = convert(write_table(tmp_path / "b.parquet", columns), tmp_path / "b.lmdb")
         assert (store.identities, store.unlabelled) == (2, 2)
 
+    def test_labels_may_be_names(self, tmp_path, columns):
+        names = ["Bo", "7", "Anna"]
+        labels = [names[i % 3] for i in range(10)]
+        half = {name: values[:5] for name, values in columns.items()} | {"label": labels[:5]}
+        rest = {name: values[5:] for name, values in columns.items()} | {"label": labels[5:]}
+        write_table(tmp_path / "set" / "0.parquet", half)
+        write_table(tmp_path / "set" / "1.parquet", rest)
+        store = convert(tmp_path / "set", tmp_path / "a.lmdb")
+        found = store.source_labels_of(store.rows)
+        assert [found[store.source_keys == i].item() for i in range(10)] == [0, 1, 2] * 3 + [0]
+
+    @pytest.mark.parametrize(
+        "kind",
+        [pa.large_binary(), pa.binary_view(), pa.dictionary(pa.int32(), pa.binary())],
+        ids=str,
+    )
+    def test_bytes_may_be_of_any_type_of_bytes(self, tmp_path, noise_images, kind):
+        images = pa.array([None, *noise_images[:3]], pa.binary()).cast(kind)
+        path = write_table(tmp_path / "a.parquet", {"image": images, "label": [0, 0, 1, 1]})
+        store = convert(path, tmp_path / "a.lmdb", skip_bad=True)
+        assert [store.read(i) for i in range(3)] == noise_images[:3]
+
     @pytest.mark.parametrize("compression", ["none", "snappy", "zstd", "gzip"])
     def test_compression_does_not_matter(self, tmp_path, columns, compression):
         path = write_table(tmp_path / "a.parquet", columns, compression=compression)

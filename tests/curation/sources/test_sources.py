@@ -241,6 +241,9 @@ class TestLists:
             ("\ufefffaces/9/b.jpg 4\n\ufefffaces/10/x.JPEG 2\n", [1, 0]),
             ("faces\\9\\b.jpg 4\nfaces\\10\\x.JPEG 2\n", [1, 0]),
             ("faces/9/b.jpg 4\rfaces/10/x.JPEG 2\r", [1, 0]),
+            ("# made by us\nfaces/9/b.jpg 4\nfaces/10/x.JPEG 2\n", [1, 0]),
+            ('"faces/9/b.jpg"\t"4"\n"faces/10/x.JPEG"\t"2"\n', [1, 0]),
+            ('"faces/9/b.jpg" 4\n"faces/10/x.JPEG" 2\n', [1, 0]),
         ],
     )
     def test_lines_are_images(self, folder, tmp_path, noise_images, text, keys):
@@ -249,6 +252,22 @@ class TestLists:
         assert store.source_keys.tolist() == keys
         assert store.source_names == ("faces/10/x.JPEG", "faces/9/b.jpg")
         assert [store.read(i) for i in range(2)] == [noise_images[4], noise_images[1]]
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "m.02 faces/9/b.jpg\nm.03 faces/10/x.JPEG\nm.02 faces/9/a2.jpg\n",
+            "faces/9/b.jpg\tm.02\nfaces/10/x.JPEG\t5\nfaces/9/a2.jpg\tm.02\n",
+            "path,name\nfaces/9/b.jpg,Anna Smith 1\nfaces/10/x.JPEG,Bo 2\n"
+            "faces/9/a2.jpg,Anna Smith 1\n",
+        ],
+        ids=["name-path", "path-name", "csv"],
+    )
+    def test_names_of_identities_are_numbered_as_they_come(self, folder, tmp_path, text):
+        store = convert(self.write(folder, text), tmp_path / "train.lmdb")
+        assert store.source_labels.tolist() == [0, 1]
+        assert store.labels.tolist() == [0, 0, 1]
+        assert store.source_names == ("faces/9/b.jpg", "faces/9/a2.jpg", "faces/10/x.JPEG")
 
     @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
     @pytest.mark.parametrize("suffix", [".lst", ".list", ".txt", ".tsv", ".csv"])
@@ -297,7 +316,9 @@ class TestLists:
             ("1 a.jpg 0\n1 b.jpg\n", "line 2: .* is not ALIGNED blank PATH blank LABEL"),
             ("a b.jpg\n", "line 1: 'a b.jpg' has none of the forms KEY LABEL PATH"),
             ("a.jpg\n" + "b" * 5000, "line 2: the path has 5,000 characters"),
-            ("a.jpg anna\n", "line 1: .* KEY and LABEL are whole numbers"),
+            ("a.jpg anna 7 bo\n", "line 1: .* KEY and LABEL are whole numbers"),
+            ("a.jpg,anna\nb.jpg,\n", "line 2: 'b.jpg,' is not PATH comma NAME"),
+            ("a.jpg,anna\nb.jpg," + "x" * 300, "line 2: the label 'x{40}' is not a name of at"),
             ("a.jpg 1 20 30 40\n", "line 1: .* has none of the forms"),
             ("path label\n", "line 1: .* has none of the forms"),
             ("1\t2\t\n", "line 1: the path is empty"),

@@ -89,6 +89,12 @@ class TestWebDataset:
             ("txt", b"12", 12),
             ("txt", b"a photo of 12 people", -1),
             ("cls", b"-1", -1),
+            ("cls", b"\xef\xbb\xbf12\r\n", 12),
+            ("cls", "12\n".encode("utf-16"), 12),
+            ("json", b'\xef\xbb\xbf{"label": 12}', 12),
+            ("txt", b"J\xfcrgen", -1),
+            ("cls", b"m.0abc", 0),
+            ("json", b'{"label": "Anna Smith"}', 0),
         ],
     )
     def test_labels_are_what_their_files_say(
