@@ -81,13 +81,25 @@ def _environment() -> Environment:
 
 @cache
 def static_files() -> Mapping[str, bytes]:
-    """The files that pages load, by their addresses below ``/static/``."""
+    """The files that pages load, by their addresses below ``/static/VERSION/``."""
     ours = [path for path in sorted(STATIC.rglob("*")) if path.suffix in (".js", ".css", ".svg")]
     files = {path.relative_to(STATIC).as_posix(): path.read_bytes() for path in ours}
     return {STYLE.name: STYLE.read_bytes(), **files}
 
 
 @cache
+def static_version() -> str:
+    """Changes with any of the files: browsers may keep what is below ``/static/VERSION/``.
+
+    It is a folder in the address, so that a script finds the scripts beside it in the same version.
+    """
+    whole = hashlib.sha256()
+    for name, content in static_files().items():
+        whole.update(f"{name} {len(content)}\n".encode() + content)
+    return whole.hexdigest()[:12]
+
+
 def static_address(name: str) -> str:
-    """The address of a file, which changes with it: browsers may keep it for good."""
-    return f"/static/{name}?{hashlib.sha256(static_files()[name]).hexdigest()[:12]}"
+    """The address of a file."""
+    assert name in static_files(), name
+    return f"/static/{static_version()}/{name}"

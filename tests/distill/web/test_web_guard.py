@@ -25,7 +25,7 @@ from distill.web.app import answer_errors
 from distill.web.keys import Keys
 from distill.web.limits import RateLimit
 from distill.web.settings import web_settings
-from distill.web.site import PageMaker
+from distill.web.site import PageMaker, static_address
 from tests.distill.web.pages_harness import Pages
 
 HTML = {"Accept": "text/html"}
@@ -120,8 +120,9 @@ def test_a_body_is_refused_before_it_is_read(pages: Pages) -> None:
 
 
 def test_every_answer_has_the_headers(pages: Pages) -> None:
+    script = static_address("pages.js")
     with signed(pages) as http:
-        for path in ("/", "/nothing", "/sign-in", "/docs", "/api/jobs", "/static/pages.js"):
+        for path in ("/", "/nothing", "/sign-in", "/docs", "/api/jobs", script):
             headers = http.get(path, headers=HTML).headers
             policy = headers["content-security-policy"]
             assert "default-src 'none'" in policy
@@ -132,9 +133,11 @@ def test_every_answer_has_the_headers(pages: Pages) -> None:
             assert headers["referrer-policy"] == "no-referrer"
             assert "server" not in headers
         assert http.get("/api/jobs").headers["cache-control"] == "no-store"
-        assert "immutable" in http.get("/static/pages.js").headers["cache-control"]
-        for outside in ("/static/../app.py", "/static/%2e%2e/app.py", "/static/vendor"):
-            assert http.get(outside).status_code == 404
+        assert "immutable" in http.get(script).headers["cache-control"]
+        folder = script.removesuffix("pages.js")
+        for outside in ("../app.py", "../../app.py", "%2e%2e/app.py", "vendor", "../old/pages.js"):
+            answer = http.get(folder + outside, follow_redirects=True)
+            assert answer.status_code == 404
 
 
 def test_no_page_names_another_host(pages: Pages) -> None:

@@ -1,0 +1,95 @@
+/* The cases that wait to be looked at, the first of which is shown. */
+
+import { draw } from "./page.js";
+import { Refusal, ask, compared, face, wanted } from "./server.js";
+import { SET, state } from "./state.js";
+
+const AHEAD = 6;
+export const MOST_HELD = 48; // that the server takes
+const MOST_WAITING = 30;
+
+export function current() {
+  return state.cases[0];
+}
+
+export function begin() {
+  state.chosen = new Set();
+  state.marks = new Map();
+  state.whole = [];
+  state.shown = {};
+  state.anchor = null;
+  state.focus = 0;
+  if (document.activeElement?.matches(".pick")) document.activeElement.blur();
+  document.querySelectorAll(".row .faces").forEach((pane) => pane.scrollTo(0, 0));
+}
+
+/* A case as it is sent has the first and the last of each run of images in a row. */
+function unpacked(one) {
+  const images = (runs) => runs.flatMap(([first, last]) => Array.from({ length: last - first + 1 }, (_, n) => first + n));
+  return { ...one, rows: one.rows.map((row) => ({ ...row, images: images(row.images) })) };
+}
+
+/* A case that is to be looked at now. */
+export async function show(key) {
+  try {
+    const found = unpacked(await ask(wanted("case", { key })));
+    state.cases = [found, ...state.cases.filter((one) => one.key !== key)];
+    begin();
+  } catch (error) {
+    state.said = error.message;
+  }
+}
+
+/* What the server is not to give again: what is shown, and what is decided but not saved. */
+function heldKeys() {
+  const waiting = state.outbox.filter((entry) => entry.path === "decide").map((entry) => entry.body.case);
+  return [...new Set([...state.cases.map((one) => one.key), ...waiting])].slice(0, MOST_HELD);
+}
+
+export async function fill() {
+  if (state.filling || !state.who || state.cases.length >= AHEAD - 2 || state.outbox.length > MOST_WAITING) return;
+  state.filling = true;
+  const check = state.check;
+  try {
+    const held = heldKeys();
+    const found = await ask("next", { set: SET, who: state.who, count: AHEAD, check, held });
+    if (check === state.check) {
+      const there = new Set([...held, ...heldKeys()]);
+      const fresh = found.filter((one) => !there.has(one.key)).map(unpacked);
+      const isFirst = state.cases.length === 0;
+      state.cases.push(...fresh);
+      state.empty = state.cases.length === 0;
+      fresh.forEach(preload);
+      if (isFirst) begin();
+    }
+  } catch (error) {
+    if (error instanceof Refusal && error.status === 422) state.said = error.message;
+    else setTimeout(fill, 1000);
+  }
+  state.filling = false;
+  draw();
+}
+
+export function filter(check) {
+  state.check = check;
+  state.cases = [];
+  state.empty = false;
+  begin();
+  draw();
+  fill();
+}
+
+const ready = new Map();
+
+/* The faces that are seen first, decoded before the case is shown. */
+function preload(one) {
+  const images = [...one.faces.map(({ image }) => image), ...one.rows.flatMap((row) => row.images.slice(0, 16))];
+  const shown = one.compared.filter(({ there }) => there).map((other) => compared(one, other));
+  for (const address of [...shown, ...images.map(face)]) {
+    if (ready.has(address)) continue;
+    const picture = new Image();
+    picture.src = address;
+    ready.set(address, picture);
+    if (ready.size > 800) ready.delete(ready.keys().next().value);
+  }
+}

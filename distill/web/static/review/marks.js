@@ -1,0 +1,65 @@
+/* Changes that are marked, to be decided together. */
+
+import { current } from "./cases.js";
+import { chosenOrSuspect, identities } from "./choosing.js";
+import { state } from "./state.js";
+import { lineOf } from "./words.js";
+
+export function mark(action, into) {
+  const images = chosenOrSuspect();
+  if (!images.length) {
+    state.said = "Choose faces first: click them, or use the arrows and the space bar.";
+    return;
+  }
+  const identityOf = identities();
+  for (const image of images) {
+    const identity = identityOf.get(image);
+    const to = into === "rival" ? (identity === current().identity ? current().rival : current().identity) : into;
+    if (action === "move" && (to === null || to === identity)) {
+      state.said = to === null ? "This case has no rival; choose an identity." : "The face is already there.";
+      return;
+    }
+    state.marks.set(image, { action, identity, into: action === "move" ? to : action === "split" ? 0 : null });
+  }
+  state.chosen = new Set();
+}
+
+export function mergeInto(into) {
+  const { identity } = current();
+  if (into === null || into === identity) {
+    state.said = "This case has no rival; choose an identity to merge into.";
+    return;
+  }
+  const before = state.whole.find((line) => line.action === "merge");
+  const isSame = before && before.identity === identity && before.into === into;
+  const line = isSame ? { action: "merge", identity: into, into: identity } : { action: "merge", identity, into };
+  state.whole = [...state.whole.filter((other) => other.action !== "merge"), line];
+}
+
+export function dropIdentity() {
+  const line = { action: "drop-identity", identity: current().identity, into: null };
+  state.whole = [...state.whole.filter(({ action }) => action !== line.action), line];
+}
+
+export function markProposal() {
+  for (const { images, ...line } of current().proposed.map(lineOf)) {
+    if (images.length) state.marks.set(images[0], line);
+    else state.whole.push(line);
+  }
+}
+
+export function plan() {
+  const groups = new Map();
+  for (const [image, line] of state.marks) {
+    const name = `${line.action} ${line.identity} ${line.into}`;
+    if (!groups.has(name)) groups.set(name, { ...line, images: [] });
+    groups.get(name).images.push(image);
+  }
+  return [...groups.values(), ...state.whole.map((line) => ({ ...line, images: [] }))];
+}
+
+export function clear() {
+  if (state.chosen.size) state.chosen = new Set();
+  else [state.marks, state.whole] = [new Map(), []];
+  state.said = "";
+}

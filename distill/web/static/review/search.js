@@ -1,0 +1,58 @@
+/* The dialog that finds an identity to move to or to merge into. */
+
+import { current } from "./cases.js";
+import { mark, mergeInto } from "./marks.js";
+import { draw } from "./page.js";
+import { Dialog, closePanel } from "./panels.js";
+import { ask, face, wanted } from "./server.js";
+import { state } from "./state.js";
+import { number } from "./words.js";
+
+const { html } = htmPreact;
+
+export function search(action) {
+  state.search = { action, text: "", found: [] };
+  draw();
+}
+
+let typing = null;
+
+function searchFor(text) {
+  state.search.text = text;
+  clearTimeout(typing);
+  typing = setTimeout(async () => {
+    if (!state.search) return;
+    try {
+      const found = text.trim() ? await ask(wanted("identities", { q: text })) : [];
+      if (state.search?.text === text) state.search.found = found;
+    } catch (error) {
+      state.said = error.message;
+    }
+    draw();
+  }, 150);
+}
+
+function takeFound(identity) {
+  const { action } = state.search;
+  closePanel();
+  if (action === "move") mark("move", identity);
+  else mergeInto(identity);
+  draw();
+}
+
+export function Search() {
+  const { action, text, found } = state.search;
+  const what = action === "move" ? "Move the chosen faces to" : `Merge identity ${current()?.identity} into`;
+  return html`
+    <${Dialog} title=${`${what} ...`} onClose=${closePanel}>
+      <form onSubmit=${(event) => { event.preventDefault(); if (found[0]) takeFound(found[0].identity); }}>
+        <label>Number, label or name <input autofocus value=${text} autocomplete="off" onInput=${(event) => searchFor(event.target.value)} /></label>
+      </form>
+      <ul class="found">${found.map((one) => html`
+        <li key=${one.identity}><button type="button" onClick=${() => takeFound(one.identity)}>
+          <span>identity ${one.identity}${one.name ? ` ${one.name}` : ""}${one.label === null ? "" : `, label ${one.label}`}, ${number(one.count)} images</span>
+          <span class="faces">${one.images.map((image) => html`<img src=${face(image)} alt="" />`)}</span>
+        </button></li>`)}</ul>
+      ${text && !found.length && html`<p class="fine">No identity matches.</p>`}
+    <//>`;
+}
