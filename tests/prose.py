@@ -1,15 +1,19 @@
-"""``just prose``: the habits of translated text that the docs had, found by rules of their own.
+"""``just prose``: finds habits of translated text in the docs, in docstrings and in comments.
 
-A rule is a pattern and what to write instead. Code and generated pages are left out.
+A rule is a pattern and what to write instead. Quoted code is not checked.
 """
 
+import ast
+import io
 import re
 import sys
+import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-CODE = re.compile(r"^```.*?^```|`[^`\n]*`|\]\([^)\s]*\)", re.MULTILINE | re.DOTALL)
+CODE = re.compile(r"^```.*?^```|`+[^`\n]*`+|\]\([^)\s]*\)", re.MULTILINE | re.DOTALL)
+FOLDERS = ("curation", "distill", "teachers", "tests", "examples")
 
 RULES = {
     r"\bnothing of (?:that|it|them)\b": "none of it",
@@ -56,21 +60,49 @@ RULES = {
     r"\b(?:is|are) said once\b|\bis not said\b": "is stated, is reported",
     r"\bof nobody in particular\b|\bnobody's\b": "unlabelled",
     r"\bhow it came\b|\bas (?:they|it) came\b": "unchanged, original",
+    r"\bas of\b(?! (?:version|now|\d))": "like, see",
+    r"\banew\b": "again",
+    r"\b(?:goes|going) on\b": "continues",
+    r"\b(?:files?|bytes|texts?|pickles?|records) of others\b": "untrusted, third-party",
+    r"\bbrings? (?:torch|OpenCV|numpy|typer|rich|onnxruntime)\b": "imports",
+    r"\bwho(?:ever)? (?:asks|is told|takes)\b": "name the caller, the user, the client",
+    r"\bunless (?:said|given)\b": "by default",
+    r"\bat the door\b": "on input",
+    r"\b(?:one|a) (?:file|folder|line|process|row|record|result) an? (?!few\b)\w+\b": "per",
 }
 
 
-def prose(page: Path) -> str:
-    """The text without code and addresses; lines stay where they are."""
-    return CODE.sub(lambda found: re.sub(r"[^\n]", " ", found[0]), page.read_text("utf-8"))
+def prose(text: str) -> str:
+    """``text`` without code and addresses; positions and line breaks do not change."""
+    return CODE.sub(lambda found: re.sub(r"[^\n]", "·", found[0]), text)
 
 
-def pages() -> list[Path]:
-    found = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
-    return [page for page in found if "lab-notes" not in page.parts]
+def comments(source: str) -> str:
+    """The docstrings and comments of a module, each on its own line."""
+    lines = source.split("\n")
+    kept = [""] * len(lines)
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            span = slice(node.lineno - 1, node.end_lineno)
+            kept[span] = lines[span]
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            kept[token.start[0] - 1] = token.string.lstrip("# ")
+    return "\n".join(kept)
 
 
-def faults(page: Path) -> Iterator[str]:
-    text = prose(page)
+def texts() -> Iterator[tuple[Path, str]]:
+    """Every page and module with its prose."""
+    for page in sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]):
+        if "lab-notes" not in page.parts:
+            yield page, prose(page.read_text("utf-8"))
+    for folder in FOLDERS:
+        for module in sorted(ROOT.glob(f"{folder}/**/*.py")):
+            if module != Path(__file__):
+                yield module, prose(comments(module.read_text("utf-8")))
+
+
+def faults(page: Path, text: str) -> Iterator[str]:
     for pattern, instead in RULES.items():
         for found in re.finditer(pattern.replace(" ", r"\s+"), text, re.IGNORECASE):
             line = text.count("\n", 0, found.start()) + 1
@@ -79,7 +111,7 @@ def faults(page: Path) -> Iterator[str]:
 
 
 def main() -> int:
-    found = [fault for page in pages() for fault in faults(page)]
+    found = [fault for page, text in texts() for fault in faults(page, text)]
     sys.stdout.writelines(f"{fault}\n" for fault in found)
     return 1 if found else 0
 

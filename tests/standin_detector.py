@@ -152,7 +152,7 @@ def picture_with(
 ) -> np.ndarray:
     """A picture, uint8 RGB ``[*size, 3]``, with aligned faces at (column, row) of the cells.
 
-    Each is scaled to a side of so many pixels, its template with it; its marker is one cell before.
+    Each is scaled to this side in pixels, its template with it; its marker is one cell before.
     """
     picture = np.full((*size, 3), (90, 140, 90), np.uint8)
     for face, (column, row), side in faces:

@@ -132,7 +132,21 @@ def test_prose_is_checked_outside_of_code(tmp_path, monkeypatch):
     from tests import prose
 
     page = tmp_path / "page.md"
-    code = "```\nnothing of it\n```\n"
-    page.write_text(f"Well.\n\n{code}\nNothing\nof it stays; `goes on where it`.\n")
+    text = "Well.\n\n```\nnothing of it\n```\n\nNothing\nof it stays; `goes on where it`.\n"
     monkeypatch.setattr(prose, "ROOT", tmp_path)
-    assert list(prose.faults(page)) == ['page.md:7: "Nothing of it": write: none of it']
+    found = list(prose.faults(page, prose.prose(text)))
+    assert found == ['page.md:7: "Nothing of it": write: none of it']
+
+
+def test_prose_of_modules_is_docstrings_and_comments(tmp_path, monkeypatch):
+    from tests import prose
+
+    module = tmp_path / "module.py"
+    text = '"""Whoever\nasks for ``it``."""\nwords = "whoever asks"  # made anew\n'
+    monkeypatch.setattr(prose, "ROOT", tmp_path)
+    found = list(prose.faults(module, prose.prose(prose.comments(text))))
+    assert [line.rpartition(": write")[0] for line in found] == [
+        'module.py:3: "made anew"',
+        'module.py:3: "anew"',
+        'module.py:1: "Whoever asks"',
+    ]

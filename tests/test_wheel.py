@@ -90,7 +90,7 @@ def test_the_wheel_has_the_version_of_the_package(wheel: Path) -> None:
 
 
 def test_the_installed_wheel_works_away_from_the_checkout(wheel: Path, tmp_path: Path) -> None:
-    """With this environment's libraries; `just release` installs them anew as well."""
+    """With this environment's libraries; `just release` also installs them from scratch."""
     site = tmp_path / "site"
     run(sys.executable, "-m", "pip", "install", "--no-deps", "--no-index", "--quiet",
         "--target", site, wheel, cwd=tmp_path)  # fmt: skip

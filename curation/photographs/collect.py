@@ -47,7 +47,7 @@ class Cutter(Protocol):
 
 
 class Collected(NamedTuple):
-    """A store of faces, and what lies beside it."""
+    """A store of faces, and the files beside it."""
 
     store: Store
     table: Path
@@ -75,10 +75,10 @@ def collect_faces(
     """Make the store ``destination`` of the faces in the photographs below ``root``.
 
     Folders with photographs are identities, as in ``sources.folders``; photographs in ``root``
-    itself are nobody's, and with ``unlabelled`` all are. Goes on where a run was stopped; does
-    nothing where the store is complete and of the same photographs, detector and settings.
-    Progress counts photographs. Raises ``UserError`` where there are no photographs, no face is
-    kept, ``destination`` is something else or in use, and where the disk is full.
+    itself are unlabelled, and with ``unlabelled`` all are. Continues an interrupted run; does
+    nothing if the store is complete and of the same photographs, detector and settings. Progress
+    counts photographs. Raises ``UserError`` if there are no photographs, no face is kept,
+    ``destination`` is something else or in use, or the disk is full.
     """
     destination = Path(destination).absolute()
     listed = _list(Path(root), unlabelled)

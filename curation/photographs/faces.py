@@ -40,7 +40,7 @@ class FaceSettings(BaseModel):
     most_turn: float = Field(default=60.0, gt=0, le=90)
     """Degrees to a side, up or down"""
     least_sharpness: float = Field(default=12.0, ge=0, le=1e6)
-    """As of ``curation.quality``, of the inner part of the aligned face"""
+    """Measures of ``curation.quality`` on the inner part of the aligned face"""
     quality: int = Field(default=95, ge=1, le=100)
     """Of the JPEG files, which keep the colour of each pixel (4:4:4)"""
 

@@ -1,4 +1,4 @@
-"""SHA-256 of a source as far as it has been read, by which a conversion that goes on knows it."""
+"""SHA-256 of a source as far as it has been read, by which a resumed conversion recognises it."""
 
 import hashlib
 from collections.abc import Iterable

@@ -2,7 +2,7 @@
 
 A kind of file says in order what is in it, as ``ImageEntry``; what all kinds have in common is
 here. The digest is the SHA-256 of name, label, size and bytes of every entry, so it does not
-depend on how they were packed. A conversion that goes on reads what lies before again.
+depend on how they were packed. A resumed conversion reads everything before it again.
 """
 
 from abc import abstractmethod

@@ -122,7 +122,7 @@ class ImageFiles(ImageSource):
         self._digest = RunningDigest()
         if start == BEGINNING:
             self._name_orphans(on_bad)
-        # A reading that goes on takes the same files together as one that was not stopped.
+        # A resumed reading groups files in the same way as an uninterrupted one.
         for part in batches(self._all_read(on_bad, start.number), _TOGETHER, _length):
             first = self._digest.count
             self._digest.add(len(part), chain.from_iterable(starmap(_hashed, part)))

@@ -1,4 +1,4 @@
-"""A list of image files as a source: one line an image.
+"""A list of image files as a source: one line per image.
 
 The forms that are in use, with tabs, commas, semicolons or blanks between the words:
 

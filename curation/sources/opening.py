@@ -47,7 +47,7 @@ def source(
 
 
 def open_source(path: Path, labels: bool = True) -> ImageSource:
-    """The images at ``path``, of the one kind that recognises it; without ``labels``, nobody's.
+    """The images at ``path``, of the one kind that recognises it; unlabelled without ``labels``.
 
     Raises ``UserError`` saying what it is and what was looked for.
     """

@@ -1,4 +1,4 @@
-"""A file's bytes in big blocks, read and hashed by a second thread ahead of who takes them."""
+"""A file's bytes in large blocks, read and hashed by a second thread ahead of the consumer."""
 
 import hashlib
 import itertools

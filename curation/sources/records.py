@@ -57,7 +57,7 @@ def read_images(source: Source, progress: Progress | None = None) -> Iterator[So
 
 
 def _is_record_file(path: Path) -> bool:
-    """Where the name says so, what lies there need not be a record file, nor exist."""
+    """If the name says so, the path need not be a valid record file, nor exist."""
     records = path / "train.rec"
     if path.suffix == ".rec" or records.exists() or records.is_symlink():
         return True

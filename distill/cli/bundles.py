@@ -55,7 +55,7 @@ def write_changed(
     bundle: Path, destination: Path, change: Callable[[Path], None], force: bool = True
 ) -> None:
     """Deliver a changed copy of a bundle, also to its own place, and say that its signature is not
-    of the copy. ``change`` gets the folder of the copy; errors as of `deliver`."""
+    of the copy. ``change`` gets the folder of the copy; raises the errors of `deliver`."""
     from distill.daemon.delivery import deliver
     from distill.export.signatures import read_signature
 

@@ -97,7 +97,7 @@ def recipes(place: Workspace, begun: str) -> Iterable[str]:
 
 
 def _asked(place: Workspace, question: str, begun: str) -> list[str]:
-    """One column of the queue. Where it cannot be written it is taken as it lies there."""
+    """One column of the queue, read without the log if the file is not writable."""
     path = place.daemon / QUEUE_FILE
     writable = os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
     uri = f"{path.as_uri()}?{'mode=rw' if writable else 'immutable=1'}"

@@ -1,4 +1,4 @@
-"""How far work is, on stderr: drawn anew in a terminal, a line a minute where there is none."""
+"""Progress on stderr: redrawn in a terminal, one line per minute otherwise."""
 
 import os
 import sys
@@ -35,7 +35,7 @@ class Display:
             note(text)
 
     def begin(self) -> None:
-        """Something new goes on: a terminal shows it at once, a file has a line after a minute."""
+        """Something new starts: a terminal shows it at once, a file gets a line after a minute."""
         self._at = None if self._terminal else self._clock()
 
     def show(self, title: str, done: float, total: float, details: list[str]) -> None:
@@ -44,7 +44,7 @@ class Display:
             self._show(title, done, total, details)
 
     def clear(self) -> None:
-        """Take away what is drawn anew."""
+        """Remove what is being redrawn."""
         if self._drawn:
             up = f"\x1b[{self._drawn - 1}A" if self._drawn > 1 else ""
             sys.stderr.write(f"\r{up}\x1b[J")

@@ -1,4 +1,4 @@
-"""The commands that end what runs: cancel, pause; they return when nothing of it runs."""
+"""The commands that end what runs: cancel, pause; they return when it has ended."""
 
 from collections.abc import Sequence
 from typing import Annotated, Any

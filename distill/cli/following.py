@@ -23,7 +23,7 @@ from distill.cli.screen import note, say
 from distill.daemon.states import State
 
 TIMED_OUT = 124
-"""Exit status, as of timeout(1): some job still runs."""
+"""Exit status, as in timeout(1): some job is still running."""
 _LONGEST_WAIT = 10**9  # seconds
 
 

@@ -185,7 +185,7 @@ def _teacher_keys(
     name = _inside(Path(name), place) if elsewhere and Path(name).exists() else name
     if not (is_onnx(name) or is_weights(name) or file.backbone is not None):
         return [("from", name, "a finished job, or a bundle in teachers/")]
-    find_teacher(name, place)  # a file that is missing comes before what is not said about it
+    find_teacher(name, place)  # a missing file is reported before its missing options
     keys: list[tuple[str, Any, str]] = [("from", name, "in the workspace's teachers/")]
     if missing := unsaid_preprocessing(preprocessing, name, file.backbone, "--"):
         raise UserError(f"--teacher {name}: {missing}")

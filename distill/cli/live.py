@@ -1,6 +1,6 @@
 """The queue and a job on the whole screen, alive: `distill status --live`, `distill watch --live`.
 
-Drawn anew a few times a second from what the commands read, too; keys do what the commands do.
+Redrawn a few times per second from what the commands read; keys do what the commands do.
 """
 
 import os
@@ -97,7 +97,7 @@ class LiveView:
         return found
 
     def press(self, key: str) -> bool:
-        """Do what a key asks for; whether the view goes on."""
+        """Do what a key asks for; returns whether the view stays open."""
         asked, self._asked = self._asked, None
         if asked is not None:
             self._said = ""

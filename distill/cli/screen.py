@@ -87,7 +87,7 @@ def screen_width(stream: TextIO | None = None) -> int:
 
 
 def can_show(text: str, stream: TextIO | None = None) -> bool:
-    """Whether the encoding of ``stream``, stdout unless said, has all of these characters."""
+    """Whether the encoding of ``stream`` (default: stdout) has all of these characters."""
     try:
         text.encode((stream or sys.stdout).encoding or "ascii")
     except UnicodeEncodeError:

@@ -142,7 +142,7 @@ class Scheduler:
         self._troubles.met(job.name, f"{job.name}: cannot be supervised: {told}")
 
     def _give_up(self, job: Job, error: Exception) -> None:
-        """Fail the job as soon as nothing of it is running."""
+        """Fail the job as soon as none of its processes is running."""
         reason = f"the daemon cannot supervise it ({type(error).__name__}: {error})"
         outcome = Outcome(event=Event.FAIL, reason=one_line(reason), hint="see the daemon's log")
         try:

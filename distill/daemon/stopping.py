@@ -18,7 +18,7 @@ _LOOK_SECONDS = 0.1
 
 
 def cancel(workspace: Workspace, names: Sequence[str], force: bool = False) -> list[Job]:
-    """See `JobService.cancel`; returns the jobs when nothing of them runs any more."""
+    """See `JobService.cancel`; returns the jobs when none of their processes is left."""
     client.find_jobs(workspace, names)
     with client.changing(workspace) as service:
         asked = service.cancel(names, force)
@@ -26,7 +26,7 @@ def cancel(workspace: Workspace, names: Sequence[str], force: bool = False) -> l
 
 
 def cancel_all(workspace: Workspace, label: str | None, force: bool = False) -> list[Job]:
-    """See `JobService.cancel_all`; returns the jobs when nothing of them runs any more."""
+    """See `JobService.cancel_all`; returns the jobs when none of their processes is left."""
     if not client.names(workspace):
         return []  # creates nothing in an empty workspace
     with client.changing(workspace) as service:

@@ -1,4 +1,4 @@
-"""A set's features as they are made, so that a command that is stopped goes on where it was.
+"""A set's features, stored as they are computed, so that a stopped command can continue.
 
 The file has a batch after the other: of each image its unit feature and norm, float32 [n, D + 1],
 and a checksum of the batch. One process writes it; others wait for it.

@@ -54,7 +54,7 @@ def evaluate(
     ``auc`` and ``eer``; of an image set each is known to ``auc_within`` and ``eer_within``. What a
     set cannot measure is null, with the ``reason`` (`distill.evaluation.measurable` knows most of
     them beforehand). ``progress`` counts embedded images over all sets, ``scanned`` those that were
-    compared with all images of their set. ``intervals`` (95 %) stand beside figures and thresholds.
+    compared with all images of their set. ``intervals`` (95 %) go with figures and thresholds.
     With ``slices``, attributes by the name of a set, each set of pairs or images has ``slices`` of
     these and of quality (`distill.evaluation.slices`). ::
 

@@ -69,7 +69,7 @@ def identify(
 
 
 def check_sets(probes: ImageSet, gallery: ImageSet | None, distractors: ImageSet | None) -> None:
-    """Raise `UserError` where the sets cannot be searched, before a network is asked."""
+    """Raise `UserError` if the sets cannot be searched, before a network runs."""
     if (probes.labels < 0).all():
         raise UserError(f"{probes.name}: no image has a label; give probes of known people")
     if gallery is not None and gallery.store.digest != probes.store.digest:

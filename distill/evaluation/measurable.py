@@ -1,4 +1,4 @@
-"""What a set of pairs can measure: known from its labels and files, before a network is asked."""
+"""What a pair set can measure, from its labels and files alone, before a network runs."""
 
 import numpy as np
 

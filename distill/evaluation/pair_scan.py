@@ -18,7 +18,7 @@ from distill.evaluation.score_arrays import CpuScores, GpuScores, arithmetic
 
 TILE = 2048
 NOBODY = -1
-"""The label of an image of unknown identity: it is nobody's mate."""
+"""The label of an image of unknown identity, which has no mate."""
 
 
 @dataclass(frozen=True)

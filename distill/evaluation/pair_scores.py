@@ -27,7 +27,7 @@ class PairScores:
 
 @dataclass(frozen=True)
 class ImpostorTotals:
-    """How many images each identity [I] has on both sides of the pairs, and nobody's.
+    """The number of images of each identity [I] on both sides of the pairs, and of unlabelled ones.
 
     ``gallery`` None: both sides are the same images, and each pair of two counts once, as does each
     of one with a distractor.

@@ -60,9 +60,9 @@ class SetFeatures(Protocol):
 class NetworkFeatures:
     """Of an embedder under the mirror rule; kept in the folder ``kept`` where that is given.
 
-    There they are kept as they are made, so that a stopped command goes on, and a process waits for
-    another that embeds the same set. Several processes ``share`` the images of a set that is not
-    kept.
+    They are written there as they are computed, so that a stopped command can continue; a process
+    waits for another that embeds the same set. Several processes ``share`` the images of a set that
+    is not kept.
     """
 
     def __init__(self, network: Embedder, kept: Path | None = None, share: Share = ALONE) -> None:

@@ -29,7 +29,7 @@ FILES = {
 
 
 class BundleRecords(NamedTuple):
-    """What a whole bundle says of itself."""
+    """The metadata of a complete bundle."""
 
     config: BundleConfig
     thresholds: Thresholds

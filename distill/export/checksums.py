@@ -19,7 +19,7 @@ _LINE = re.compile(r"([0-9a-f]{64}) [ *]([!-~](?:[ -~]*[!-~])?)")
 
 
 def write_sums(folder: Path) -> None:
-    """List every other file below ``folder``, sorted by name; a signature is of the list."""
+    """List every other file below ``folder``, sorted by name; the list is what gets signed."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     left_out = (folder / SUMS_NAME, folder / SIGNATURE_NAME)
     files = [path for path in files if path not in left_out]
@@ -66,7 +66,7 @@ def _verify(folder: Path, sums: Mapping[str, str], name: str, most: int) -> None
 
 
 def read_sums(folder: Path) -> dict[str, str]:
-    """The list of a folder, by name; ``UserError`` as of ``verify_sums``."""
+    """The list of a folder, by name; raises the errors of ``verify_sums``."""
     path = folder / SUMS_NAME
     if leads_out(folder, path):
         raise UserError(f"{path}: a link, which a bundle cannot have; fetch it again")

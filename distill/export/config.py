@@ -68,7 +68,7 @@ class Framing(BundleModel):
 
     @classmethod
     def of(cls, image_size: tuple[int, int], input_size: tuple[int, int]) -> "Framing":
-        """What `Preprocessing.resize` does; errors as of `visible_part`."""
+        """What `Preprocessing.resize` does; raises the errors of `visible_part`."""
         crop = visible_part(image_size, input_size)
         scaling = scaling_of((crop.height, crop.width), input_size)
         return cls(image_size=image_size, crop=crop, scaling=scaling)
@@ -77,8 +77,8 @@ class Framing(BundleModel):
 class FaceConfig(BundleModel):
     """Everything between a face crop and a comparison.
 
-    ``framing`` is None in bundles of before, whose networks were trained on squeezed images where
-    aspects differed.
+    ``framing`` is None in older bundles, whose networks were trained on squeezed images if aspect
+    ratios differed.
     """
 
     preprocessing: Preprocessing
@@ -236,7 +236,7 @@ class BundleConfig(BundleModel):
     ``width``; ``face.mirror`` "sum" means that the feature is ``normalise(f(x) + f(mirrored x))``,
     "none" that it is ``normalise(f(x))``. ``formats`` are the names of the files of each format
     that the network was exported in. ``thresholds`` are those of ``thresholds.json`` again.
-    Bundles of before do not say what is None here.
+    None marks values that older bundles do not have.
     """
 
     schema_version: Literal[1] = 1
@@ -261,7 +261,7 @@ class BundleConfig(BundleModel):
 
 class RateThreshold(BundleModel):
     """The threshold of one FAR, with what it was measured on, and 95 % intervals of both: of the
-    TAR (``interval``) and of the threshold. None in bundles of before, and of too many pairs."""
+    TAR (``interval``) and of the threshold. None in older bundles, and for too many pairs."""
 
     threshold: FiniteFloat
     tar: Rate
@@ -276,7 +276,7 @@ class RateThreshold(BundleModel):
 class AccuracyThreshold(BundleModel):
     """The threshold of the best ten-fold accuracy, with its rates over all pairs of the set.
 
-    The rates and the numbers of pairs are None in bundles of before, and only there.
+    The rates and the numbers of pairs are None in older bundles only.
     """
 
     threshold: FiniteFloat

@@ -37,8 +37,8 @@ def choose_decision(thresholds: Thresholds, far: str | None = None) -> MatchThre
     """By the FAR asked for, else by 1e-3, 1e-2 or the best accuracy; None if there is none of them.
 
     The threshold of the best accuracy decides nothing where more than one stranger in ten passes,
-    or where the bundle does not say how many, as those of before. Raises `UserError` where there is
-    no threshold for the FAR asked for.
+    or if the bundle, being older, does not say how many. Raises `UserError` if there is no
+    threshold for the requested FAR.
     """
     measured = {
         name: rate for name, rate in thresholds.false_accept_rates.items() if rate is not None

@@ -167,7 +167,7 @@ def _open(path: Path, runtime: str, config: BundleConfig) -> Embedder:
 def open_bundle_network(path: Path) -> tuple[BundleConfig, "torch.nn.Module"]:
     """What a bundle says of its network, and that with its weights, to be trained on.
 
-    Errors as of `BundleEmbedder`.
+    Raises the errors of `BundleEmbedder`.
     """
     config = check_bundle(path).config
     return config, _trained(path, config)

@@ -41,16 +41,15 @@ class FormatRefusedError(UserError):
 
 
 class Exporter(ABC):
-    """A format: how a network is written in it, and how what was written is run.
+    """A format: how to write a network in it, and how to run the result.
 
-    ``card`` is what the model card says of it, in a sentence or two. ``writes_with`` and
-    ``runs_with`` are the packages that this takes, which ``pip install 'face-distill[EXTRA]'``
-    brings, ``extra`` saying which. ``confined`` where the library that runs it is not made for
-    files of others: it gets a process of its own. ``why_not_here`` where a bundle's files in it are
-    not run at all. ``minimum_cosine`` is that of its embeddings with the golden ones.
-    ``calibrated`` where it takes an `ExportSource.calibration`; it has golden outputs of its own
-    then. Where it ``gives_features``, the files take images and give features: uint8 RGB
-    [N, H, W, 3] to unit vectors by the mirror rule.
+    ``card`` is its description in the model card, one or two sentences. ``writes_with`` and
+    ``runs_with`` are the required packages, which ``pip install 'face-distill[EXTRA]'`` installs,
+    with EXTRA in ``extra``. ``confined``: the library that runs it is not safe for untrusted files,
+    so it runs in a process of its own. ``why_not_here``: why a bundle's files in it are never run.
+    ``minimum_cosine`` is the lower limit for its embeddings and the golden ones. ``calibrated``: it
+    uses an `ExportSource.calibration`, and has its own golden outputs. ``gives_features``: the
+    files map images, uint8 RGB [N, H, W, 3], to unit vectors by the mirror rule.
     """
 
     name: ClassVar[str]

@@ -1,4 +1,4 @@
-"""Formats whose library is not made for files of others: each runs in a confined process."""
+"""Formats whose library is not safe for untrusted files: each runs in a confined process."""
 
 import base64
 import weakref
@@ -13,7 +13,7 @@ from teachers.confined import ConfinedWorker, allow
 
 MEMORY, COPIES, SECONDS = 4 << 30, 6, 120
 """What it may write beside so many copies of its files, and what so many images may take of one
-core; a library lays weights out anew for its kernels."""
+core; a library converts weights to the layout of its kernels."""
 BATCH = 8
 
 

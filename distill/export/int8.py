@@ -65,7 +65,7 @@ class Calibrated:
 
 @dataclass(frozen=True)
 class Quantised(Generic[Made]):
-    """A network in int8 and what runs it: ``costs`` by layer as of `sensitivity`, ``kept`` those
+    """A network in int8 and what runs it: ``costs`` by layer (see `sensitivity`), ``kept`` those
     that keep float32, and what it loses."""
 
     made: Made

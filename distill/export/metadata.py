@@ -17,7 +17,7 @@ MIRROR = {
 
 
 def metadata_of(config: BundleConfig) -> dict[str, str]:
-    """What an ONNX file says of itself, by key; structures are JSON."""
+    """The metadata of an ONNX file, by key; structures are JSON."""
     face = config.face
     said: dict[str, Any] = {
         "input": f"{face.input_name}: float32 [N, 3, {face.preprocessing.size[0]}, "

@@ -67,7 +67,7 @@ beyond research. Error rates differ between groups of people: measure them on th
 ## Lineage
 
 {lineage}
-"""  # noqa: E501 - a table has a line a row
+"""  # noqa: E501 - a table has one line per row
 
 _RATES = ("1e-3", "1e-4")
 _BARE = re.compile(r"[a-z]+(-[a-z]+)*")

@@ -17,8 +17,8 @@ def put_thresholds(folder: Path, reports: dict[str, Any], thresholds: dict[str, 
     """Replace the thresholds of the bundle in ``folder``, and add the ``reports`` they are of.
 
     ``reports`` are the sets, ``thresholds`` the recommendation, as `distill.evaluation.evaluate`
-    gives them. A FAR that they do not measure keeps its threshold. The card and the checksums are
-    written anew; raises ``UserError`` where the bundle's evaluation is of another form.
+    gives them. A FAR that they do not measure keeps its threshold. Rewrites the card and the
+    checksums. Raises ``UserError`` if the bundle's evaluation has another format.
     """
     config, old = check_bundle(folder)
     measured = {

@@ -1,4 +1,4 @@
-"""What every request passes: its host, its rate, who asks, where it comes from, its size."""
+"""The checks of every request: its host, its rate, its user, its origin, its size."""
 
 from collections.abc import Mapping
 from http.cookies import CookieError, SimpleCookie

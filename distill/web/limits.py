@@ -7,7 +7,7 @@ _MOST_KNOWN = 1000
 
 
 class RateLimit:
-    """So many requests at once of each who asks, and so many a second after that."""
+    """The number of requests of a client at once, and per second after that."""
 
     def __init__(
         self, at_once: float, a_second: float, now: Callable[[], float] = time.monotonic

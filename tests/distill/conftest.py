@@ -1,4 +1,4 @@
-"""What many tests share: a small bundle (an export takes seconds), two ranks."""
+"""Shared fixtures: a small bundle (an export takes seconds), two ranks."""
 
 import os
 import subprocess
@@ -57,7 +57,7 @@ def start_two_ranks() -> Callable[..., None]:
 
 @pytest.fixture(scope="session")
 def lived_in() -> Callable[[nn.Module], nn.Module]:
-    """Gives batch normalisation statistics as after training: fresh ones make folding trivial."""
+    """Gives batch normalisation trained statistics, because fresh ones make folding trivial."""
 
     def live(network: nn.Module) -> nn.Module:
         generator = torch.Generator().manual_seed(0)
@@ -89,7 +89,7 @@ def small_config() -> BundleConfig:
 
 @pytest.fixture(scope="session")
 def small_evaluation() -> dict:
-    """What an evaluation on one set of pairs looks like."""
+    """An evaluation on one pair set."""
     digest = "ab" * 32
     rates = {
         f"1e-{n}": {"tar": None, "cosine_threshold": None, "reason": "insufficient pairs"}
@@ -118,7 +118,7 @@ def small_evaluation() -> dict:
 def small_bundle(
     tmp_path_factory: pytest.TempPathFactory, small_network, small_config, small_evaluation
 ) -> Path:
-    """A bundle to read; copy it before changing anything."""
+    """A read-only bundle; copy it before changing anything."""
     return export_bundle(
         tmp_path_factory.mktemp("bundles") / "small",
         small_network,
@@ -132,7 +132,7 @@ def small_bundle(
 def drop_in_format(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[..., None]]:
-    """Writes a file into the room of the formats, and forgets it afterwards."""
+    """Writes a file into the package of formats, and removes it afterwards."""
     room = tmp_path / "formats"
     room.mkdir()
     paths = [*distill.export.formats.__path__, str(room)]

@@ -1,4 +1,4 @@
-"""A small job on the drawn images, run in this process, and what it left."""
+"""A small job on the drawn images, run in this process, and its results."""
 
 import json
 import os
@@ -37,7 +37,7 @@ def teacher_text(backbone="iresnet18", epochs=1, train="log_every = 100"):
 
 
 def job_text(name, *tables, evaluate='["pairs"]', student=None, batch=12, train="log_every = 1"):
-    """The spec of a job on the drawn images; ``tables`` are its stages and what else it has."""
+    """The spec of a job on the drawn images; ``tables`` are its stages and other tables."""
     lines = [
         f'name = "{name}"',
         f'data = {{ train = "drawn/train", evaluate = {evaluate} }}',
@@ -51,7 +51,7 @@ TEACHER = teacher_text(epochs=2, train='engine = "deepspeed"')
 
 
 def whole_job_text(name="tiny", *tables, teacher=TEACHER):
-    """Of every step that a job can have: a teacher and two generations that learn from it."""
+    """A job with every kind of step: a teacher and two generations that learn from it."""
     learn = stage_text(f"{ARCFACE}, angular = {{}}", epochs=2)
     generations = "[generations]\ncount = 2\n"
     sets = '["pairs", "drawn/train"]'
@@ -67,8 +67,8 @@ def make_workspace(folder, drawn_store, drawn_folder):
 
 
 def run_job(workspace, text, until=None):
-    """The steps of the job, done in this process; stopped in the step ``until``, or after it where
-    all of it was done before."""
+    """The steps of the job, done in this process; stopped in the step ``until``, or after it if
+    it was already done."""
     spec = parse_spec(text, "spec")
     begun = set()
     record = RunRecord(

@@ -1,4 +1,4 @@
-"""A small network, its trainings, and what tests look at in them."""
+"""A small network, its trainings, and helpers to inspect them."""
 
 import torch
 from torch import nn
@@ -22,7 +22,7 @@ ENGINES = {
 
 
 class Plain(nn.Module):
-    """A network without batch normalisation, whose gradients do not depend on the batch's cut."""
+    """A network without batch normalisation, whose gradients do not depend on micro-batches."""
 
     after_global = ()
 

@@ -1,4 +1,4 @@
-"""A budget is checked before anything is trained, and says what would fit."""
+"""A budget is checked before anything is trained, and the message says what would fit."""
 
 import pytest
 

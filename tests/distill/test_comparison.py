@@ -1,4 +1,4 @@
-"""Results side by side: what is best, and what cannot be compared."""
+"""Results side by side: which is best, and which cannot be compared."""
 
 import json
 import shutil

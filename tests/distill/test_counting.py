@@ -1,4 +1,4 @@
-"""Parameters and operations, against published numbers, by hand, and against torch's counter."""
+"""Parameters and operations compared with published numbers, by hand, and with torch's counter."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""An attempt that is not the newest of its job writes nothing more, whatever locks say."""
+"""An attempt that is not the newest of its job writes nothing more, regardless of locks."""
 
 import json
 
@@ -18,7 +18,7 @@ RUNNER_PROCESS = ProcessIdentity(1, 1, "a boot")
 
 @pytest.fixture
 def attempt(tmp_path, monkeypatch):
-    """The newest of its run folder, and this process is of it."""
+    """The newest attempt of its run folder, to which this process belongs."""
     run = tmp_path / "run #1"
     run.mkdir()
     mine = Attempt(run, 1, "aa")
@@ -57,7 +57,7 @@ def test_every_record_is_refused_to_a_displaced_attempt(attempt, tmp_path, how):
 
 
 def test_a_checkpoint_that_takes_long_is_not_put_in_place(attempt, tmp_path):
-    """Another attempt begins while it is written."""
+    """Another attempt starts while it is written."""
     root = tmp_path / "checkpoints"
     save_checkpoint(root, 1, lambda folder: (folder / "training.pt").write_bytes(b"1"))
 

@@ -1,4 +1,4 @@
-"""Embeddings in int8 with a scale for each vector."""
+"""Embeddings in int8 with a scale per vector."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The ready jobs fit what is there: every network, loss, setting and budget in them."""
+"""The example jobs are consistent with the code: networks, losses, settings and budgets."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What is said of a rank that failed."""
+"""Messages about a rank that failed."""
 
 import os
 import signal
@@ -11,7 +11,7 @@ from distill.launcher import RankFailed
 def test_the_last_line_of_a_huge_log_is_told(tmp_path):
     log = tmp_path / "rank-1.txt"
     with log.open("wb") as file:
-        os.truncate(log, 1 << 40)  # no bytes on the disk, and none to hold in memory
+        os.truncate(log, 1 << 40)  # sparse: neither the disk nor memory could hold it
         file.seek(0, os.SEEK_END)
         file.write(b"\nerror: the third shard is damaged\n\n")
     assert str(RankFailed(1, 2, 1, log)).endswith("ends: error: the third shard is damaged")

@@ -1,4 +1,4 @@
-"""The benchmark of the recipes: its jobs can be run, and its tables say what was measured."""
+"""The benchmark of the recipes: its jobs are valid, and its tables show what was measured."""
 
 import json
 import tomllib
@@ -113,7 +113,7 @@ def test_the_control_of_a_row_with_views_lacks_only_them():
 
 
 def result(student, recipe, value, generation=1, degraded=None):
-    """Scores that are all the same, but for those of degraded pairs."""
+    """Scores that are all equal, except those of degraded pairs."""
     scores = {each: {score: (value, 0.0) for _, name, score in COLUMNS if name == each}
               for each in SETS}  # fmt: skip
     for each in DEGRADED_SETS if degraded is not None else ():

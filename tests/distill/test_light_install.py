@@ -26,7 +26,7 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def closure(requirements: Iterable[str]) -> dict[str, Distribution]:
-    """The installed distributions that these ask for, with all that those ask for."""
+    """The installed distributions of these requirements, with all their dependencies."""
     found: dict[str, Distribution] = {}
     waiting = list(requirements)
     while waiting:
@@ -41,7 +41,7 @@ def closure(requirements: Iterable[str]) -> dict[str, Distribution]:
 
 @pytest.fixture(scope="module")
 def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An environment with what a plain installation has, and nothing else: links to it."""
+    """An environment with exactly a plain installation, made of links."""
     place = tmp_path_factory.mktemp("light")
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", place], check=True)
     (packages,) = place.glob("lib/python3*/site-packages")
@@ -60,7 +60,7 @@ def run(python: Path, tmp_path: Path) -> Run:
 
 
 def runner(python: Path, tmp_path: Path) -> Run:
-    """A command of an environment, in a workspace of its own."""
+    """Runs a command of an environment in its own workspace."""
     known = {name: os.environ[name] for name in ("HOME", "PATH", "TMPDIR") if name in os.environ}
 
     def start(*words: object, module: str = "distill") -> subprocess.CompletedProcess[str]:
@@ -89,7 +89,7 @@ def faces(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 @pytest.fixture(scope="module")
 def pairs(faces: list[Path]) -> Path:
-    """Each person with the next picture: of the same, and of the next."""
+    """Each person's genuine pair, and an impostor pair with the next person."""
     files = [path.read_bytes() for path in faces]
     path = faces[0].parent / "drawn.bin"
     write_pairs(

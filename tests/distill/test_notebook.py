@@ -23,7 +23,7 @@ def cells(kind: str) -> list[dict]:
 
 @pytest.fixture
 def checkout(small_bundle: Path, tmp_path: Path) -> Path:
-    """What the notebook finds after `just demo`, with smaller pictures."""
+    """The files that the notebook finds after `just demo`, with smaller pictures."""
     workspace = tmp_path / "workspace"
     (workspace / "bundles").mkdir(parents=True)
     (workspace / "bundles" / "sample").symlink_to(small_bundle)
@@ -44,7 +44,7 @@ def checkout(small_bundle: Path, tmp_path: Path) -> Path:
 
 
 def test_the_notebook_runs_from_top_to_bottom(checkout: Path) -> None:
-    """As a kernel does: the cells share their names, and the last value of one is shown."""
+    """As a kernel does: cells share their names, and the last value of a cell is displayed."""
     code = "\n".join("".join(each["source"]) for each in cells("code"))
     shown = code.replace(
         "Table(faces, cosines)\n", "print(len(Table(faces, cosines)._repr_html_()))\n"

@@ -1,6 +1,6 @@
-"""What only a GPU can show: it computes what the CPU computes, in every network, loss and engine.
+"""Checks that need a GPU: it computes what the CPU computes, in every network, loss and engine.
 
-Run by `just test-gpu`; all other tests hide the GPUs of the machine that they run on.
+Run by `just test-gpu`; all other tests hide the GPUs of their machine.
 """
 
 from copy import deepcopy
@@ -24,14 +24,14 @@ pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU, or it is hidden"),
 ]
 GENTLE = {"learning_rate": 1e-5, "final_learning_rate": 1e-5, "warmup": 0.0}
-"""In these tiny trainings larger steps make a rounding error grow from step to step."""
+"""In these tiny trainings, larger steps make a rounding error grow from step to step."""
 NOT_RANDOM = {"triplet": {"mining": "batch-hard"}}
-"""Random choices are others on the GPU."""
+"""Random choices differ on the GPU."""
 
 
 @pytest.fixture(autouse=True)
 def exact():
-    """Products of float32 in float32, not in TF32, so that the two sides can be compared."""
+    """float32 products in float32 instead of TF32, so that the two sides can be compared."""
     before = torch.backends.cudnn.allow_tf32
     torch.backends.cudnn.allow_tf32 = False
     yield
@@ -118,7 +118,7 @@ def learned(training):
 
 @pytest.mark.parametrize("engine", ["torch", "deepspeed"])
 def test_stopped_and_resumed_it_ends_where_it_would_have(drawn_store, tmp_path, engine):
-    """Nearly: sums on a GPU have no fixed order. Without the momentum it would be 40 % off."""
+    """Approximately: sums on a GPU have no fixed order. Without momentum it would be 40 % off."""
     whole, first, second = (
         make_training(drawn_store, epochs=2, engine=engine, **GENTLE) for _ in range(3)
     )

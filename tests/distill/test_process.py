@@ -1,4 +1,4 @@
-"""What a process of ours asks of the system for itself."""
+"""Requests of a process to the operating system about itself."""
 
 import subprocess
 import sys
@@ -8,7 +8,7 @@ import pytest
 
 @pytest.mark.parametrize("ends", ["pass", "1 / 0"])
 def test_lasting_imports_are_never_looked_at_for_garbage(ends: str) -> None:
-    """Also where one of them fails; garbage of later is found as ever."""
+    """Also if one of them fails; later garbage is collected as usual."""
     code = f"""
 import gc
 from distill.process import lasting_imports

@@ -1,4 +1,4 @@
-"""Where a job comes from: what is gathered, what of it has changed, and what nobody wrote."""
+"""Where a job comes from: what is recorded, what has changed, and hostile records."""
 
 import subprocess
 import sys
@@ -61,7 +61,7 @@ def test_a_record_that_is_none_is_absent(tmp_path: Path, text: str) -> None:
 
 @pytest.fixture
 def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Three packages in a folder of their own, which stand for the software."""
+    """Three packages in their own folder, in place of the software."""
     for name in ("curation", "teachers", "distill"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "__init__.py").write_text(f"# {name}\n")

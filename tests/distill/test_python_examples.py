@@ -15,7 +15,7 @@ FOLDER = ROOT / "examples" / "python"
 
 
 def run(name: str, *arguments: Path) -> list[str]:
-    """What a script prints."""
+    """The output of a script."""
     done = subprocess.run(
         [sys.executable, str(FOLDER / name), *map(str, arguments)],
         env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False,

@@ -1,4 +1,4 @@
-"""The table [resources] of a job spec: what a job takes, and what is no part of its steps."""
+"""The table [resources] of a job spec: what a job uses, and what does not affect its steps."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What a run folder holds is read as others left it."""
+"""The files of a run folder are read as untrusted input."""
 
 import json
 

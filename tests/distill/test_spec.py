@@ -1,4 +1,4 @@
-"""Job specs are checked at the door: every mistake is one line that names the key."""
+"""Job specs are validated before anything runs: every mistake is one line that names the key."""
 
 import json
 import re
@@ -41,7 +41,7 @@ def workspace(tmp_path, drawn_store, drawn_folder):
 
 
 def load(text, workspace):
-    """Read and checked, with batches that the few images fill where the text says none."""
+    """Read and check a spec, with batches that few images can fill unless the text sets them."""
     for table in ("train", "teacher.train"):
         if f"[{table}" not in text and (table == "train" or "[teacher.network]" in text):
             text += f"\n[{table}]\nbatch_size = 8\n"
@@ -194,7 +194,7 @@ def test_a_byte_order_mark_is_passed_over(tmp_path):
 
 @pytest.fixture
 def listed(workspace, drawn_store):
-    """The workspace with a list of genuine and impostor pairs, one of each in turn."""
+    """The workspace with a list of alternating genuine and impostor pairs."""
     starts = drawn_store.offsets[:-1].tolist()
     firsts = [start + image for start in starts for image in (0, 2)]
     others = [*firsts[2:], 0, 0]

@@ -1,4 +1,4 @@
-"""Differences of two specs, by key."""
+"""Differences between two specs, by key."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Every number of a spec and of a recipe has an end: none is taken that no training could mean."""
+"""Every number of a spec and of a recipe is bounded: no meaningless value is accepted."""
 
 import types
 import typing

@@ -1,4 +1,4 @@
-"""``--set KEY=VALUE``: what it changes in a spec, and what is said where it cannot."""
+"""``--set KEY=VALUE``: its effect on a spec, and its error messages."""
 
 import tomllib
 

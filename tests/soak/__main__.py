@@ -87,7 +87,7 @@ class Soak:
         return self._promises.broken()
 
     def _settle(self) -> list[str]:
-        """Leave all in peace: every job comes to its end, and nothing of it is left."""
+        """Stop interfering: every job ends, and leaves no processes."""
         self._world.wait_for_daemon()
         self._user.leave_in_peace()
         faults = [

@@ -46,7 +46,7 @@ class Promises:
             self.specs[name].add(spec)
 
     def acknowledged(self, name: str, spec: str, after: Collection[str] | None) -> None:
-        """``after`` is said where the job begins anew."""
+        """``after`` is given if the job starts from scratch."""
         self.specs[name] = {spec}
         if after is not None:
             self.after[name] = (self._last_line(), set(after))

@@ -1,4 +1,4 @@
-"""Checkpoints that others wrote: loaded by name with every key accounted for, or refused."""
+"""Third-party checkpoints: loaded by name with every key accounted for, or refused."""
 
 import io
 import json
@@ -32,14 +32,14 @@ def small(name="adaface_ir18", seed=0):
 
 
 def weights(name="adaface_ir18"):
-    """The state dict of a small trained network: no statistic has its first value."""
+    """The state dict of a small trained network: no statistic has its initial value."""
     network = small(name, seed=1).train()
     network(torch.randn(4, 3, 32, 32))
     return network.state_dict()
 
 
 def full_size(name):
-    """Tensors of the network's true shapes in a file of no size: every element is the same."""
+    """Tensors with the network's true shapes in a tiny file: all elements share storage."""
     with torch.device("meta"):
         state = create(name).state_dict()
     return {key: torch.zeros(()).expand(value.shape) for key, value in state.items()}
@@ -56,14 +56,14 @@ def path(tmp_path):
 
 @pytest.fixture(autouse=True)
 def small_registry(monkeypatch):
-    """Few names to look through where a file does not fit."""
+    """Few names to search when a file does not match."""
     names = ("adaface_ir18", "iresnet18", "treb1en_ir50")
     kept = {name: checkpoints.NETWORKS[name] for name in names}
     monkeypatch.setattr(checkpoints, "NETWORKS", kept)
 
 
 def refused(path, network=None):
-    """The one line with which a file is refused; the network stays as it was."""
+    """The one-line error for a refused file; the network is unchanged."""
     network = network or small()
     before = {key: value.clone() for key, value in network.state_dict().items()}
     with pytest.raises(UserError) as caught:
@@ -141,7 +141,7 @@ def test_only_the_user_leaves_out_what_follows_a_network(path):
 
 
 class Settings(dict):
-    """What training programs keep beside the weights, of a class that is not here any more."""
+    """Objects that training programs store beside the weights, of a class that no longer exists."""
 
 
 class Best:
@@ -205,7 +205,7 @@ def test_other_files_are_named_as_what_they_are(path, content, words):
 
 
 def nested_tuples(levels):
-    """A pickle of one key that takes 2^levels steps to hash."""
+    """A pickle with a key that takes 2^levels steps to hash."""
     return b"\x80\x02}K\x01" + b"q\x00h\x00\x86" * levels + b"K\x01s."
 
 
@@ -223,7 +223,7 @@ def archive_of(path, program, storage=b"", compression=zipfile.ZIP_STORED):
 
 
 def tensor_of(offset=0, size=(2,), stride=(1,), kind=torch.FloatStorage, count=2, key="0"):
-    """A pickle of one tensor, described in whatever way."""
+    """A pickle of one tensor with an arbitrary description."""
 
     class Storage:
         identifier = ("storage", kind, key, "cpu", count)
@@ -378,7 +378,7 @@ def test_an_archive_that_torch_does_not_write_is_refused(path):
 
 
 def test_members_that_share_their_bytes_are_refused(path):
-    """Else a small file could give the same bytes to any number of tensors."""
+    """Otherwise a small file could give the same bytes to any number of tensors."""
     torch.save({f"k{i}": torch.zeros(1_000) for i in range(3)}, path)
     data = bytearray(path.read_bytes())
     places = [found.start() for found in re.finditer(b"PK\1\2", data)]
@@ -663,12 +663,12 @@ def test_quantised_weights_are_refused(path):
 
 
 def save_old(content, path):
-    """As PyTorch before 1.6."""
+    """The format before PyTorch 1.6."""
     torch.save(content, path, _use_new_zipfile_serialization=False)
 
 
 class Harm:
-    """Unpickled by the book, this makes a folder."""
+    """A normal unpickler would create a folder."""
 
     def __init__(self, folder):
         self.folder = folder

@@ -1,4 +1,4 @@
-"""Torch networks as embedders, and the digest that stands for their weights."""
+"""Torch networks as embedders, and the digest that identifies their weights."""
 
 import numpy as np
 import pytest

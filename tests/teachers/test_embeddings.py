@@ -1,4 +1,4 @@
-"""The cache says exactly what the teacher says, and survives everything."""
+"""The cache returns exactly the teacher's embeddings, and survives every kind of failure."""
 
 import errno
 import os
@@ -105,7 +105,7 @@ def test_sparse_rows_go_through_the_network_in_whole_batches(drawn_store, tmp_pa
 
 
 def damaged_store(folder, bad):
-    """48 pictures; those numbered in ``bad`` are cut off. Keys begin at 1."""
+    """48 pictures; those numbered in ``bad`` are truncated. Keys begin at 1."""
     pictures = np.random.default_rng(0).integers(0, 256, (48, 32, 32, 3), dtype=np.uint8)
     files = [encode_jpeg(picture) for picture in pictures]
     images = [(file[:-300] if i in bad else file, i // 6) for i, file in enumerate(files)]
@@ -163,7 +163,7 @@ def test_a_flipped_bit_anywhere_is_found(drawn_store, tmp_path, name):
 
 
 def test_rows_written_but_not_entered_are_computed_again(drawn_store, tmp_path):
-    """What a process killed between the two leaves."""
+    """The result of killing a process between the two."""
     cache = cache_embeddings(make_teacher(), drawn_store, tmp_path)
     table = np.load(cache.folder / "rows.npy", mmap_mode="r+")
     table[3] = table[30] = 0
@@ -334,7 +334,7 @@ def start(store, root, pause):
 
 
 def wait_for(process, done):
-    """Until so many images are there, and the process has entered one of its own."""
+    """Wait until this many images are done, including one by the process itself."""
     process.stdout.readline()
     process.stdout.readline()
     while int(process.stdout.readline()) < done:
@@ -343,12 +343,12 @@ def wait_for(process, done):
 
 @pytest.fixture(scope="module")
 def undisturbed(drawn_store, tmp_path_factory):
-    """What a single process that nobody stops makes."""
+    """The result of a single uninterrupted process."""
     return cache_embeddings(make_teacher(), drawn_store, tmp_path_factory.mktemp("undisturbed"))
 
 
 def assert_equal(cache, other):
-    """To the rounding: a network's sums depend on the size of its batch."""
+    """Equal up to rounding: a network's sums depend on its batch size."""
     assert np.abs(cache.unit.astype(np.float32) - other.unit).max() < 1e-3
     assert np.allclose(cache.norm, other.norm, rtol=1e-4)
 
@@ -362,7 +362,7 @@ def test_a_process_takes_over_the_rows_of_a_killed_one(drawn_store, tmp_path, un
         def kill_it_near_the_end(done, total):
             totals.append(total)
             if done >= total - 2 * (AHEAD + 1) and slow.poll() is None:
-                # What is left is what it has claimed: nobody else can finish.
+                # The rest is what it has claimed: no other process can finish.
                 slow.send_signal(signal.SIGKILL)
 
         cache = cache_embeddings(teacher, drawn_store, tmp_path, kill_it_near_the_end)
@@ -459,7 +459,7 @@ def test_both_embeds_the_picture_and_its_mirror_image():
 
 
 def test_large_pictures_are_embedded_a_few_at_a_time(tmp_path, monkeypatch):
-    """Else 256 of the largest pictures would be 50 GB."""
+    """Otherwise 256 of the largest pictures would be 50 GB."""
     picture = encode_jpeg(np.zeros((40, 40, 3), np.uint8))
     write_layout(tmp_path / "source", [(picture, i // 5) for i in range(20)], (40, 40))
     store = convert(tmp_path / "source", tmp_path / "a.lmdb")

@@ -1,4 +1,4 @@
-"""An ensemble says what its members say, put together; its cache comes from theirs."""
+"""An ensemble combines the embeddings of its members; its cache is made from theirs."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ from teachers.preprocessing import Preprocessing
 
 
 class Squares:
-    """The mean colours of squares, after its own preprocessing; counts what it was shown."""
+    """The mean colours of squares, after its own preprocessing; counts its images."""
 
     on_gpu = False
 

@@ -1,4 +1,4 @@
-"""Folded, a network has fewer layers and computes the same."""
+"""A folded network has fewer layers and computes the same."""
 
 import copy
 
@@ -10,7 +10,7 @@ from teachers.folding import fold
 
 
 def settled(network: nn.Module) -> nn.Module:
-    """The network with statistics and scales that are not those of a new one."""
+    """The network with statistics and scales that differ from initial ones."""
     for module in network.modules():
         if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
             module.running_mean.normal_()
@@ -56,7 +56,7 @@ def test_a_norm_before_a_padded_convolution_stays():
 
 
 class UsedTwice(nn.Module):
-    """What the convolution gives is used beside the norm, too."""
+    """The output of the convolution is used twice."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""ONNX teachers: a fitting file is run as it says, any other is refused in one line."""
+"""ONNX teachers: a matching file is run as declared, any other is refused in one line."""
 
 import hashlib
 import os
@@ -26,7 +26,7 @@ WEIGHTS = np.random.default_rng(0).normal(size=(48, DIMENSIONS)).astype(np.float
 def linear_model(
     input_shape: tuple = ("N", 3, 4, 4), inputs: int = 1, flatten: bool = True
 ) -> onnx.ModelProto:
-    """flatten -> MatMul, or the images as they are."""
+    """flatten -> MatMul, or the unchanged images."""
     values = [
         helper.make_tensor_value_info(f"data{i}", TensorProto.FLOAT, input_shape)
         for i in range(inputs)
@@ -168,7 +168,7 @@ def test_a_graph_that_is_no_embedder_is_refused(
 
 
 def cast_model(kind: int, shape: tuple, nodes: list, output_shape: tuple) -> onnx.ModelProto:
-    """An input of another kind or layout, brought to float NCHW, and ``nodes`` after the MatMul."""
+    """An input of another type or layout, converted to float NCHW; ``nodes`` after the MatMul."""
     inputs = [helper.make_tensor_value_info("data", kind, shape)]
     order = [0, 3, 1, 2] if shape[3] == 3 else [0, 1, 2, 3]
     body = [
@@ -234,14 +234,14 @@ def test_signed_bytes_are_given_where_the_mean_makes_such(tmp_path: Path):
     [("last", ("N", 5, 1, 1)), ("zero", (1, "N", 5)), ("first", (1, "N", 1, 1, 5))],
 )
 def test_further_dimensions_of_length_one_are_taken_off(tmp_path: Path, axes: str, shape: tuple):
-    """[N, D, 1, 1] of a convolution, [1, N, D] of a sequence."""
+    """[N, D, 1, 1] from a convolution, [1, N, D] from a sequence model."""
     model = float_model([helper.make_node("Unsqueeze", ["fc", axes], ["out"])], shape)
     found = OnnxEmbedder(save(tmp_path, model), PREPROCESSING).embed(images(3))
     np.testing.assert_allclose(found, expected(images(3)), rtol=1e-5, atol=1e-2)
 
 
 def test_a_graph_that_really_takes_one_image_is_run_so(tmp_path: Path):
-    """An exporter has baked the batch of its example into a Reshape."""
+    """An exporter has folded the batch size of its example into a Reshape."""
     nodes = [
         helper.make_node("Constant", [], ["shape"], value_ints=[1, 5]),
         helper.make_node("Reshape", ["fc", "shape"], ["out"]),
@@ -272,7 +272,7 @@ def times(value: float) -> list:
 
 
 def enormous() -> onnx.ModelProto:
-    """A few bytes that ask for terabytes."""
+    """A few bytes that request terabytes."""
     return float_model(
         [
             helper.make_node("Constant", [], ["shape"], value_ints=[10**6, 10**6]),
@@ -408,7 +408,7 @@ print(private() - before, most() - most_before)
 
 
 def wide_model() -> onnx.ModelProto:
-    """A map of 1.5 MiB of an image, and the mean of each channel."""
+    """A map of 1.5 MiB per image, and the mean of each channel."""
     image = helper.make_tensor_value_info("data", TensorProto.FLOAT, ("N", 3, 112, 112))
     output = helper.make_tensor_value_info("fc1", TensorProto.FLOAT, ("N", 32, 1, 1))
     weights = np.random.default_rng(0).normal(size=(32, 3, 1, 1)).astype(np.float32)
@@ -426,7 +426,7 @@ def test_many_images_take_the_memory_of_a_few(tmp_path: Path):
     command = [sys.executable, "-c", WIDE, str(path)]
     answer = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     kept, most = map(int, answer.split())
-    assert kept < 100  # onnxruntime keeps what it has worked in
+    assert kept < 100  # onnxruntime keeps its working memory
     assert most < 200  # the map of 256 images has 392
 
 

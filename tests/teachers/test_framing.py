@@ -1,4 +1,4 @@
-"""What a network sees of an aligned face: its middle, never squeezed."""
+"""The part of an aligned face that a network sees: its middle, never squeezed."""
 
 import numpy as np
 import pytest
@@ -71,7 +71,7 @@ def test_every_crop_is_central_and_of_the_aspect(image, network):
     assert min(part.height, part.width) >= 1
     scale = max(image) / max(network)
     for found, side in zip((part.height, part.width), network, strict=True):
-        # To a pixel on either side, but for the fiftieth by which images may be narrower.
+        # To a pixel on either side, except for the tolerance of a fiftieth.
         assert side * scale * (1 - ROUNDING) - 1 <= found <= max(side * scale + 1, 2)
 
 

@@ -1,4 +1,4 @@
-"""The big networks: their layer orders, counted, named and computed as in their sources."""
+"""The large networks: layer orders, counts, names and computations as in their sources."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""Graphs made to run without end or without bound: each is refused in one line, in a short time."""
+"""Graphs that would run without end or without bound are refused in one line, quickly."""
 
 import multiprocessing
 import pickle
@@ -29,7 +29,7 @@ def whole(value, name: str) -> onnx.TensorProto:
 
 
 def model(nodes: list, *constants: onnx.TensorProto, functions=(), batch="N") -> onnx.ModelProto:
-    """``image`` [N, 3, 4, 4] to ``out``; ``fc`` [N, 5] is made of the image."""
+    """``image`` [N, 3, 4, 4] to ``out``; ``fc`` [N, 5] is computed from the image."""
     weights = np.random.default_rng(0).normal(size=(48, 5)).astype(np.float32)
     graph = helper.make_graph(
         [node("Flatten", ["image"], ["flat"]), node("MatMul", ["flat", "weights"], ["fc"]), *nodes],
@@ -64,12 +64,12 @@ def a_branch() -> list:
 
 
 def calls(name: str, nodes: list) -> tuple[list, tuple]:
-    """The graph calls a function of these nodes."""
+    """A graph that calls a function with these nodes."""
     return [node(name, ["fc"], ["out"], domain="own")], (function(name, nodes),)
 
 
 def doubling(levels: int) -> tuple[list, tuple]:
-    """Each function calls the one before twice."""
+    """Each function calls the previous one twice."""
     made = [function("f0", [node("Neg", ["x"], ["y"])])]
     for i in range(levels):
         twice = [
@@ -81,13 +81,13 @@ def doubling(levels: int) -> tuple[list, tuple]:
 
 
 def added(nodes: list, large: str = "large") -> list:
-    """The sum of what the nodes make, added to the embedding."""
+    """The sum of the nodes' output, added to the embedding."""
     return [*nodes, node("ReduceSum", [large], ["sum"], keepdims=0),
             node("Add", ["fc", "sum"], ["out"])]  # fmt: skip
 
 
 def concatenated(levels: int) -> list:
-    """Each output is twice as long as the one before."""
+    """Each output is twice as long as the previous one."""
     names = ["fc", *(f"c{i}" for i in range(levels - 1)), "large"]
     pairs = pairwise(names)
     return added([node("Concat", [old, old], [new], axis=1) for old, new in pairs])
@@ -163,13 +163,13 @@ NEVER = {
 
 @pytest.fixture(scope="module")
 def small_process() -> Iterator[ProcessPoolExecutor]:
-    """A child's peak memory begins with that of the process that starts it: tests make it large."""
+    """A child's peak memory starts at that of its parent, which tests increase."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("forkserver")) as pool:
         yield pool
 
 
 def opened(path: Path) -> tuple[str, float, int]:
-    """The refusal, the seconds of computing, and the peak memory in KiB of all trials so far."""
+    """The refusal, the CPU seconds, and the peak memory in KiB of all trials so far."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     with pytest.raises(UserError) as error:
         OnnxEmbedder(path, PREPROCESSING)
@@ -267,7 +267,7 @@ def test_messages_in_messages_are_refused(tmp_path: Path):
 
 
 def length(message: bytes) -> bytes:
-    """As protocol buffers write it."""
+    """The length prefix of protocol buffers."""
     number, written = len(message), bytearray()
     while number >= 128:
         written.append(number % 128 + 128)

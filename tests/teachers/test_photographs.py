@@ -64,7 +64,7 @@ def test_an_embedder_is_no_detector(tmp_path: Path) -> None:
 
 
 def open_hostile(how: str) -> Any:
-    """For ``ConfinedWorker``: answers the request "good", and comes to an end at others."""
+    """For ``ConfinedWorker``: answers the request "good", and ends at others."""
     import os
     import signal
 

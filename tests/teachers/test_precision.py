@@ -1,4 +1,4 @@
-"""Vectors in one byte a value."""
+"""Vectors with one byte per value."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""The preprocessing contract: colours, sizes, numbers and digest are what they say."""
+"""The preprocessing contract: colours, sizes, numbers and digest."""
 
 import json
 

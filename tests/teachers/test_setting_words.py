@@ -1,4 +1,4 @@
-"""A setting is called as its user gave it: a key of a job spec, or an option."""
+"""Messages name a setting as the user gave it: a key of a job spec, or an option."""
 
 import pytest
 

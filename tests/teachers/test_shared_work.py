@@ -1,4 +1,4 @@
-"""What is left to compute is handed out once, whoever asks for which rows."""
+"""Missing rows are handed out once, to whichever process requests them."""
 
 import os
 
@@ -12,7 +12,7 @@ CLAIM = 4
 
 
 class Table(RowTable):
-    """One of 16 rows without its cache."""
+    """A table of 16 rows without its cache."""
 
     def __init__(self, path):
         if not path.exists():
@@ -44,7 +44,7 @@ def mask(*rows):
 
 
 class Elsewhere:
-    """Another process that holds the claim of a row until it is let go."""
+    """Another process that holds the claim of a row until it is released."""
 
     def __init__(self, folder, row):
         self._go, answer = os.pipe(), os.pipe()
@@ -81,7 +81,7 @@ def test_rows_that_were_computed_meanwhile_are_not_handed_out(table, claims):
 
 def test_rows_that_another_process_has_wait_for_it(table, claims, tmp_path):
     work = SharedWork(mask(1, 2, 12), table, claims)
-    other = Elsewhere(tmp_path, 3)  # another row of the first claim: its view is another one
+    other = Elsewhere(tmp_path, 3)  # another row of the first claim, wanted by another view
     assert work.take().tolist() == [12]
     assert work.take().tolist() == []
     assert work

@@ -1,4 +1,4 @@
-"""Ranks of several machines fill a cache: the first one alone writes, and hears of every fault."""
+"""Ranks of several machines fill a cache: only the first writes, and sees every error."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +22,7 @@ def small_claims(monkeypatch):
 
 
 class Threads:
-    """The ranks of a team as threads, which see of each other only what they exchange."""
+    """The ranks of a team as threads, which share only what they exchange."""
 
     def __init__(self):
         self.barrier = threading.Barrier(RANKS, timeout=60)
@@ -51,7 +51,7 @@ class ThreadRank:
 
 
 class Counted:
-    """A teacher that counts the images it was shown, and may fail."""
+    """A teacher that counts its images, and may fail."""
 
     def __init__(self, teacher, fails=False):
         self.teacher, self.fails, self.images = teacher, fails, 0
@@ -67,7 +67,7 @@ class Counted:
 
 
 def fill(teachers, images, root, progress=None):
-    """The cache as each rank sees it, or what it raised."""
+    """The cache as each rank sees it, or the error it raised."""
     threads = Threads()
 
     def of_rank(rank):

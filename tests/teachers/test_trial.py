@@ -1,4 +1,4 @@
-"""A teacher is tried on a few hundred pairs before it is asked about everything."""
+"""A teacher is tried on a few hundred pairs before it embeds everything."""
 
 from dataclasses import dataclass, field
 
@@ -18,7 +18,7 @@ PEOPLE, EACH = 60, 4
 
 @dataclass
 class Images:
-    """Image set of flat pictures: all of one identity have one brightness, but for the noise."""
+    """Image set of flat pictures: all of one identity have one brightness, except for noise."""
 
     wrong: float = 0.0
     sizes: list[int] = field(default_factory=lambda: [EACH] * PEOPLE)
@@ -61,7 +61,7 @@ class Images:
 
 
 class Teacher:
-    """Knows people by brightness; one that is ``blind`` says something by chance."""
+    """Recognises people by brightness; a ``blind`` one returns random embeddings."""
 
     embedding, on_gpu, digest = 64, False, "teacher"
 
@@ -164,7 +164,7 @@ def test_what_is_in_the_cache_is_not_computed_again(tmp_path):
 def test_accuracy_takes_each_halfs_threshold_from_the_other():
     same = np.tile([True, True, False, False], 25)
     assert accuracy(np.where(same, 0.6, 0.4), same) == 1.0
-    assert accuracy(np.where(same, 0.4, 0.6), same) == 0.5  # the other way round: no threshold
+    assert accuracy(np.where(same, 0.4, 0.6), same) == 0.5  # reversed: no threshold helps
     assert accuracy(np.zeros(100), same) == 0.5
     chance = accuracy(np.random.default_rng(0).normal(size=4000), np.arange(4000) % 4 < 2)
     assert abs(chance - 0.5) < 0.03

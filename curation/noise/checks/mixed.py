@@ -339,7 +339,7 @@ def _sound_vectors(
 def _parts(vectors: np.ndarray, ratio: LikelihoodRatio, chance: float) -> np.ndarray:
     """Part numbers int16 ``[n]``; a part is split again if it is probably a mixture.
 
-    Images that resemble their part no more than by chance stay: single label errors do not show the
+    Images that resemble their part no more than at random stay: single label errors do not show the
     second person either.
     """
     part = np.zeros(len(vectors), np.int16)

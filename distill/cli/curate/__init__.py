@@ -1,4 +1,4 @@
-"""The command ``curate``: one file a subject; each registers its commands."""
+"""The command ``curate``: one file per subject; each registers its commands."""
 
 from typing import Annotated
 

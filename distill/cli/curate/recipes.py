@@ -124,7 +124,7 @@ def recipe(
 
 
 def _open_embedder(choice: "TeacherChoice", workspace: "Workspace") -> "ImageSetEmbedder":
-    """Only where a step asks: it brings onnxruntime or torch."""
+    """Imported only if a step needs it, because it imports onnxruntime or torch."""
     from distill.cli.curate.set_embedder import open_embedder
 
     return open_embedder(choice, workspace, note)

@@ -96,7 +96,7 @@ def embed_images(
 ) -> tuple[EmbeddedImages, str]:
     """The images with the teacher's embeddings, and the digest of those; computed where missing.
 
-    Errors as of ``cache_embeddings``.
+    Raises the errors of ``cache_embeddings``.
     """
     cache = cache_embeddings(teacher, images, cache_root, progress)
     return EmbeddedImages(images.labels, cache.unit, cache.norm, images.rows), cache.digest

@@ -55,7 +55,7 @@ def score(
     ``entry`` [N] says of which entry, of ``labels`` [E], a face is.
     """
     features = embedded.unit
-    if len(features) == len(entry):  # else a submission, which has a row an entry
+    if len(features) == len(entry):  # else a submission, with one row per entry
         features = templates(features, np.ones(len(entry)), entry, np.arange(len(entry)))
     people = labels != UNLABELLED
     verified = pairs_beside(

@@ -6,7 +6,7 @@ A file dropped into this package is enough::
     def open_mine(folder: Path, weights: TemplateWeights) -> ProtocolSet: ...
 
 `distill evaluate MODEL mine:FOLDER` then takes it. Everything that can be wrong with the files is
-said by the reader, before a network is asked.
+said by the reader, before a network runs.
 """
 
 from collections.abc import Callable

@@ -93,7 +93,7 @@ def integer(word: str, where: str, what: str) -> int:
 
 
 def is_inside(name: str) -> bool:
-    """Whether a file can have a name from a list, below the folder that it is looked for in."""
+    """Whether a name from a list can be a file below the folder that is searched."""
     parts = name.split("/")
     lengths = [len(part.encode(errors="surrogateescape")) for part in parts]
     can_be = max(lengths) <= _LONGEST_PART and sum(lengths) <= _LONGEST_PATH and "\0" not in name

@@ -1,4 +1,4 @@
-"""The table of a set: a row a measure, a cell a network. Pure."""
+"""The table of a set: a row per measure, a cell per network. Pure."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass

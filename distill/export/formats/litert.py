@@ -1,4 +1,4 @@
-"""A network for LiteRT, TensorFlow Lite of before: ``model.tflite``, float32, one image NCHW."""
+"""A network for LiteRT (formerly TensorFlow Lite): ``model.tflite``, float32, one image NCHW."""
 
 from contextlib import redirect_stdout
 from io import StringIO

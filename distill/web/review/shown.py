@@ -195,7 +195,7 @@ def picture(images: ImageSet, image: int) -> tuple[bytes, str]:
 
 
 def compared_picture(review: Review, place: int, image: int) -> tuple[bytes, str]:
-    """A face of an evaluation set that a case names; errors as of ``picture``."""
+    """A face of an evaluation set that a case names; raises the errors of ``picture``."""
     data = review.compared.get(place, image)
     if data is None:
         raise UserError(f"no case is about image {image} of an evaluation set that is at hand")

@@ -104,7 +104,7 @@ def router(reviews: Reviews, pages: PageMaker, home: Literal["/", ""]) -> APIRou
 
     @routes.get("")
     def page(set: str) -> Response:
-        """The page; all else it asks for itself."""
+        """The page, which requests everything else itself."""
         return pages.page("review.html", name=set, home=home)
 
     @routes.post("/next")

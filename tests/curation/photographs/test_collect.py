@@ -49,7 +49,7 @@ def take(path: Path, *people: int, sides: Iterable[int] = (220, 128, 40)) -> Non
 
 @pytest.fixture
 def album(tmp_path: Path) -> Path:
-    """Two people, a photograph of nobody in particular, and what albums also hold."""
+    """Two people, an unlabelled photograph, and other files that albums contain."""
     root = tmp_path / "album"
     take(root / "anna/1.jpg", 1)
     take(root / "anna/2.jpg", 1, 5)

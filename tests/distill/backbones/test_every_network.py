@@ -1,4 +1,4 @@
-"""Promises that every registered network keeps; a new one is tested by being registered."""
+"""Properties of every registered network; a new one is tested once it is registered."""
 
 import json
 from functools import cache
@@ -30,7 +30,7 @@ from teachers.preprocessing import Preprocessing
 NAMES = sorted(NETWORKS)
 STUDENTS = [name for name in NAMES if not NETWORKS[name].family.startswith("iresnet")]
 EXPORTED = ("vargfacenet",)
-"""Exporting takes ten seconds a network; `just test-all` does it for every one."""
+"""Export takes ten seconds per network; `just test-all` does it for every one."""
 SMALL = {"input_size": (32, 32), "width": 0.125}
 NOT_REPRODUCED = 0.02
 
@@ -53,7 +53,7 @@ def norms(network: nn.Module) -> int:
 
 @cache
 def settled_small(name: str) -> nn.Module:
-    """For tests that only look; building deep networks is most of their time."""
+    """For read-only tests; building deep networks is most of their time."""
     return settled(small(name))
 
 

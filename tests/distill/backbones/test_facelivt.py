@@ -1,4 +1,4 @@
-"""FaceLiVT: the printed sizes, its two ways of mixing positions, and its checkpoints' names."""
+"""FaceLiVT: the printed sizes, its two ways of mixing positions, and its checkpoint names."""
 
 import pytest
 import torch
@@ -24,7 +24,7 @@ def on_meta(name: str, **settings) -> nn.Module:
 
 
 def randomised(network: nn.Module) -> nn.Module:
-    """In evaluation, with random weights and statistics: no branch is silent, as in a new one."""
+    """In evaluation, with random weights and statistics, so that no branch is zero."""
     for value in network.state_dict().values():
         if value.is_floating_point():
             value.copy_(torch.rand_like(value) + 0.5 if value.ndim == 1 else value + 0.01)

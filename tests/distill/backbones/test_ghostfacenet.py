@@ -1,4 +1,4 @@
-"""GhostFaceNets: the sizes their authors print, and the layers those follow from."""
+"""GhostFaceNets: the sizes printed by their authors, and the layers behind them."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""A file in the room is a network; names are unique."""
+"""A new file in the package is a network; names are unique."""
 
 import json
 import shutil
@@ -47,7 +47,7 @@ batch_size = 8
 
 @pytest.fixture
 def dropped_in(tmp_path):
-    """The room with one file more, as a new process finds it."""
+    """The package with one more file, as a new process finds it."""
     (tmp_path / "dropped.py").write_text(NETWORK)
     distill.backbones.__path__.append(str(tmp_path))
     import_files("distill.backbones")

@@ -1,4 +1,4 @@
-"""Octave convolution against a slow and obvious one, and Bitmain's octave networks."""
+"""Octave convolution compared with a slow, obvious one, and Bitmain's octave networks."""
 
 import itertools
 
@@ -21,7 +21,7 @@ MEBI = 2**20
 
 
 def slow_convolution(x: Tensor, layer: nn.Conv2d) -> Tensor:
-    """Stride 1, output as large as the input, one number after another."""
+    """Stride 1, output as large as the input, one number at a time."""
     weight, margin = layer.weight, layer.kernel_size[0] // 2
     padded = nn.functional.pad(x, [margin] * 4)
     out, per_group = weight.shape[0], weight.shape[1]

@@ -65,7 +65,7 @@ def cache(tmp_path, monkeypatch):
 
 @pytest.fixture
 def pretrained(cache):
-    """The weights that the cache holds, random ones under the name of timm's."""
+    """The weights in the cache: random ones under timm's file name."""
     torch.manual_seed(7)
     weights = timm.create_model(MODEL).state_dict()
     repository = cache / f"models--{REPOSITORY.replace('/', '--')}"

@@ -1,4 +1,4 @@
-"""Charts: where values lie, what is written beside them, and the same marks as SVG and PNG."""
+"""Charts: positions of values, labels, and the same marks as SVG and PNG."""
 
 from xml.etree import ElementTree
 

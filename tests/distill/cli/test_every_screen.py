@@ -87,7 +87,7 @@ def test_both_programs_say_their_version(program):
 
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory):
-    """Jobs in every state, with records that were written by nobody's friend."""
+    """Jobs in every state, with hostile records."""
     place = Workspace(tmp_path_factory.mktemp("screens") / "ws")
     with open_queue(place) as queue:
         for name in ENDS:

@@ -1,4 +1,4 @@
-"""What the commands print for people: nothing is cut, and text of others does nothing."""
+"""What the commands print for people: nothing is cut, and untrusted text has no effect."""
 
 import io
 import json

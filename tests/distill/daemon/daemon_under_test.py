@@ -1,7 +1,7 @@
 """A real daemon whose jobs are the Python code in their specs: ``name = ...``, ``code = ...``.
 
-Run as ``python daemon_under_test.py WORKSPACE SLOTS GRACE [EXECUTOR [web]]``, with pages at a free
-port.
+Run as ``python daemon_under_test.py WORKSPACE SLOTS GRACE [EXECUTOR [web]]``, with web pages on a
+free port.
 """
 
 import sys
@@ -22,7 +22,7 @@ def code_of(run: Path) -> list[str]:
 
 
 def accept(text: str) -> names.Checked:
-    """Any TOML with a name is a spec here; some take their time."""
+    """Any TOML with a name is a valid spec here; some checks take time."""
     if "# slow" in text:
         time.sleep(0.05)
     return names.Checked()

@@ -1,4 +1,4 @@
-"""A disk of a few megabytes, to be filled: a tmpfs, which only root can mount."""
+"""A full disk of a few megabytes: a tmpfs, which only root can mount."""
 
 import os
 import subprocess
@@ -22,14 +22,14 @@ def disk(tmp_path: Path) -> Iterator["SmallDisk"]:
 
 
 class SmallDisk:
-    """A folder that has a disk of its own."""
+    """A folder with its own disk."""
 
     def __init__(self, place: Path) -> None:
         self.place = place
         self._filler = place / "filler"
 
     def fill(self) -> None:
-        """Leave no byte free."""
+        """Leave no free byte."""
         with self._filler.open("ab", buffering=0) as file:
             try:
                 while True:
@@ -42,6 +42,6 @@ class SmallDisk:
         self._filler.unlink()
 
     def free(self) -> int:
-        """Bytes."""
+        """Free bytes."""
         status = os.statvfs(self.place)
         return status.f_bavail * status.f_frsize

@@ -1,4 +1,4 @@
-"""HTTP on the daemon's socket, spoken by a real client."""
+"""The HTTP API on the daemon's socket, used by a real client."""
 
 import contextlib
 import os
@@ -109,7 +109,7 @@ def test_a_hostile_spec_is_refused_in_one_line(
     try:
         answer = api.http.post("/jobs", content=body)
     except (httpx.WriteError, httpx.ReadError):
-        # The daemon hung up on the rest of a body that it had refused already.
+        # The daemon closed the connection before the rest of a body that it had already refused.
         assert len(body) > LARGEST_SPEC
     else:
         assert answer.status_code == status

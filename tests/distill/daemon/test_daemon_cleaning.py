@@ -1,4 +1,4 @@
-"""Cleaning away what ended long ago: which jobs go, and which stay for another's sake."""
+"""Removing jobs that ended long ago: which are removed, and which must stay for other jobs."""
 
 import json
 import time
@@ -25,7 +25,7 @@ def place(tmp_path: Path) -> Place:
 
 
 def ended(place: Place, name: str, days_ago: float, state: State = State.DONE, **more) -> Path:
-    """A job that ended so long ago; ``more`` as `Place.job`."""
+    """A job that ended this long ago; ``more`` as in `Place.job`."""
     run = place.job(name, State.RUNNING, **more)
     at = time.time() - days_ago * DAY
     place.queue.settle(name, place.queue.job(name).attempt, lambda _: OUTCOMES[state], at)

@@ -59,14 +59,14 @@ VERBS = (
 
 
 class Ran:
-    """What a command said and how it ended."""
+    """The output and exit status of a command."""
 
     def __init__(self, workspace: Workspace, *arguments: str) -> None:
         environment = {"DISTILL_WORKSPACE": str(workspace.root), "COLUMNS": "200"}
         result = CliRunner().invoke(app, [*arguments], env=environment)
         self.status = result.exit_code
         self.stdout, self.stderr = result.stdout, result.stderr
-        if isinstance(result.exception, UserError):  # what `run_app` makes of it
+        if isinstance(result.exception, UserError):  # handled as in `run_app`
             self.status, self.stderr = 1, f"{self.stderr}error: {result.exception}\n"
         elif not isinstance(result.exception, SystemExit | None):
             raise result.exception
@@ -182,7 +182,7 @@ def test_watch_shows_steps_and_progress_and_ends_with_the_job(harness: Harness) 
 
 def test_watch_draws_a_live_picture_in_a_terminal(harness: Harness) -> None:
     harness.start()
-    harness.submit("good", STEPS.replace("0.2", "1.5"))  # a picture is drawn in the middle of it
+    harness.submit("good", STEPS.replace("0.2", "1.5"))  # the view is drawn in the middle of it
     terminal, side = os.openpty()
     watching = subprocess.Popen(
         [sys.executable, "-m", "distill.cli.main", "watch", "good"],
@@ -196,7 +196,7 @@ def test_watch_draws_a_live_picture_in_a_terminal(harness: Harness) -> None:
         while piece := os.read(terminal, 4096):
             picture += piece
     except OSError:
-        pass  # how Linux says that the other side has closed
+        pass  # Linux reports a closed peer like this
     os.close(terminal)
     assert watching.wait(PATIENCE) == 0
     for words in (b"generation 1", b"loss_angular 0.5", b"done"):
@@ -214,7 +214,7 @@ def test_ctrl_c_ends_the_looking_and_not_the_job(harness: Harness, looking: list
         [*command, "--workspace", root], stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     ) as process:
         assert process.stdout is not None
-        process.stdout.readline()  # it looks now
+        process.stdout.readline()  # it is watching now
         process.send_signal(signal.SIGINT)
         said, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
@@ -260,7 +260,7 @@ def test_status_tells_a_hanging_daemon_apart_from_none(
     harness.start()
     begin = "import sys, time; open(sys.argv[1] + '/begun', 'w').write('yes'); time.sleep(100)"
     harness.submit("a", begin)
-    # The daemon is not in the middle of a fork then, which would put the SIGSTOP off.
+    # The daemon is not in the middle of a fork, which would delay the SIGSTOP.
     harness.wait_for_file("a", "begun")
     assert harness.daemon is not None
     harness.daemon.send_signal(signal.SIGSTOP)

@@ -1,4 +1,4 @@
-"""Whoever holds connections and does nothing, or speaks no HTTP, keeps nobody out."""
+"""Idle connections and clients that do not speak HTTP keep nobody out."""
 
 import json
 import random
@@ -26,7 +26,7 @@ CHUNKED = b"POST /jobs HTTP/1.1\r\nTransfer-Encoding: chunked\r\n" + HEAD
 def harness(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Harness]:
     made = Harness(tmp_path_factory.mktemp("connections") / "workspace")
     with open_queue(made.workspace) as queue, queue.exclusive():
-        for number in range(1000):  # an answer of half a megabyte
+        for number in range(1000):  # a response of half a megabyte
             queue.submit(f"job-{number}", "spec", 0.0)
     made.start(slots=0)
     yield made
@@ -34,7 +34,7 @@ def harness(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Harness]:
 
 
 class Peer:
-    """Another program that has a connection."""
+    """Another program with a connection."""
 
     def __init__(self, harness: Harness, words: bytes = b"") -> None:
         self.socket = socket.socket(socket.AF_UNIX)
@@ -49,7 +49,7 @@ class Peer:
         self.socket.close()
 
     def send(self, words: bytes) -> bool:
-        """Whether the daemon still listens."""
+        """Whether the daemon is still receiving."""
         try:
             self.socket.sendall(words)
         except OSError:
@@ -57,7 +57,7 @@ class Peer:
         return True
 
     def heard(self) -> bytes:
-        """Everything until the daemon hangs up."""
+        """Everything until the daemon closes the connection."""
         heard = b""
         try:
             while piece := self.socket.recv(1 << 16):
@@ -70,7 +70,7 @@ class Peer:
 def is_free(harness: Harness) -> bool:
     try:
         return client.health(harness.workspace) is not None
-    except UserError:  # busy with them
+    except UserError:  # all connections are busy
         return False
 
 
@@ -103,7 +103,7 @@ def test_a_hundred_connections_that_do_nothing_keep_nobody_out(
         assert harness.submit("job-1", "pass", replace=True) in Answer
         assert time.monotonic() - began < 10
         for peer in idle:
-            peer.heard()  # the daemon hangs up on each in the end
+            peer.heard()  # the daemon finally closes each of them
         assert time.monotonic() - began < 20
     assert client.health(harness.workspace) is not None
 
@@ -115,7 +115,7 @@ def test_a_request_has_its_time_however_often_a_byte_of_it_comes(harness: Harnes
             time.sleep(0.05)
             assert time.monotonic() - began < 5
     with Peer(harness, b"GET /health HTTP/1.1\r\nTransfer-Encoding: chunked\r\n" + HEAD) as peer:
-        while peer.send(b"1\r\nx\r\n"):  # the answer came long ago
+        while peer.send(b"1\r\nx\r\n"):  # the response came long ago
             time.sleep(0.05)
             assert time.monotonic() - began < 10
 
@@ -193,7 +193,7 @@ def test_whatever_is_said_is_answered_in_short_or_hung_up_on(
     with Peer(harness, words) as peer:
         heard = peer.heard()
     assert len(heard) < 200_000
-    if heard:  # a reset may have come before
+    if heard:  # the connection may have been reset before
         assert heard.split()[1] == status
     if heard and status != b"200":
         error = json.loads(heard.partition(b"\r\n\r\n")[2].partition(b"HTTP/1.1")[0])["error"]

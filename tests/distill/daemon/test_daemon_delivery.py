@@ -1,4 +1,4 @@
-"""Pulling a bundle: checked, whole, and never over something else."""
+"""Pulling a bundle: verified, complete, and never over something else."""
 
 import hashlib
 import json
@@ -26,7 +26,7 @@ THRESHOLDS = {
 
 
 def files_of_a_bundle(**others: bytes) -> dict[str, bytes]:
-    """All that a bundle has, small; of the networks only the bytes."""
+    """All files of a bundle, small; network files have placeholder bytes."""
     config = BundleConfig(
         architecture="mobilefacenet",
         num_features=8,
@@ -103,7 +103,7 @@ def test_a_list_that_leaves_the_bundle_is_refused(bundle: Path, tmp_path: Path, 
 
 @pytest.mark.parametrize("lines", [0, 1, 5, 7])
 def test_a_list_that_was_cut_is_refused(bundle: Path, tmp_path: Path, lines: int) -> None:
-    """An empty list is right of an empty folder; what a bundle must have is known all the same."""
+    """An empty list matches an empty folder, but the required files of a bundle are known."""
     kept = (bundle / "SHA256SUMS").read_text().splitlines(keepends=True)[:lines]
     (bundle / "SHA256SUMS").write_text("".join(kept))
     with pytest.raises(UserError, match=r"SHA256SUMS does not list [\w./]+; not a whole bundle"):
@@ -186,7 +186,7 @@ def test_what_a_killed_pull_left_is_taken_away(bundle: Path, tmp_path: Path, for
     partial = tmp_path / ".place.partial"
     (partial / "golden").mkdir(parents=True)
     (partial / "model.onnx").write_bytes(b"half")
-    if force:  # killed when the older bundle was out of the way and the new one not yet there
+    if force:  # killed after moving the older bundle away, before the new one was in place
         make_bundle(tmp_path / ".place.replaced", files_of_a_bundle(**{"README.md": b"old"}))
         with pytest.raises(UserError, match="holds a different or damaged bundle"):
             deliver(bundle, tmp_path / "place")

@@ -1,4 +1,4 @@
-"""Executors: a file in their room is one; `distill serve --executor` chooses it."""
+"""Executors: a new file in their package is one; `distill serve --executor` chooses it."""
 
 import json
 import subprocess
@@ -62,7 +62,7 @@ def test_a_file_dropped_into_the_room_runs_the_jobs(harness: Harness, room: Path
     wait_until(lambda: harness.job("a").launched)
     harness.kill()
 
-    # Its jobs are its own: no other executor takes them up, and a cancel goes through it.
+    # Its jobs are its own: no other executor takes them over, and a cancel goes through it.
     refused = "a runs under the executor 'noted', .* `distill serve --executor noted`"
     with pytest.raises(UserError, match=refused), daemon_lock(harness.workspace, 1):
         pass

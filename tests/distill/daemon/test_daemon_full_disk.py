@@ -1,4 +1,4 @@
-"""A full disk: what has ended has ended, a cancel is possible, nothing is run twice."""
+"""A full disk: ended jobs stay ended, cancelling is possible, nothing runs twice."""
 
 import errno
 import json
@@ -84,7 +84,7 @@ def test_a_reserved_file_has_just_what_was_written(tmp_path: Path, size: int) ->
     write_reserved(path, b"x" * size)
     assert path.read_bytes() == b"x" * size
     assert list(tmp_path.iterdir()) == [path]
-    write_reserved(path, b"again")  # nothing was reserved
+    write_reserved(path, b"again")  # without a reservation
     assert path.read_bytes() == b"again"
 
 
@@ -203,7 +203,7 @@ def test_the_same_trouble_is_told_less_and_less_often() -> None:
         "cannot write (5 times in 1 s)",
         "cannot write (13 times in 3 s)",
     ]
-    assert len(said) == 12  # in an hour; it was 14,400
+    assert len(said) == 12  # in an hour, instead of 14,400
     assert FIRST_PAUSE < LONGEST_PAUSE
     troubles.met("another", "cannot read")
     assert said[-1] == "cannot read"

@@ -1,4 +1,4 @@
-"""What stops a running job before worse comes, and how it goes on after that."""
+"""What stops a running job before something worse happens, and how it continues."""
 
 import json
 import os
@@ -23,7 +23,7 @@ from distill.resources import Resources
 from distill.run_directory import Failure
 from tests.distill.daemon.harness import Harness, wait_until
 
-# Ends well once the file is there; a TERM ends it after a "checkpoint".
+# Succeeds once the file exists; a TERM ends it after a "checkpoint".
 PATIENT = """
 import pathlib, signal, sys, time
 run = pathlib.Path(sys.argv[1])

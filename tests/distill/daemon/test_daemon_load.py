@@ -1,4 +1,4 @@
-"""Thousands of jobs: what is asked of one costs the same, what is asked of all grows with them."""
+"""Thousands of jobs: operations on one job have constant cost, those on all scale with them."""
 
 import json
 import sqlite3
@@ -34,7 +34,7 @@ def fill(queue: Queue, count: int, first: int = 0) -> None:
 
 
 def steps_of(queue: Queue, action: Callable[[], object]) -> int:
-    """What SQLite does for ``action``, in instructions of its virtual machine."""
+    """The cost of ``action`` in instructions of SQLite's virtual machine."""
     count = 0
 
     def step() -> int:

@@ -1,4 +1,4 @@
-"""The daemon's log: in its own file, of bounded size; readable whatever jobs are called."""
+"""The daemon's log: in its own file, of bounded size, and readable for any job name."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Ends of jobs are told to a program or an address, and nothing waits for that."""
+"""Notifications about ended jobs, to a program or a web address; nothing waits for them."""
 
 import json
 import socket

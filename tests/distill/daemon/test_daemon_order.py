@@ -1,4 +1,4 @@
-"""What starts and what does not, as a user says it: priority, order, labels, retry, drain."""
+"""Which jobs start and in which order, as set by users: priority, order, labels, retry, drain."""
 
 import json
 

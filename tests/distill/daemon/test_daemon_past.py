@@ -1,4 +1,4 @@
-"""What became of a job, and in what two jobs differ, as a user asks it."""
+"""The history of a job, and the differences between two jobs, as a user asks for them."""
 
 import json
 

@@ -13,7 +13,7 @@ from distill.daemon import client, stopping
 from distill.daemon.states import Event, State
 from tests.distill.daemon.harness import Harness, wait_until
 
-# It counts as long as it runs, writes what it counted when it is asked to stop, and goes on there.
+# It counts while it runs, writes the count when asked to stop, and continues from there.
 COUNTS = """
 import pathlib, signal, sys, time
 run = pathlib.Path(sys.argv[1])
@@ -92,7 +92,7 @@ def test_a_killed_daemon_forgets_no_pause(harness: Harness) -> None:
     harness.wait_for_file("a", "at-work")
 
     def pause() -> None:
-        with suppress(UserError):  # the daemon is killed while it is told
+        with suppress(UserError):  # the daemon is killed during the request
             stopping.pause(harness.workspace, ["a"])
 
     pausing = threading.Thread(target=pause)

@@ -272,7 +272,7 @@ def test_acknowledged_submits_survive_kill_9_at_any_moment(tmp_path: Path) -> No
 
 
 def _submit_until_killed(path: Path, number: int, after: float) -> set[str]:
-    """A process that submits without end, killed after some seconds; what it had acknowledged."""
+    """A process that submits endlessly, killed after a while; returns what was acknowledged."""
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
@@ -330,7 +330,7 @@ def test_a_folder_in_place_of_the_queue_is_one_clear_line(tmp_path: Path) -> Non
 
 
 class QueueMachine(RuleBasedStateMachine):
-    """Any order of events: the file and a plain model of it never differ."""
+    """Any order of events: the file always equals a plain model of it."""
 
     names = Bundle("names")
 
@@ -397,7 +397,7 @@ class QueueMachine(RuleBasedStateMachine):
             self.model[job.name] = State.RUNNING
 
     def _next(self) -> str | None:
-        """Who starts now: the highest priority, and of those the first that was submitted."""
+        """The job that starts next: the highest priority, then the first submitted."""
         due = [name for name in self.order if self._is_due(name) and not self.drained]
         return max(due, key=lambda name: self.priorities[name], default=None)
 
@@ -407,7 +407,7 @@ class QueueMachine(RuleBasedStateMachine):
         return waits and met and self.now >= self.due[name]
 
     def _is_circle(self, name: str, after: frozenset[str] | None) -> bool:
-        """Whether the job would wait for itself, by way of others that wait."""
+        """Whether the job would wait for itself, directly or indirectly."""
         ahead = set(self.after.get(name, ()) if after is None else after)
         for _ in self.model:
             for other in [each for each in ahead if each in self.model]:
@@ -531,7 +531,7 @@ class QueueMachine(RuleBasedStateMachine):
         assert {job.name for job in jobs if self.queue.in_vain(job.name)} == self._doomed()
 
     def _doomed(self) -> set[str]:
-        """Those after a job that failed or was cancelled, and those that wait for them."""
+        """Jobs that depend on a failed or cancelled job, directly or indirectly."""
         bad = {name for name, state in self.model.items() if state.ended} - {
             name for name, state in self.model.items() if state is State.DONE
         }

@@ -1,4 +1,4 @@
-"""What is wrong in one run folder harms no other job, and ends its own in plain words."""
+"""A fault in one run folder harms no other job, and ends its own job with a clear message."""
 
 import json
 import signal
@@ -90,7 +90,7 @@ def test_a_reason_of_half_a_surrogate_pair_can_be_kept(tmp_path: Path) -> None:
 def test_a_damaged_record_of_a_running_job_stops_nobody(
     harness: Harness, name: str, kind: str
 ) -> None:
-    """Written while the job runs, as a job or a bad disk may; the daemon is restarted on it."""
+    """Written while the job runs, as by a job or a bad disk; the daemon is then restarted."""
     harness.start()
     harness.submit("bad", WAITS)
     harness.wait_for_file("bad", "pid")
@@ -136,7 +136,7 @@ def test_an_end_that_cannot_be_read_is_an_interruption(
 
 
 def test_a_defect_in_looking_at_a_job_ends_only_that_job(harness: Harness) -> None:
-    """Whatever goes wrong that nobody thought of."""
+    """Any unforeseen error."""
 
     class Breaking:
         closed = 0
@@ -205,7 +205,7 @@ def test_a_daemon_says_it_begins_a_queue_beside_old_runs(harness: Harness) -> No
 def test_a_restored_queue_runs_again_what_it_does_not_know(
     harness: Harness, launched: bool
 ) -> None:
-    """The copy knows the first attempt as running; the second ended well since."""
+    """In the copy the first attempt is running; the second has succeeded since."""
     path, copy = harness.workspace.daemon / "queue.sqlite", harness.workspace.root / "copy"
     harness.submit("a", COUNTS)
     with Queue(path) as queue, closing(sqlite3.connect(copy)) as target:
@@ -336,7 +336,7 @@ def test_a_queue_that_is_moved_under_a_daemon_takes_no_submit(harness: Harness) 
 
 @pytest.fixture
 def read_only(harness: Harness) -> Iterator[Workspace]:
-    """A workspace that was used and lies on a disk that can only be read now."""
+    """A workspace that was in use and is now on a read-only disk."""
     harness.start()
     harness.submit("a", "print('hello')")
     harness.wait_for("a", State.DONE)
@@ -369,7 +369,7 @@ def test_a_workspace_that_cannot_be_written_can_be_looked_at(read_only: Workspac
 
 
 def test_a_job_waits_for_a_step_of_another_without_a_slot(harness: Harness) -> None:
-    """Its process ends; it is queued until nobody does the step any more."""
+    """Its process ends; it is queued until no other job is doing the step."""
     waits = f"""
 import json, pathlib, sys
 run = pathlib.Path(sys.argv[1])

@@ -1,4 +1,4 @@
-"""Taking jobs away: what goes with them, what stays, and what is in the way."""
+"""Removing jobs: what is removed with them, what stays, and what prevents it."""
 
 import json
 import os
@@ -35,7 +35,7 @@ OUTCOMES = {
 
 
 class Place:
-    """A queue with jobs that never run, and what they would leave."""
+    """A queue with jobs that never run, and the files they would leave."""
 
     def __init__(self, workspace: Workspace) -> None:
         self.workspace = workspace
@@ -43,7 +43,7 @@ class Place:
         self.service = JobService(workspace, self.queue, accept)
 
     def job(self, name: str, state: State = State.DONE, steps: str = "", **placing: object) -> Path:
-        """A job with steps, one a letter, of which the last is its bundle; its run folder."""
+        """A job with steps, one per letter, of which the last is its bundle; its run folder."""
         self.service.submit(name, spec(name), placing=Placing(**placing))  # type: ignore[arg-type]
         if state is not State.QUEUED:
             (job,) = [self.queue.claim(1.0)]
@@ -104,7 +104,7 @@ def test_a_job_goes_with_its_folder_and_history(place: Place, state: State) -> N
 def test_steps_of_jobs_that_stay_are_kept(place: Place) -> None:
     place.job("a", steps="abcd")
     place.job("b", State.FAILED, steps="bc")
-    (place.workspace.runs / "b" / "steps.json").unlink()  # as at the begin of its next attempt
+    (place.workspace.runs / "b" / "steps.json").unlink()  # as at the start of its next attempt
     place.leave(place.workspace.runs / "by-hand.old-1", "d")
     removed = remove(place.workspace, place.queue, ["a"], bundles=True)
     assert removed.steps == 1

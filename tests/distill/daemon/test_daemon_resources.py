@@ -1,4 +1,4 @@
-"""What jobs get of a machine: GPUs, cores, memory. The GPUs are those of an nvidia-smi of ours."""
+"""The GPUs, cores and memory that jobs get. The GPUs come from a fake nvidia-smi."""
 
 import json
 import os
@@ -48,7 +48,7 @@ def put(queue: Queue, name: str, priority: int | None = None, **resources: objec
 
 
 def start(queue: Queue, machine: Machine = EIGHT) -> list[str]:
-    """Claim until nothing fits; the names in their order."""
+    """Claim until nothing fits; returns the names in order."""
     return [job.name for _ in range(100) if (job := queue.claim(1.0, machine))]
 
 
@@ -249,7 +249,7 @@ def test_visible_gpus_are_read_as_cuda_reads_them(wanted: str | None, numbers: l
 
 @pytest.fixture
 def two_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An nvidia-smi first in the path, which lists two."""
+    """An nvidia-smi that lists two GPUs, first in PATH."""
     program = tmp_path / "bin" / "nvidia-smi"
     program.parent.mkdir()
     program.write_text("#!/bin/sh\necho 'GPU 0: A (UUID: GPU-a)'\necho 'GPU 1: B (UUID: GPU-b)'\n")

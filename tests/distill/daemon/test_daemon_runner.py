@@ -34,7 +34,7 @@ from distill.fence import TAG_VARIABLE
 from distill.run_directory import EXIT, FAILURE, LOG, METRICS, RUNNER, damage, read_last_metrics
 from tests.distill.daemon.harness import is_alive, make_odd, wait_until
 
-# A child in a session of its own that ignores TERM, as torchrun's ranks may; its pid in a file.
+# A child in its own session that ignores TERM, as torchrun's ranks may; its pid is in a file.
 STUBBORN_CHILD = """
 import pathlib, subprocess, sys
 child = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(100)"
@@ -134,7 +134,7 @@ time.sleep(100)
     local.launch(Attempt(run, 1))
     wait_until((run / "ready").exists)
     local.stop(Attempt(run, 1))
-    local.stop(Attempt(run, 1))  # asked twice is asked once
+    local.stop(Attempt(run, 1))  # a repeated request has no effect
     assert ended(Attempt(run, 1)).exit_status == 143
     assert (run / "checkpoint").read_text() == "saved"
 
@@ -224,7 +224,7 @@ def test_a_runner_that_comes_late_never_begins(run: Path) -> None:
 
 @pytest.mark.parametrize("after", [Attempt(Path(), 2, "bb"), None])
 def test_a_runner_that_is_displaced_kills_its_job(run: Path, after: Attempt | None) -> None:
-    """As where locks do not hold: another attempt has begun, or this one was given up."""
+    """As if locks were unreliable: another attempt has started, or this one was given up."""
     attempt = Attempt(run, 1, "aa")
     executor(STUBBORN_CHILD + "\nimport time; time.sleep(100)").launch(attempt)
     child = int(text_of(run / "child.pid"))
@@ -323,7 +323,7 @@ def test_a_garbage_exit_record_reads_as_none_and_says_why(run: Path, content: by
 
 @pytest.mark.parametrize("kind", ["folder", "pipe", "loop", "nowhere", "zero", "large"])
 def test_what_is_no_file_is_no_record(run: Path, kind: str) -> None:
-    """Looking at it takes no time either."""
+    """Looking at it does not block either."""
     make_odd(run / RUNNER, kind)
     make_odd(run / METRICS, kind)
     assert read_runner_record(run) is None

@@ -1,4 +1,4 @@
-"""The daemon under kills: what was promised survives them."""
+"""The daemon keeps its promises when it is killed."""
 
 import os
 import random
@@ -41,7 +41,7 @@ while not (run / "go").exists():
     time.sleep(0.01)
 raise SystemExit(5)
 """
-# Notes a violation where another process of the same job lives.
+# Records a violation if another process of the same job is alive.
 ALONE = """
 import fcntl, os, pathlib, sys, time
 run = pathlib.Path(sys.argv[1])
@@ -112,13 +112,13 @@ def test_acknowledged_submits_survive_kill_9_of_the_daemon(harness: Harness) -> 
             try:
                 harness.submit(f"job-{number}-{count}")
             except UserError:
-                return  # the daemon died in the middle: not acknowledged
+                return  # the daemon died in between: not acknowledged
             acknowledged.append(f"job-{number}-{count}")
             if harness.daemon is None:
                 return
 
     for number in range(3):
-        harness.start(slots=0)  # nothing runs: this is about the queue
+        harness.start(slots=0)  # nothing runs, because this is about the queue
         submitting = threading.Thread(target=submit_until_refused, args=[number])
         submitting.start()
         time.sleep(dice.uniform(0.1, 0.5))
@@ -212,9 +212,9 @@ def kill_if_there(harness: Harness) -> None:
 def test_a_claimed_job_is_launched_after_a_restart(
     harness: Harness,
 ) -> None:
-    harness.submit("a")  # no daemon: straight into the queue
+    harness.submit("a")  # no daemon: directly into the queue
     with open_queue(harness.workspace) as queue:
-        queue.claim(time.time())  # as a daemon does that dies before the launch
+        queue.claim(time.time())  # like a daemon that dies before the launch
     harness.start()
     assert harness.wait_for("a", State.DONE).attempt == 1
 
@@ -336,7 +336,7 @@ def test_network_file_systems_are_told_by_the_nearest_mount(path: str, kind: str
 
 
 def test_unreachable_changes_nothing(harness: Harness) -> None:
-    """A place to run that does not answer is no reason to give a job up, however often it is so."""
+    """An executor that does not respond is never a reason to give a job up."""
 
     class Unreachable:
         launches = 0
@@ -367,7 +367,7 @@ def test_unreachable_changes_nothing(harness: Harness) -> None:
 def test_kill_9_at_the_start_is_an_interruption_and_no_failure(
     harness: Harness, victim: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever starts the attempt kills itself, before or after it has become two processes."""
+    """The starting process kills itself, before or after its fork."""
     kills = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
     if victim == "runner":
         kills = f"import os\nif not os.fork():\n    {kills}\nos.wait(); raise SystemExit({DIED})"

@@ -1,4 +1,4 @@
-"""Submitting again: what the same name and spec come to, in every state."""
+"""Submitting again: the result for the same name and spec, in every state."""
 
 import sqlite3
 
@@ -66,7 +66,7 @@ def test_what_will_do_nothing_is_part_of_the_answer(harness: Harness) -> None:
 
     service = JobService(harness.workspace, open_queue(harness.workspace), check)
     assert service.submit("a", spec("a", "one")).warnings == ("a loss does nothing",)
-    assert service.submit("a", spec("a", "one")).warnings == ()  # queued already, and not checked
+    assert service.submit("a", spec("a", "one")).warnings == ()  # already queued, so not checked
 
 
 @pytest.mark.parametrize("state", list(State))
@@ -151,7 +151,7 @@ def test_an_unknown_job_is_answered_with_the_known_ones(service: JobService) -> 
 
 
 def test_a_full_disk_loses_nothing(service: JobService) -> None:
-    """SQLite's own limit stands for the disk's: the same error, at the same places."""
+    """SQLite's own size limit replaces a full disk: the same error at the same places."""
     service.submit("before", spec("before"))
     connection = service.queue._connection
     (pages,) = connection.execute("PRAGMA page_count").fetchone()

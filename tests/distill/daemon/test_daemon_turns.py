@@ -1,4 +1,4 @@
-"""A hundred submits at once: few are checked at a time, and their order stays."""
+"""A hundred concurrent submits: few are checked at a time, and their order is kept."""
 
 import os
 import random
@@ -28,7 +28,7 @@ from tests.distill.daemon.harness import Harness, spec
 
 
 class Checks:
-    """A check that takes its time, and counts."""
+    """A slow check that counts."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -124,7 +124,7 @@ def test_a_client_that_goes_keeps_nobody_behind_it_waiting() -> None:
 
 
 class Disk:
-    """Writes batches slowly, and remembers them."""
+    """Writes batches slowly, and records them."""
 
     def __init__(self) -> None:
         self.batches: list[list[int]] = []
@@ -141,7 +141,7 @@ class Disk:
 
 
 async def write_all(batched: Batched[int, str], disk: Disk, items: Sequence[int]) -> list[object]:
-    """What came of each of these items, which are added while the first is being written."""
+    """The results of these items, which are added while the first is being written."""
     results: list[object] = [None] * len(items)
 
     async def one(place: int, written: Callable[[], Awaitable[str]]) -> None:

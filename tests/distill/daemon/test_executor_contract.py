@@ -1,4 +1,4 @@
-"""What every executor promises, on real processes: of this machine, and of a real Slurm."""
+"""The contract of every executor, on real processes of this machine and of a real Slurm."""
 
 import signal
 import sys
@@ -51,7 +51,7 @@ class Place:
         self.newest = self.executor(SLEEP)
 
     def executor(self, code: str, grace: float = GRACE) -> Executor:
-        """A new one, as a daemon that was started again has; jobs run the code."""
+        """A new executor, like that of a restarted daemon; jobs run the code."""
         self.newest = self.kind(lambda run: [sys.executable, "-c", code, str(run)], grace)
         return self.newest
 
@@ -60,7 +60,7 @@ class Place:
         return self.attempts[-1]
 
     def launched(self, code: str, grace: float = GRACE) -> tuple[Executor, Attempt]:
-        """An attempt that has begun, of a job that says it is ready."""
+        """A started attempt of a job that reports that it is ready."""
         executor, attempt = self.executor(code, grace), self.attempt()
         executor.launch(attempt)
         wait_until((self.run / "ready").exists, "the job is ready")
@@ -147,7 +147,7 @@ class TestContract:
         executor, attempt = place.launched(SAVES)
         is_(Liveness.ALIVE, executor, attempt)
         executor.stop(attempt)
-        executor.stop(attempt)  # asked twice is asked once
+        executor.stop(attempt)  # a repeated request has no effect
         assert ended(attempt).exit_status == 143
         assert (place.run / "checkpoint").read_text() == "saved"
 

@@ -1,4 +1,4 @@
-"""A folder of somebody else's is only a folder: nothing in it is run because the user is there."""
+"""An untrusted working directory: none of its modules is run because the user is in it."""
 
 import subprocess
 import sys
@@ -14,7 +14,7 @@ CALL = (
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """With a module of each name, which says that it ran."""
+    """A folder with a module of each name that reports when it is run."""
     folder = tmp_path / "downloaded"
     folder.mkdir()
     for name in PLANTED:
@@ -26,7 +26,7 @@ def folder(tmp_path: Path) -> Path:
 
 def test_commands_and_what_they_start_run_no_module_beside_them(folder: Path) -> None:
     def distill(*arguments: str) -> str:
-        # As the script `distill` does, whose own path of modules begins with its folder.
+        # Like the script `distill`, whose module path begins with its own folder.
         command = [sys.executable, "-P", "-c", CALL, *arguments, "--workspace", "../workspace"]
         ran = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
         return ran.stdout + ran.stderr

@@ -1,4 +1,4 @@
-"""From the submit to the bundle: what a job says about where it comes from."""
+"""The provenance of a job from its submission to the bundle."""
 
 import json
 import sys
@@ -49,7 +49,7 @@ def run_here(workspace: Workspace, name: str) -> None:
 
 
 def change_queued(workspace: Workspace, name: str) -> None:
-    """As if code and data had been others when the job was submitted."""
+    """Act as if code and data had been different when the job was submitted."""
     with open_queue(workspace) as queue:
         told = json.loads(queue.provenance(name))
         told["code"] |= {"digest": "0" * 64, "commit": "c" * 40, "changed": False}

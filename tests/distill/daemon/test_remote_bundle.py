@@ -1,4 +1,4 @@
-"""Pulling from a daemon elsewhere: over HTTP, resumed, checked, nothing that was not asked for."""
+"""Pulling from another daemon over HTTP: resumed, verified, and nothing unexpected."""
 
 import errno
 import hashlib
@@ -24,7 +24,7 @@ PLACE = "/jobs/sample/bundle/"
 
 
 class Elsewhere(ThreadingHTTPServer):
-    """Serves a folder as a daemon's pages do, and misbehaves where it is told to."""
+    """Serves a folder like a daemon's pages, and misbehaves on request."""
 
     daemon_threads = True
 

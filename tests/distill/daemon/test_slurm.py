@@ -1,4 +1,4 @@
-"""Jobs in a real Slurm: what strangers, Slurm itself and crashes do to them."""
+"""Jobs in a real Slurm: effects of other users, of Slurm itself, and of crashes."""
 
 import shutil
 import signal
@@ -20,7 +20,7 @@ from tests.slurm.cluster import Cluster
 
 pytestmark = pytest.mark.slurm
 
-# The first attempt saves at a TERM; those after it come to their end. No two are there at once.
+# The first attempt saves at a TERM; later ones run to their end. Never two at the same time.
 JOB = """
 import fcntl, os, pathlib, signal, sys, time
 run = pathlib.Path(sys.argv[1])
@@ -50,13 +50,13 @@ class SlurmHarness(Harness):
     executor = SlurmExecutor
 
     def begin(self, name: str, ends: float = 100, more: str = "") -> None:
-        """Submit the job, whose first attempt ends after so many seconds; wait until it runs."""
+        """Submit the job, whose first attempt ends after ``ends`` seconds; wait until it runs."""
         self.submit(name, JOB.replace("ENDS", str(ends)), more=more)
         for rank in range(2 if "nodes" in more else 1):
             self.wait_for_file(name, f"pid-{rank}")
 
     def starts(self, name: str) -> list[str]:
-        """The attempts that ran, in their order."""
+        """The attempts that ran, in order."""
         return (self.run(name) / "starts-0").read_text().split()
 
     def cancel(self, name: str) -> None:
@@ -66,7 +66,7 @@ class SlurmHarness(Harness):
         return int((self.run(name) / f"pid-{rank}").read_text())
 
     def done_after(self, name: str, attempts: int) -> None:
-        """Wait for its end; so many attempts ran, each once, and one at a time."""
+        """Wait for its end; that many attempts ran, each once, and one at a time."""
         self.wait_for(name, State.DONE)
         starts = self.starts(name)
         assert len(starts) == len(set(starts)) == attempts, (starts, self.log(name))
@@ -142,7 +142,7 @@ def test_before_its_time_is_over_a_job_saves_and_goes_on(
 ) -> None:
     slurm.begin("a")
     [job] = cluster.ids(slurm.job("a").attempt_id)
-    cluster.ask("scancel", "--batch", "--signal=USR1", job)  # as --signal=B:USR1@N has it
+    cluster.ask("scancel", "--batch", "--signal=USR1", job)  # like --signal=B:USR1@N
     slurm.done_after("a", 2)
     assert why(slurm, "a") == ["interrupted: the time that Slurm gave it was almost over"]
     assert (slurm.run("a") / "saved-0").exists()
@@ -160,7 +160,7 @@ def test_a_preempted_job_saves_and_goes_on_later(slurm: SlurmHarness, cluster: C
 def test_a_killed_rank_interrupts_the_job(slurm: SlurmHarness) -> None:
     slurm.begin("a", more=TWO_NODES)
     kill(slurm.pid("a", rank=1))
-    kill(slurm.pid("a", rank=0), signal.SIGTERM)  # as ranks do that have lost another
+    kill(slurm.pid("a", rank=0), signal.SIGTERM)  # like ranks that lost another
     slurm.done_after("a", 2)
     assert "SIGKILL" in why(slurm, "a")[0] or "SIGTERM" in why(slurm, "a")[0]
 
@@ -177,7 +177,7 @@ def test_nothing_is_concluded_while_slurm_does_not_answer(
 ) -> None:
     slurm.begin("short", ends=12)
     slurm.begin("long", ends=100)
-    time.sleep(6)  # slurmctld saves its state every 5 s, and forgets what is younger
+    time.sleep(6)  # slurmctld saves its state every 5 s, and forgets anything newer
     cluster.kill("ctld")
     try:
         slurm.done_after("short", 1)  # by its record
@@ -195,7 +195,7 @@ def test_nothing_is_concluded_while_slurm_does_not_answer(
 
 
 def test_jobs_that_slurm_forgot_run_once(slurm: SlurmHarness, cluster: Cluster) -> None:
-    """slurmctld is killed right after it took them: some are lost, ids come again."""
+    """slurmctld is killed right after accepting them: some are lost, and ids are reused."""
     names = ["a", "b", "c"]
     for name in names:
         slurm.submit(name, JOB.replace("ENDS", "2"))
@@ -215,7 +215,7 @@ def node_of(pid: int) -> str:
 
 
 def given_up(cluster: Cluster, node: str) -> None:
-    """Its slurmd dies and stays dead; Slurm gives up the node, without waiting as it would."""
+    """Its slurmd dies permanently; Slurm gives up the node without its usual delay."""
     cluster.kill(node)
     cluster.ask("scontrol", "update", f"nodename={node}", "state=down", "reason=dead")
 
@@ -243,7 +243,7 @@ def test_what_runs_on_a_node_that_was_given_up_may_end(
 def test_what_runs_on_a_node_that_was_given_up_is_cancelled(
     slurm: SlurmHarness, cluster: Cluster, nodes_again: None
 ) -> None:
-    """Slurm cannot reach it any more; the run folder does."""
+    """Slurm cannot reach it any more, but the run folder can."""
     slurm.begin("a")
     left = slurm.pid("a")
     given_up(cluster, node_of(left))
@@ -266,7 +266,7 @@ def test_gpus_are_asked_for_and_given_out(slurm: SlurmHarness, cluster: Cluster)
 def test_of_two_writers_the_old_one_ends_without_a_word(
     slurm: SlurmHarness, cluster: Cluster, nodes_again: None
 ) -> None:
-    """As where a lock does not hold from one machine to another: it is on another folder."""
+    """As if locks did not work across machines: it holds a lock on another folder."""
     slurm.begin("a")
     old, run = slurm.pid("a"), slurm.run("a")
     node = node_of(old)

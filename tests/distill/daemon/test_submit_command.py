@@ -1,4 +1,4 @@
-"""`distill submit` of real specs, as a user gives it."""
+"""`distill submit` of real specs, as a user runs it."""
 
 import json
 import tomllib

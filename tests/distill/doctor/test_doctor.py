@@ -1,4 +1,4 @@
-"""`distill doctor`: what each check says of a machine, and that none can hang or break it."""
+"""`distill doctor`: the findings of each check, and that no check can hang or break it."""
 
 import json
 import sys
@@ -29,13 +29,13 @@ def workspace(tmp_path: Path) -> Workspace:
 
 @pytest.fixture
 def no_checks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """None is registered but those of the test."""
+    """No checks are registered except those of the test."""
     import_files("distill.doctor.checks")
     monkeypatch.setattr(examination, "CHECKS", {})
 
 
 def program(folder: Path, name: str, script: str) -> None:
-    """A program that stands for one of the system's."""
+    """A program that replaces one of the system's."""
     path = folder / name
     path.write_text(f"#!/bin/sh\n{script}\n")
     path.chmod(0o755)
@@ -175,7 +175,7 @@ def test_the_memory_of_each_gpu_is_told(programs: Path, workspace: Workspace) ->
 
 
 def test_a_driver_that_does_not_answer_is_wrong(programs: Path, workspace: Workspace) -> None:
-    assert [each.verdict for each in gpu.gpus(workspace)] == [OK]  # there is none
+    assert [each.verdict for each in gpu.gpus(workspace)] == [OK]  # there is no GPU
     program(programs, "nvidia-smi", "echo 'has failed: no communication with the driver'; exit 9")
     (found,) = gpu.gpus(workspace)
     assert (found.verdict, "no communication with the driver" in found.text) == (WRONG, True)

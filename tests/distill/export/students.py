@@ -1,6 +1,6 @@
 """Which students can be exported in which formats: tried, and recorded in ``students.json``.
 
-Run: just formats-page. It goes on where it was stopped, and writes docs/bundle.md's table.
+Run: just formats-page. An interrupted run continues. It writes docs/bundle.md's table.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""A first spec follows from facts alone, and is one that can be read, at every size."""
+"""A first spec depends on facts only, and is readable for every size of data set."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Two ranks are started once for all tests of this folder: they take seconds."""
+"""Two ranks are started once for all tests of this folder, because that takes seconds."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ import torch
 
 @pytest.fixture(scope="session")
 def on_two_ranks(tmp_path_factory, start_two_ranks):
-    """What distillation_ranks.py found on each of two ranks."""
+    """The results of distillation_ranks.py on each of two ranks."""
     folder = tmp_path_factory.mktemp("ranks")
     script = Path(__file__).with_name("distillation_ranks.py")
     start_two_ranks(script, folder)

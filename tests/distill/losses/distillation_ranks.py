@@ -1,6 +1,6 @@
-"""Losses that need all ranks, on those that torchrun started: ``distillation_ranks.py FOLDER``.
+"""Losses that need all ranks, on ranks started by torchrun: ``distillation_ranks.py FOLDER``.
 
-Both ranks have images of identity 1, and each has an identity that the other has not.
+Both ranks have images of identity 1, and each has an identity that the other does not have.
 """
 
 import sys
@@ -58,7 +58,7 @@ def loss_and_gradient(name, rank, ranks):
 
 
 def assert_the_same(name, on_two_ranks):
-    """The mean of two ranks' losses is the loss of one, and has its gradient."""
+    """The mean of two ranks' losses equals the loss of one, with the same gradient."""
     alone, gradient = loss_and_gradient(name, rank=0, ranks=1)
     losses, gradients = zip(*(found[name] for found in on_two_ranks), strict=True)
     torch.testing.assert_close(sum(losses) / 2, alone)

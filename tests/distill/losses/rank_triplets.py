@@ -1,6 +1,6 @@
-"""Mined losses on the ranks that torchrun started: ``rank_triplets.py FOLDER``.
+"""Mined losses on ranks started by torchrun: ``rank_triplets.py FOLDER``.
 
-Run by test_triplet.py, which calls ``measure`` for one rank itself.
+Run by test_triplet.py, which calls ``measure`` for one rank directly.
 """
 
 import sys
@@ -42,11 +42,11 @@ class Learner(nn.Module):
 
     def forward(self, images: Tensor, labels: Tensor) -> Tensor:
         loss = self.loss(LossInputs(self.layer(images), labels, centres=self.centres))
-        return loss + 0.0 * self.centres.sum()  # DDP wants every parameter to take part
+        return loss + 0.0 * self.centres.sum()  # DDP requires every parameter to be used
 
 
 def measure() -> Measured:
-    """Loss, statistics and gradients for every loss and batch, of all ranks together."""
+    """Loss, statistics and gradients of all ranks together, for every loss and batch."""
     rank, ranks = distributed.rank(), distributed.world_size()
     found = {}
     for loss_name, settings in LOSSES_OF.items():

@@ -1,4 +1,4 @@
-"""Vectors as plain lists, for references that are too slow to be wrong."""
+"""Vectors as plain lists, for slow and obvious references."""
 
 import math
 
@@ -27,7 +27,7 @@ def softmax(logits):
 
 
 def huber(difference):
-    """With the knee at 1, as Park et al. have it."""
+    """With the knee at 1, as in Park et al."""
     return difference**2 / 2 if abs(difference) <= 1 else abs(difference) - 0.5
 
 
@@ -37,7 +37,7 @@ def mean(values):
 
 
 def arcface(embeddings, labels, centres, scale, margins):
-    """ArcFace with a margin of its own for every row; beyond pi the straight line goes on."""
+    """ArcFace with a margin per row; beyond pi the straight line continues."""
     losses = []
     for embedding, label, margin in zip(embeddings, labels, margins, strict=True):
         logits = [scale * cosine(embedding, centre) for centre in centres]

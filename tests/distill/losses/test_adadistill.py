@@ -1,4 +1,4 @@
-"""AdaDistill: centres moved by hand, the loss with them, and the same centres on every rank."""
+"""AdaDistill: hand-computed centres, the loss with them, and equal centres on every rank."""
 
 from dataclasses import replace
 
@@ -25,7 +25,7 @@ def loss(identities=4, width=5, **settings):
 
 
 def slow_centre(centre, student, teacher):
-    """What one image makes of its identity's centre; Boutros et al., Eq. 6 to 8."""
+    """The update of a centre by one image; Boutros et al., Eq. 6 to 8."""
     nearness = min(1.0, max(1e-6, cosine(centre, teacher)))
     momentum = min(1.0, max(1e-6, cosine(student, teacher) * nearness))
     return [momentum * c + (1 - momentum) * t for c, t in zip(centre, teacher, strict=True)]
@@ -67,7 +67,7 @@ def test_the_loss_is_arcface_with_the_centres_after_the_move(margin):
 
 
 def test_it_has_the_gradient_of_its_formula():
-    """With the centres at rest: they move without a gradient."""
+    """With fixed centres, which are updated without a gradient."""
     inputs, head = given([1, 3, 0, 1]), loss().eval()
     assert torch.autograd.gradcheck(
         lambda embeddings: head(replace(inputs, embeddings=embeddings)),

@@ -1,4 +1,4 @@
-"""Heads that remember: AdaFace's norms and CurricularFace's progress, on one rank and on two."""
+"""Heads with state: AdaFace's norms and CurricularFace's progress, on one rank and on two."""
 
 import math
 import os
@@ -34,7 +34,7 @@ def slow_softmax_loss(given, scale, of_true, of_other):
 
 class TestAdaFace:
     def test_margins_follow_the_norms_of_the_batches_before(self):
-        """The authors' formulas, over three batches, with statistics kept in plain numbers."""
+        """The authors' formulas over three batches, with statistics as plain numbers."""
         loss, average, deviation = AdaFace(scale=8.0, momentum=0.1, standalone=False), 20.0, 100.0
         for seed in range(3):
             given = inputs(seed)
@@ -113,7 +113,7 @@ class TestCurricularFace:
 
 
 def state_after_a_batch(given):
-    """What the three losses that remember know after one batch."""
+    """The state of three losses after one batch."""
     losses = (
         AdaFace(embedding=5, identities=4),
         CurricularFace(embedding=5, identities=4),

@@ -1,4 +1,4 @@
-"""Heads with the same centres as pytorch-metric-learning's losses have the same value."""
+"""Heads give the same values as pytorch-metric-learning's losses with the same centres."""
 
 import math
 from dataclasses import replace
@@ -29,7 +29,7 @@ def inputs(subcentres=()):
 
 
 def with_centres(loss, given):
-    """Their weights are [width, centres], those of one identity side by side."""
+    """Their weights are [width, centres], with those of one identity adjacent."""
     with torch.no_grad():
         loss.W.copy_(given.centres.flatten(0, -2).T)
     return loss(given.embeddings, given.labels)
@@ -56,7 +56,7 @@ def test_the_margin_heads(name, settings, theirs, their_margin):
 
 @pytest.mark.filterwarnings("ignore:__array_wrap__:DeprecationWarning")
 def test_sphereface_with_the_factor_of_the_paper():
-    """Theirs multiplies by the lengths of the embeddings, as the paper; ours by a scale."""
+    """Theirs multiplies by the norms of the embeddings, as in the paper; ours by a scale."""
     given = inputs()
     given = replace(given, embeddings=F.normalize(given.embeddings))
     loss = their_losses.SphereFaceLoss(IDENTITIES, WIDTH, margin=4, scale=30)

@@ -1,4 +1,4 @@
-"""VarGFaceNet Eq. 4 against one cosine at a time, and beside Eq. 5."""
+"""VarGFaceNet Eq. 4 compared with one cosine at a time, and with Eq. 5."""
 
 import pytest
 import torch
@@ -38,7 +38,7 @@ def test_both_equations_have_the_gradient_of_their_formula(name):
 
 
 def test_its_pull_is_that_of_equation_5_times_the_distance():
-    """So it dies away where the student is right: ``d (1 - cos)^2 = (1 - cos) d 2 (1 - cos)``."""
+    """So it vanishes as the student gets it right: ``d (1 - cos)^2 = (1 - cos) d 2 (1 - cos)``."""
     student, teacher = vectors(1), vectors(1, seed=1)
     away = 1 - cosine(student[0].tolist(), teacher[0].tolist())
     expected = away * gradient(student, teacher, "angular")

@@ -1,4 +1,4 @@
-"""Each loss in one line of anyone's loop, as in a training; and what its docstring says."""
+"""Each loss in one line of a user's own loop, as in a stage; and the content of its docstring."""
 
 import doctest
 import inspect
@@ -44,7 +44,7 @@ def centres(width: int = WIDTH) -> Tensor:
 
 
 def alone(name: str, teacher_width: int = WIDTH, **given):
-    """Made with what it needs, and in the random state of ``in_training``."""
+    """A loss with what it needs, in the same random state as ``in_training``."""
     if LOSSES[name].settings.needs_teacher_centres:
         given["teacher_centres"] = centres(teacher_width)
     torch.manual_seed(0)
@@ -52,7 +52,7 @@ def alone(name: str, teacher_width: int = WIDTH, **given):
 
 
 def in_training(name: str, loss, teacher_width: int | None = None) -> WeightedLosses:
-    """The sum of this loss alone, as a stage has it, with the same weights."""
+    """The sum of this loss alone, as in a stage, with the same weights."""
     torch.manual_seed(0)
     losses = WeightedLosses(
         {name: loss.settings}, WIDTH, IDENTITIES, loss.identity_counts, teacher_width

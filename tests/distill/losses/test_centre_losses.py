@@ -1,4 +1,4 @@
-"""Losses on class centres and on the way to them, against loops over images and classes."""
+"""Losses on class centres, compared with loops over images and classes."""
 
 import math
 
@@ -167,7 +167,7 @@ def test_centres_drift_apart(name):
 
 class TestCenter:
     def test_center_loss_follows_the_embeddings(self):
-        """Wen et al., Eq. 2 to 4, over three batches with a centre's images in plain lists."""
+        """Wen et al., Eq. 2 to 4, over three batches, with each centre's images in plain lists."""
         torch.manual_seed(0)
         labels, centres = [0, 2, 2, 5, 2], [[0.0] * 5 for _ in range(6)]
         center = Center(rate=0.5, embedding=5, identities=6)

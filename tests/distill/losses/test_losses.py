@@ -1,4 +1,4 @@
-"""Each loss against slow, obvious loops, over precisions, and at the edges of its range."""
+"""Each loss compared with slow, obvious loops, over precisions, and at the limits of its range."""
 
 import math
 
@@ -12,7 +12,7 @@ from distill.losses.arcface import ArcFace, add_angular_margin
 
 
 def inputs(batch=6, dimensions=5, identities=4, seed=0, dtype=torch.float32):
-    """The batch holds ``identities`` of those that have centres, and two have centres only."""
+    """The batch has ``identities`` of the identities with centres; two have centres only."""
     torch.manual_seed(seed)
     teacher = torch.nn.functional.normalize(torch.randn(batch, dimensions))
     return LossInputs(

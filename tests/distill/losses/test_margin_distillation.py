@@ -1,4 +1,4 @@
-"""MarginDistillation against one angle at a time, with margins worked out by hand."""
+"""MarginDistillation compared with one angle at a time, with hand-computed margins."""
 
 from dataclasses import replace
 
@@ -80,5 +80,5 @@ def test_margins_in_the_wrong_order_are_refused_by_name():
 
 
 def test_two_ranks_have_the_loss_and_gradient_of_one(on_two_ranks):
-    """The largest margin goes to the image of all ranks that the teacher is surest of."""
+    """The largest margin belongs to the image with the highest certainty over all ranks."""
     distillation_ranks.assert_the_same("margin_distillation", on_two_ranks)

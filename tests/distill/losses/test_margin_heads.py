@@ -1,4 +1,4 @@
-"""Margin heads against loops over rows and classes, with every margin by its formula."""
+"""Margin heads compared with loops over rows and classes, with every margin by its formula."""
 
 import math
 
@@ -22,13 +22,13 @@ HEAD_NAMES = sorted(
 
 
 def head(name, **settings):
-    """As in a job spec; in training, as modules are when made."""
+    """A head as in a job spec, in training mode."""
     chosen = parse_losses({name: settings}, "losses")[name]
     return LOSSES[name].build(chosen, WIDTH, IDENTITIES)
 
 
 def inputs(dtype=torch.float32, subcentres=()):
-    """Random embeddings, but the first three straight on, nearly opposite and opposite."""
+    """Random embeddings, but the first three at, nearly opposite and opposite a centre."""
     torch.manual_seed(1)
     centres = torch.randn(IDENTITIES, *subcentres, WIDTH)
     embeddings, labels = 3 * torch.randn(BATCH, WIDTH), torch.arange(BATCH) % IDENTITIES
@@ -40,7 +40,7 @@ def inputs(dtype=torch.float32, subcentres=()):
 
 
 def falling(angle):
-    """The cosine up to pi; then the psi of SphereFace, by its definition."""
+    """The cosine up to pi; then SphereFace's psi, by its definition."""
     k = next(k for k in range(6) if angle <= (k + 1) * math.pi)
     return (-1) ** k * math.cos(angle) - 2 * k
 
@@ -64,7 +64,7 @@ def linear(angle):
 
 
 HEADS = [
-    # head, settings, what stands for the true cosine (of its angle), and for another cosine
+    # head, settings, replacement for the true cosine (by its angle), and for another cosine
     ("softmax", {}, math.cos, plain),
     ("arcface", {"margin": 0.5}, lambda angle: arc(angle, 0.5), plain),
     ("cosface", {"margin": 0.35}, lambda angle: math.cos(angle) - 0.35, plain),
@@ -164,7 +164,7 @@ def test_each_margin_of_combined_makes_the_loss_larger():
 
 
 def test_easy_identities_stay_in_the_softmax_of_support_vectors():
-    """As printed, Eq. 6 of the Meituan paper would give them the weight 0, and the loss 0."""
+    """As printed, Eq. 6 of the Meituan paper would give them weight 0, and a loss of 0."""
     centres = torch.eye(3, 5)
     given = LossInputs(centres[:1] + 0.1, torch.tensor([0]), centres=centres)
     loss = head("sv", scale=4.0)(given)
@@ -179,7 +179,7 @@ def test_class_balance_weighs_images_by_their_identitys_number(name):
     expected = []
     for row in range(BATCH):
         label = given.labels[row : row + 1]
-        # Not in training, where some heads learn of what they see.
+        # Not in training mode, in which some heads update their state.
         one = LossInputs(given.embeddings[row : row + 1], label, centres=given.centres)
         n = given.identity_counts[label].item()
         weight = (1 - beta) / (1 - beta**n)
@@ -198,7 +198,7 @@ def test_the_weights_of_class_balance_by_hand():
 @pytest.mark.parametrize(("name", "settings", "of_true", "of_other"), HEADS)
 @pytest.mark.parametrize("threshold", [0.05, 0.3])
 def test_filtered_negatives_count_as_unrelated(name, settings, of_true, of_other, threshold):
-    """Partial FC's abnormal negatives, one logit at a time; the true identity is never one."""
+    """Partial FC's abnormal negatives, one logit at a time; the true identity never is one."""
     given = inputs()
 
     def of_kept(cosine, true):
@@ -220,11 +220,11 @@ def test_nothing_pushes_a_filtered_negative_away():
     assert centres.grad[0].abs().max() > 0
 
 
-# No gradient goes through AdaFace's norms: see its own test.
+# No gradient flows through AdaFace's norms: see its own test.
 @pytest.mark.parametrize("name", sorted(set(HEAD_NAMES) - {"adaface"}))
 @pytest.mark.parametrize("balance", [None, 0.99])
 def test_heads_have_the_gradient_of_their_value(name, balance):
-    """In float64, away from the ends; in evaluation, where no statistics move."""
+    """In float64, away from the limits; in evaluation, where statistics are fixed."""
     torch.manual_seed(0)
     embeddings = torch.randn(6, WIDTH, dtype=torch.float64, requires_grad=True)
     shape = (IDENTITIES, 3, WIDTH) if name == "subcentre" else (IDENTITIES, WIDTH)

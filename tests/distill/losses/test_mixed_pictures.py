@@ -1,4 +1,4 @@
-"""Where two pictures are mixed, losses of labels are those of the other images."""
+"""With mixed images, label losses equal those of the other images."""
 
 from dataclasses import replace
 
@@ -57,7 +57,7 @@ def test_a_loss_of_labels_is_that_of_the_others(name):
     assert found.item() == pytest.approx(expected.item(), rel=1e-5, abs=1e-7)
     (gradient,) = torch.autograd.grad(found, embeddings, retain_graph=True)
     assert not gradient[MIXED].any()
-    # What is kept from step to step has seen the same images.
+    # The state kept between steps has seen the same images.
     for left, right in zip(marked.buffers(), selected.buffers(), strict=True):
         assert torch.allclose(left.float(), right.float(), atol=1e-6)
 

@@ -1,4 +1,4 @@
-"""A student of another width: the losses that compare see it through a learned linear map."""
+"""A student of another width: losses that compare embeddings use a learned linear map."""
 
 import pytest
 import torch
@@ -78,6 +78,6 @@ def test_a_map_can_be_learnt_between_equal_widths_too():
 
 
 def test_maps_are_kept_and_the_teachers_centres_are_not():
-    """The centres follow from the cache; a checkpoint of 93,431 x 512 would grow by 182 MiB."""
+    """Centres are recomputed from the cache; a checkpoint of 93,431 x 512 would grow by 182 MiB."""
     losses = weighted({"teacher_logits": {"project": True}})
     assert list(losses.state_dict()) == ["projections.teacher_logits.weight"]

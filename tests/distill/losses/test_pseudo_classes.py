@@ -1,4 +1,4 @@
-"""Pseudo-classes: a divergence worked out slowly, and a queue that forgets the oldest."""
+"""Pseudo-classes: a divergence computed slowly, and a queue that drops the oldest entries."""
 
 import math
 

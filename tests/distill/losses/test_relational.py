@@ -1,4 +1,4 @@
-"""Relational distillation against loops over pairs and triples, and where images coincide."""
+"""Relational distillation compared with loops over pairs and triples, and with equal images."""
 
 import math
 
@@ -33,7 +33,7 @@ def embeddings(batch=6, width=5, seed=0, dtype=torch.float64):
 
 
 def slow_distances(vectors):
-    """Between all pairs, over the mean of those between different images."""
+    """Between all pairs, divided by the mean over different images."""
     vectors = [unit(vector) for vector in vectors]
     count = len(vectors)
     between = [distance(vectors[i], vectors[j]) for i in range(count) for j in range(count)]
@@ -72,7 +72,7 @@ def test_it_has_the_gradient_of_its_formula(loss):
 
 @pytest.mark.parametrize("loss", LOSSES)
 def test_it_is_nothing_for_a_student_that_is_a_turned_teacher(loss):
-    """Relations are all that it compares, so neither turning nor length matters."""
+    """Only relations are compared, so neither rotation nor length matters."""
     teacher = embeddings(dtype=torch.float32)
     turn = torch.linalg.qr(embeddings(5, 5, seed=2, dtype=torch.float32)).Q
     lengths = torch.arange(1.0, 7.0)[:, None]
@@ -115,7 +115,7 @@ def test_the_angles_are_the_same_however_many_are_held_at_a_time():
 
 
 class LargestTensor(TorchDispatchMode):
-    """Watches the results of every operation, of the backward pass too."""
+    """Records the results of every operation, including the backward pass."""
 
     elements = 0
 

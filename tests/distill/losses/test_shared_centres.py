@@ -1,4 +1,4 @@
-"""One parameter of class centres for all losses of a stage, handed on to the next."""
+"""One parameter of class centres for all losses of a stage, passed to the next stage."""
 
 import math
 
@@ -69,7 +69,7 @@ class TestWeightedLosses:
         assert losses(given)["total"] < plain(given)["total"]
 
     def test_heads_take_a_subset_of_centres_with_renumbered_labels(self):
-        """As sampled classes are trained; here the subset holds all that matter."""
+        """As with sampled classes; here the subset has all that matter."""
         losses = weighted({"sv": {"class_balance": 0.9}}).parts["sv"]
         counts, centres, given = torch.tensor([1, 2, 3, 4]), torch.eye(4, 5), batch()
         chosen = torch.tensor([3, 1, 0, 2])
@@ -79,7 +79,7 @@ class TestWeightedLosses:
         assert losses(some).item() == pytest.approx(losses(all_of_them).item(), rel=1e-6)
 
     def test_a_loss_at_the_start_is_that_of_chance(self):
-        """Small random centres say nothing, so a softmax gives each of K identities 1 / K."""
+        """Small random centres carry no information: a softmax gives each of K identities 1 / K."""
         losses = weighted({"softmax": {"scale": 0.001}}, identities=50)
         assert losses(batch())["softmax"].item() == pytest.approx(math.log(50), rel=1e-3)
 
@@ -87,7 +87,7 @@ class TestWeightedLosses:
 class TestNextStage:
     @pytest.fixture
     def before(self, tmp_path):
-        """The files of a stage of ArcFace; its network, and its losses."""
+        """The files of a stage of ArcFace, its network, and its losses."""
         network = create("mobilefacenet", 8, (32, 32), 0.125)
         losses = weighted({"arcface": {}, "curricularface": {}}, embedding=8)
         losses(batch(width=8))

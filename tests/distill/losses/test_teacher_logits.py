@@ -1,4 +1,4 @@
-"""Distillation of logits against one softmax at a time."""
+"""Distillation of logits compared with one softmax at a time."""
 
 import math
 

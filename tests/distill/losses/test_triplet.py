@@ -1,4 +1,4 @@
-"""The triplet losses: FaceNet's formula on what was mined, whatever the number of ranks."""
+"""The triplet losses: FaceNet's formula on mined triplets, for any number of ranks."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Triplet distillation against loops over all triplets, and in batches without any."""
+"""Triplet distillation compared with loops over all triplets, and in batches without any."""
 
 import distillation_ranks
 import pytest

@@ -1,4 +1,4 @@
-"""Mining against loops over all triplets, one distance at a time."""
+"""Mining compared with loops over all triplets, one distance at a time."""
 
 from itertools import product
 
@@ -14,7 +14,7 @@ MARGIN = 0.5
 
 
 def batch(images=12, identities=4, dimensions=3, seed=0):
-    """Few dimensions, so that distances of all sizes occur; float64, so that none is a near tie."""
+    """Few dimensions, so that all distances occur; float64, so that there are no near ties."""
     generator = torch.Generator().manual_seed(seed)
     embeddings = torch.randn(images, dimensions, dtype=torch.float64, generator=generator)
     labels = torch.randint(identities, (images,), generator=generator)
@@ -90,7 +90,7 @@ def test_semi_hard_negatives_are_those_of_the_rule(given_batch, choice, margin):
 @given(batches, st.sampled_from(["random", "hardest"]), st.integers(0, 99))
 def test_semi_hard_centres_are_of_absent_identities(given_batch, choice, seed):
     embeddings, labels = given_batch
-    # With the seed of the batch, centres would be images of it, and distances equal.
+    # With the seed of the batch, centres would equal images, and distances would tie.
     centres, _ = batch(images=9, dimensions=embeddings.shape[1], seed=20_000 + seed)
     held = set(labels.tolist())
     expected = slow_semi_hard(embeddings, labels, centres, lambda a, n: n not in held, MARGIN)

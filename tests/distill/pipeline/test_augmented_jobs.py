@@ -38,12 +38,12 @@ def workspace(tmp_path_factory, drawn_store, drawn_folder):
 
 
 def trained(workspace, text):
-    """The steps of the job as far as its trainings: the rest is as without views."""
+    """The job's steps up to its trainings; the rest is the same as without views."""
     return run_job(workspace, text, until="evaluate")
 
 
 def caches_of(workspace):
-    """The folders of the teacher's answers, without those of evaluation sets."""
+    """The folders of the teacher's embeddings, except those of evaluation sets."""
     every = workspace.cache.iterdir() if workspace.cache.exists() else []
     return {each for each in every if each.name != FEATURES}
 
@@ -85,7 +85,7 @@ def test_views_are_embedded_once_and_shared(workspace):
     assert steps["embed"] == steps["generation 1"] == "done"
     assert "0.0% of the augmented views" in embed_step(workspace, "views")["note"]
     caches = len(caches_of(workspace))
-    assert caches == 1 + 2  # two of four views are the picture and its mirror, in one cache
+    assert caches == 1 + 2  # two of four views are the image and its mirror image, in one cache
     again = trained(workspace, job_text("views-again", teacher(), LEARN, VIEWS))
     assert again["embed"] == again["generation 1"] == "reused"
     more = VIEWS.replace("views = 4", "views = 6")

@@ -1,4 +1,4 @@
-"""A student that begins with a network that is there: what it takes, freezes and remembers."""
+"""A student that starts from an existing network: what it copies, freezes and remembers."""
 
 import json
 import shutil
@@ -26,7 +26,7 @@ SLOWLY = "log_every = 1, learning_rate = 0.03, clip_gradient_norm = 1.0"
 
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory, drawn_store, drawn_folder):
-    """With the finished job "old", its bundle and its weights in teachers/, too."""
+    """With the finished job "old", its bundle, and its weights in teachers/."""
     made = make_workspace(tmp_path_factory.mktemp("workspace"), drawn_store, drawn_folder)
     run_job(made, job_text("old", stage_text(epochs=2)))
     made.teachers.mkdir()
@@ -48,7 +48,7 @@ def of_weights(preprocessing=OURS, more=""):
 
 
 def train(workspace, text):
-    """The job up to its last training; the bundle takes longer than that."""
+    """The job up to its last training, because the bundle takes longer."""
     return run_job(workspace, text, until="evaluate")
 
 
@@ -57,7 +57,7 @@ def trained(workspace, name, step="generation-1"):
 
 
 def refusal(workspace, text):
-    """The one line, with its place, that the spec is refused with."""
+    """The one-line error, with its place, for a refused spec."""
     with pytest.raises(UserError) as caught:
         check_job(SpecFile.parse(text, "spec.toml"), workspace)
     assert "\n" not in str(caught.value)
@@ -173,7 +173,7 @@ def test_what_is_remembered_keeps_the_answers_near_the_old_ones(workspace, drawn
     def nearness(name, remember):
         train(workspace, spec_text(f'from = "old"{remember}', name=name, train=SLOWLY))
         network = old.load()
-        # The statistics of normalisation follow the images, whatever is remembered.
+        # The statistics of normalisation follow the images in any case.
         weights = {key: v for key, v in trained(workspace, name).items() if "running" not in key}
         network.load_state_dict(weights, strict=False)
         now = TorchEmbedder(network, old.architecture.preprocessing, "").embed(images)

@@ -1,4 +1,4 @@
-"""Real jobs under a real daemon, as commands start them: what one job does that another needs."""
+"""Real jobs under a real daemon, as started by commands: a step that two jobs need."""
 
 import json
 import subprocess
@@ -24,7 +24,7 @@ PATIENCE = 120.0
 
 
 def wait_until(condition: Callable[[], object], scheduler: Scheduler) -> float:
-    """Be the daemon until then; how many seconds that took."""
+    """Act as the daemon until then; returns the number of seconds."""
     began = time.monotonic()
     while not condition():
         assert time.monotonic() - began < PATIENCE
@@ -48,7 +48,7 @@ def images_done(workspace: Workspace, name: str) -> int:
 
 @pytest.mark.slow
 def test_a_job_that_needs_anothers_step_gives_way(workspace):
-    """Two of one spec: the second cannot train the same teacher at the same time."""
+    """Two jobs of one spec: the second cannot train the same teacher at the same time."""
     with open_queue(workspace) as queue:
         executor = LocalExecutor(distill_run(workspace))
         scheduler = Scheduler(queue, executor, workspace.runs, slots=2)
@@ -91,7 +91,7 @@ def test_a_run_by_hand_waits_for_the_step_and_says_so(workspace, tmp_path):
 
 @contextmanager
 def by_hand(workspace, folder, name):
-    """`distill run`, killed where it has not ended by itself."""
+    """`distill run`, killed if it has not ended by itself."""
     (folder / name).write_text(LONG.replace("tiny", name))
     command = [sys.executable, "-m", "distill.cli.main", "run", "--workspace", workspace.root]
     with subprocess.Popen([*command, folder / name], stderr=subprocess.PIPE, text=True) as process:

@@ -1,4 +1,4 @@
-"""Every kind of distillation in whole trainings: teacher's centres, narrow students, resumes."""
+"""Every kind of distillation in whole trainings: teacher centres, narrow students, resumes."""
 
 import numpy as np
 import pytest
@@ -52,7 +52,7 @@ def cache(drawn_store, tmp_path_factory):
 
 
 def test_a_centre_is_the_direction_of_the_mean_of_both_views(cache, drawn_store, monkeypatch):
-    monkeypatch.setattr(module, "_ROWS", 7)  # so that identities lie across the portions
+    monkeypatch.setattr(module, "_ROWS", 7)  # so that identities span several blocks
     expected = []
     for identity in range(drawn_store.identities):
         rows = drawn_store.rows[drawn_store.labels == identity]

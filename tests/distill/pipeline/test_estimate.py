@@ -1,4 +1,4 @@
-"""What a job will cost: every step of it, those that are done for nothing."""
+"""The estimated cost of a job: every step of it; finished steps cost nothing."""
 
 import json
 
@@ -38,7 +38,7 @@ def workspace(tmp_path, drawn_store, drawn_folder):
 
 @pytest.fixture
 def quick_export(monkeypatch):
-    """An export takes most of the time here, and is measured in the tests without this."""
+    """An export takes most of the time here; other tests measure it."""
     monkeypatch.setattr(estimating, "export_time", lambda *about: (1.0, 1000))
 
 
@@ -48,7 +48,7 @@ def cost_of(workspace, text, limit=4.0):
 
 
 def run_whole(workspace, text):
-    """As `distill run` does it."""
+    """As in `distill run`."""
     run_job(workspace, text)
     (workspace.runs / SpecFile.parse(text, "spec").job.name / SPEC).write_text(text)
 
@@ -81,7 +81,7 @@ def test_what_is_done_costs_nothing(workspace):
     found = cost_of(workspace, whole_job_text())
     assert set(states(found).values()) == {"done"}
     assert found.seconds == found.disk_bytes == 0
-    # So does what another job has done.
+    # The same holds for the steps of another job.
     more = whole_job_text("more").replace("count = 2", "count = 3")
     found = states(cost_of(workspace, more))
     done = {"teach", "embed", "generation 1", "generation 2"}

@@ -1,4 +1,4 @@
-"""`[evaluate]` of a spec: published evaluations, and what is scored at intervals in what time."""
+"""`[evaluate]` of a spec: published evaluations, and what is scored at intervals in which time."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What is on the disk is checked at submit: what cannot work, and what will do nothing."""
+"""Checks at submission of what is on disk: impossible jobs, and settings without effect."""
 
 import pickle
 import shutil
@@ -131,7 +131,7 @@ def test_a_teacher_that_is_still_to_be_made_is_not_looked_at(workspace, teacher)
 
 
 def test_a_student_queued_after_its_teacher_is_accepted(workspace, tmp_path):
-    """With the real check, in the command and in the daemon's process of its own."""
+    """With the real check, in the command and in the daemon's separate process."""
     place = Workspace(tmp_path / "workspace")
     shutil.copytree(workspace.datasets, place.datasets)
     teacher, student = tmp_path / "t.toml", tmp_path / "s.toml"
@@ -252,7 +252,7 @@ def test_a_disk_without_room_for_embeddings_is_found_first(
 
 
 def with_images(workspace, change):
-    """Writes d/odd.bin: the images and verdicts of d/pairs.bin, after ``change``."""
+    """Writes d/odd.bin: the images and labels of d/pairs.bin, after ``change``."""
     pairs = read_pairs(workspace.datasets / "d" / "pairs.bin")
     content = change(list(pairs.images), pairs.same.tolist())
     (workspace.datasets / "d" / "odd.bin").write_bytes(pickle.dumps(content, protocol=4))

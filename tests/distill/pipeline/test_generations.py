@@ -1,4 +1,4 @@
-"""Generations with several seeds: the best candidate goes on, and no gain ends them early."""
+"""Generations with several seeds: the best candidate continues, and no gain ends them early."""
 
 import json
 import re
@@ -47,7 +47,7 @@ JOB = job_text("family", stage_text(), GENERATIONS, evaluate='["pairs", "drawn/t
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, drawn_store, drawn_folder):
-    """The workspace after the job, whose second generation cannot gain what is asked for."""
+    """The workspace after the job, whose second generation cannot reach the requested gain."""
     workspace = make_workspace(tmp_path_factory.mktemp("work"), drawn_store, drawn_folder)
     run_job(workspace, JOB)
     return workspace
@@ -195,7 +195,7 @@ def test_stopped_in_any_candidate_a_job_ends_the_same(
 
 @pytest.fixture
 def diverges(monkeypatch):
-    """Says which seeds are trained at a rate that no training survives."""
+    """Selects seeds that are trained at a rate at which every training diverges."""
     seeds = set()
 
     def train_at_another_rate(kind, stage, *rest):
@@ -257,7 +257,7 @@ def test_where_no_candidate_has_an_accuracy_the_job_says_why(finished, monkeypat
 
 
 def stop_in(workspace, text, name):
-    """The states after a stop that was asked for in the middle of that step."""
+    """The states after a stop was requested in the middle of that step."""
     spec = parse_spec(text, "spec")
     seen = []
 
@@ -287,7 +287,7 @@ def test_a_step_is_named_by_generation_seed_and_stage():
 
 
 def candidate(generation, score, seed=0, noise=0.0):
-    """One whose score differs from draw to draw by so much, by chance of its own."""
+    """A candidate whose score varies randomly by ``noise`` between bootstrap samples."""
     name = f"generation {generation} seed {seed}"
     trained = TrainedNetwork(Architecture("mobilefacenet", 16, (32, 32), 0.125), Path(name), name)
     chance = np.random.default_rng(100 * generation + seed).normal(0, noise, 1000)

@@ -1,4 +1,4 @@
-"""After a want of memory a job takes half the images at a time, and is the same job."""
+"""After running out of memory, a job halves its micro-batches and remains the same job."""
 
 import pytest
 from small_job import job_text, make_workspace, run_job, stage_text
@@ -15,7 +15,7 @@ from distill.training.plan import SHUFFLE
     [
         (512, 1, 1, SHUFFLE, 2),
         (512, 4, 2, SHUFFLE, 8),
-        (12, 1, 4, SHUFFLE, None),  # 3 images a rank
+        (12, 1, 4, SHUFFLE, None),  # 3 images per rank
         (4, 1, 1, SHUFFLE, None),  # batch normalisation of 2 images
         (64, 1, 1, SamplerSettings(kind="pk", images=4), 2),
         (64, 16, 1, SamplerSettings(kind="pk", images=4), None),
@@ -42,7 +42,7 @@ def test_a_halved_job_finds_its_steps_and_says_what_it_does(tmp_path, drawn_stor
     assert "(no memory left)" in said
     keep_halved(run, None)
     assert set(run_job(workspace, text).values()) == {"reused"}
-    # Whoever takes the step over is told as well.
+    # Another job that reuses the step gets the warning too.
     assert said in [warning["text"] for warning in read_warnings(run)]
 
 

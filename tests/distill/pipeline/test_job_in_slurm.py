@@ -58,7 +58,7 @@ def rank_process(workspace, rank):
 
 
 def test_from_teacher_to_bundle_over_a_kill_and_fewer_ranks(workspace):
-    """On two nodes; a rank is killed; it goes on, is cancelled, and ends on one node alone."""
+    """On two nodes; a rank is killed; the job continues, is cancelled, and ends on one node."""
     submit(workspace, TWO_NODES)
     run = workspace.runs / "job"
     checkpoints = run / "checkpoints" / "generation-1" / "checkpoints"

@@ -1,4 +1,4 @@
-"""Whole jobs on several ranks: under their own torchrun or another launcher, stopped and killed."""
+"""Whole jobs on several ranks, under their own torchrun or another launcher, stopped and killed."""
 
 import json
 import os
@@ -25,7 +25,7 @@ def workspace(tmp_path, drawn_store, drawn_folder):
 
 
 class Running:
-    """A job in a process of its own."""
+    """A job in a separate process."""
 
     def __init__(self, workspace, text, *launcher, name="job", epochs=2, settings="ranks = 2"):
         self.run = workspace.runs / name
@@ -42,7 +42,7 @@ class Running:
         )
 
     def to_the_end(self):
-        """The exit status, and what was said on the terminal."""
+        """The exit status and the terminal output."""
         out, errors = self.process.communicate(timeout=PATIENCE)
         wait_until(lambda: not self.ranks(), "the ranks outlived the job")
         return self.process.returncode, out + errors
@@ -61,7 +61,7 @@ class Running:
         return found
 
     def trained(self, iteration):
-        """Wait until the job has done so many steps, and say so in its metrics."""
+        """Wait until the job has done this many steps, according to its metrics."""
         wait_until(lambda: self.iterations() >= iteration, f"no step {iteration}", self.process)
 
     def iterations(self):
@@ -127,7 +127,7 @@ def test_a_rank_that_dies_takes_the_others_down_and_is_named(workspace):
 
 @pytest.mark.slow
 def test_a_mistake_that_one_rank_meets_is_said_in_its_own_words(workspace, drawn_store):
-    """One image is damaged, and only the rank that has it in its share reads it."""
+    """One image is damaged, and only the rank with it in its share reads it."""
     file = bytes(drawn_store.read(7))
     data = workspace.image_set("drawn/train") / "data.mdb"
     data.write_bytes(data.read_bytes().replace(file, bytes(len(file))))
@@ -182,7 +182,7 @@ def test_killed_as_a_whole_two_ranks_resume_to_the_same_bits(workspace, settings
 
 @pytest.mark.slow
 def test_two_machines_run_a_job_and_one_goes_on_alone(workspace):
-    """Two torchruns meet on loopback; one is killed while the student learns."""
+    """Two torchruns meet on loopback; one is killed while the student is being trained."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         place = f"127.0.0.1:{free.getsockname()[1]}"

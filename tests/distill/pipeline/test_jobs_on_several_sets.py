@@ -1,4 +1,4 @@
-"""Jobs whose ``data.train`` is a list of sets: what is refused at the door, and a whole one."""
+"""Jobs whose ``data.train`` is a list of sets: refused lists, and a whole job."""
 
 import json
 import shutil
@@ -98,7 +98,7 @@ def test_images_from_which_nothing_is_learned_are_told(workspace):
     assert any("learns anything from the 20 images" in notice.text for notice in fit.notices)
     guided = check_fit(parse_spec(text(BOTH, MINE, GUIDED), "spec"), workspace)
     told = [notice.text for notice in guided.notices if "20 images" in notice.text]
-    assert len(told) == 1  # of the teacher that is trained here, whose only loss is of labels
+    assert len(told) == 1  # about the teacher trained here, whose only loss needs labels
     assert fit.data.keys() == {"drawn/train", "street/all", "pairs"}
 
 

@@ -1,4 +1,4 @@
-"""What a job holds in memory: each step's peak is on its record, and goes back when it is done."""
+"""A job's memory: each step's peak is recorded, and memory is released after the step."""
 
 import json
 import mmap
@@ -66,7 +66,7 @@ print(before, kept, private())
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, drawn_store, drawn_folder):
-    """By step what the job's process held when it began, and its line of steps.json."""
+    """By step, the memory of the job's process at its start, and its line of steps.json."""
     root = tmp_path_factory.mktemp("work")
     make_workspace(root, drawn_store, drawn_folder)
     told = python(JOB, str(root), given=SPEC)

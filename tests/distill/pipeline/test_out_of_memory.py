@@ -1,4 +1,4 @@
-"""A job that asks for more memory than there is ends in one line, on the screen and on record."""
+"""A job that needs more memory than available ends with one line, on screen and on record."""
 
 import errno
 import json
@@ -24,7 +24,7 @@ batch_size = 48
 ranks = 1
 """
 LIMIT = 6 << 30
-"""Bytes of addresses: enough for torch, and not for the network."""
+"""Bytes of address space: enough for torch, but not for the network."""
 
 
 @pytest.mark.slow

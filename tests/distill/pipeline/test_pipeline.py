@@ -1,4 +1,4 @@
-"""A whole job on tiny data: every step, nothing twice, and the run directory tells it all."""
+"""A whole job on tiny data: every step, nothing repeated, and a complete run directory."""
 
 import json
 import signal

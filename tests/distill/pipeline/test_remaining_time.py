@@ -1,4 +1,4 @@
-"""How fast work goes, and how long a step and a job still take."""
+"""The speed of work, and the remaining time of a step and a job."""
 
 import json
 
@@ -10,7 +10,7 @@ from distill.run_directory import StepState
 
 
 def pace_of(*marks):
-    """A pace that was told ``(second, done)``."""
+    """A pace with marks ``(second, done)``."""
     now = [0.0]
     pace = Pace(lambda: now[0])
     for now[0], done in marks:
@@ -24,11 +24,11 @@ def pace_of(*marks):
         ([], None),
         ([(0, 0)], None),
         ([(0, 0), (2, 200)], 100),
-        ([(0, 5000), (2, 5200)], 100),  # a run that goes on: what was done before took no time
+        ([(0, 5000), (2, 5200)], 100),  # a resumed run: earlier work took no time
         ([(0, 0), (0.1, 10), (0.2, 20), (2, 200)], 100),
         ([(0, 0), (5, 0)], None),  # nothing moved
         ([(0, 0), (100, 10_000), (160, 10_060)], 1),  # the last minute counts
-        ([(0, 500), (1, 600), (2, 0), (4, 20)], 10),  # another count has begun
+        ([(0, 500), (1, 600), (2, 0), (4, 20)], 10),  # a new count has started
     ],
 )
 def test_a_speed_is_that_of_the_last_minute(marks, per_second):

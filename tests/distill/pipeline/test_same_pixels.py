@@ -47,7 +47,7 @@ def expected_pixels(image: np.ndarray) -> np.ndarray:
 
 
 class Recorder:
-    """An embedder that keeps the images it is shown."""
+    """An embedder that records its images."""
 
     digest, embedding, on_gpu = "recorder", 1, False
 
@@ -160,7 +160,7 @@ def test_a_config_with_another_framing_is_refused(key, value, words):
 
 
 def test_a_bundle_of_before_takes_its_own_size_and_is_no_teacher(tmp_path, small_evaluation):
-    """Its network was trained on squeezed images, or on images of its size: nobody can say."""
+    """Its network was trained on squeezed images, or on images of its size: it is unknown which."""
     config = BundleConfig(
         architecture="mobilefacenet",
         num_features=16,

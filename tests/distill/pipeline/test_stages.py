@@ -1,4 +1,4 @@
-"""Stages: what one takes from the stage before, and what makes it another step."""
+"""Stages: what one takes from the previous stage, and what changes its step identity."""
 
 import json
 import os
@@ -45,7 +45,7 @@ OPTIMISERS = {"sgd": {}, "adamw": {"optimiser": "adamw", "learning_rate": 1e-3}}
 
 
 def by_hand(store, before, **settings):
-    """The weights after one epoch from a whole state, without the loop."""
+    """The weights after one epoch from a saved state, without the loop."""
     training = make_training(store, epochs=1, **settings)
     engine = create_engine(
         Learner(training.network, training.losses, PREPROCESSING), training.settings
@@ -60,7 +60,7 @@ def by_hand(store, before, **settings):
 
 
 def next_stage(store, checkpoints, **settings):
-    """A training that starts from the weights and the optimiser that another left."""
+    """A training that starts from the weights and the optimiser of another."""
     training = make_training(store, epochs=1, **settings)
     learner = Learner(training.network, training.losses, PREPROCESSING)
     learner.load_state_dict(engine_state(checkpoints)["learner"])
@@ -100,7 +100,7 @@ ARCHITECTURE = Architecture("mobilefacenet", EMBEDDING, PREPROCESSING.size, 0.12
 
 
 def make_stage(start=None):
-    """With AdamW; where there is a ``start``, its optimiser goes on."""
+    """With AdamW; with a ``start``, its optimiser continues."""
     small = {"batch_size": 12, "log_every": 1, "checkpoint_every": 3, "ema": 0.9}
     return Stage(
         ARCHITECTURE,
@@ -140,7 +140,7 @@ def test_killed_in_a_kept_stage_it_ends_with_the_same_bits(drawn_store, tmp_path
     here = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     outcome = subprocess.run(command, env=here, check=False)
     assert outcome.returncode == -signal.SIGKILL
-    # From here on its own checkpoints are enough.
+    # From now on its own checkpoints are sufficient.
     (first / CHECKPOINTS).rename(tmp_path / "gone")
     lines = []
     make_stage(first).train(drawn_store, None, cut, watch(lines))
@@ -177,7 +177,7 @@ def stage(start="fresh", **settings):
 
 
 def test_a_step_from_before_new_settings_is_still_found(drawn_store):
-    """These were all; a step's identity is a digest of them."""
+    """All earlier settings; a step's identity is a digest of them."""
     inputs = stage().inputs(drawn_store, None)
     assert inputs.keys() == {
         "architecture",
@@ -263,7 +263,7 @@ def test_stages_keep_the_optimiser_generations_begin_afresh(drawn_store, drawn_f
 
     record = RunRecord(workspace.runs / "staged", stop=all_trained)
     spec = parse_spec(JOB, "spec")
-    with pytest.raises(Stopped):  # what comes after the stages is not of interest here
+    with pytest.raises(Stopped):  # the steps after the stages are not needed here
         JobRun(spec, workspace, record, check_fit(spec, workspace)).run()
     steps = json.loads((workspace.runs / "staged" / "steps.json").read_text())
     by_name = {step["name"]: workspace.steps / step["id"] for step in steps if step["id"]}

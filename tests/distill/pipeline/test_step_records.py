@@ -1,4 +1,4 @@
-"""What steps leave for the job, as another process may have written it."""
+"""Records that steps leave for the job, as other processes may have written them."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Teachers by name: weights of known networks, timm's, jobs, and several together."""
+"""Teachers by name: weights of known networks, timm's, jobs, and ensembles."""
 
 import numpy as np
 import pytest
@@ -39,7 +39,7 @@ def workspace(tmp_path):
 
 @pytest.fixture(autouse=True)
 def small_registry(monkeypatch):
-    """Few names to look through where weights are recognised."""
+    """Few names to search when weights are recognised."""
     kept = {name: checkpoints.NETWORKS[name] for name in ("mobilefacenet", "iresnet18")}
     monkeypatch.setattr(checkpoints, "NETWORKS", kept)
 
@@ -76,7 +76,7 @@ def test_a_file_of_weights_is_a_teacher(workspace, suffix):
 
 
 def test_timms_own_network_is_a_teacher(tmp_path):
-    """Its last layer gives the embedding."""
+    """Its last layer computes the embedding."""
     torch.manual_seed(0)
     theirs = timm.create_model("mobilenetv3_small_050", num_classes=8).eval()
     torch.save(theirs.state_dict(), tmp_path / "mobile.pth")

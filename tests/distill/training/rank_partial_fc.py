@@ -1,6 +1,6 @@
-"""Sharded class centres on the ranks that torchrun started: ``rank_partial_fc.py STORE FOLDER``.
+"""Sharded class centres on ranks started by torchrun: ``rank_partial_fc.py STORE FOLDER``.
 
-Run by test_partial_fc_ranks.py, which calls ``measure`` and ``run`` for one rank itself.
+Run by test_partial_fc_ranks.py, which calls ``measure`` and ``run`` for one rank directly.
 """
 
 import sys
@@ -37,11 +37,11 @@ CASES: dict[str, tuple[dict, dict]] = {
     "accumulated": ({"arcface": {"scale": 16.0}}, {"accumulate": 3}),
     "clipped": ({"arcface": {}}, {"clip_gradient_norm": 0.5}),
 }
-"""Losses and settings by name."""
+"""Losses and settings by name"""
 
 
 def global_batch() -> Batch:
-    """Random images; some identities come twice, and the first and the last are among them."""
+    """Random images; some identities occur twice, and the first and the last are among them."""
     random = torch.Generator().manual_seed(3)
     return Batch(
         torch.randint(0, 256, (IMAGES, 32, 32, 3), generator=random, dtype=torch.uint8).numpy(),
@@ -58,7 +58,7 @@ def share_of(batch: Batch) -> Batch:
 
 
 def measure(losses: dict, **settings: Any) -> dict[str, Any]:
-    """Two steps without weight decay: the first momentum is the gradient; whole on rank 0."""
+    """Two steps without weight decay: the first momentum is the gradient; complete on rank 0."""
     torch.manual_seed(5)
     counts = torch.arange(1, IDENTITIES + 1)
     parts = WeightedLosses(parse_losses(losses, "losses"), EMBEDDING, IDENTITIES, counts, 8)
@@ -83,7 +83,7 @@ def clone(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def run(store, folder: Path, stop_at: int | None = None, **settings) -> tuple[list, dict]:
-    """Metrics and weights of a training of four steps, cut off at ``stop_at`` where given.
+    """Metrics and weights of a training of four steps, interrupted at ``stop_at`` if given.
 
     Its centres are those of more identities than the images have.
     """

@@ -1,7 +1,7 @@
 """Two ranks score a network together; run by test_distributed.py.
 
-``torchrun --nproc-per-node 2 rank_scoring.py FOLDER``: a rank writes the scores of both together,
-those of the first network alone, how many images it was asked for, and what a bad image raises.
+``torchrun --nproc-per-node 2 rank_scoring.py FOLDER``: a rank writes the joint scores, those of the
+first network alone, the number of images it embedded, and the error for a bad image.
 """
 
 import json
@@ -36,7 +36,7 @@ def pairs(name: str, bad: int | None = None) -> VerificationPairs:
 
 def main() -> None:
     sets = [pairs("a"), pairs("b")]
-    # The second rank has statistics of its own, which do not count.
+    # The second rank has its own statistics, which must not count.
     own = make_network(distributed.rank()).state_dict()
     asked: list[int] = []
     with distributed.process_group():
@@ -44,7 +44,7 @@ def main() -> None:
         together = scored(own, lambda done, total: asked.append(total))
         first = NetworkFeatures(TorchEmbedder(make_network(0), PREPROCESSING, "alone"))
         alone = accuracies(evaluate(first, sets, intervals=False))
-        # The second batch, which is the second rank's.
+        # The second batch belongs to the second rank.
         damaged = PairAccuracies(make_network(), PREPROCESSING, [pairs("bad", BATCH + 1)])
         try:
             damaged(own, lambda done, total: None)

@@ -1,4 +1,4 @@
-"""Trainings on two sets of which one has no labels, on torchrun's ranks; run by
+"""Trainings on two sets, one of them without labels, on torchrun's ranks; run by
 test_several_sets.py.
 
 ``torchrun --nproc-per-node 2 rank_several_sets.py FIRST SECOND CACHE FOLDER``
@@ -51,7 +51,7 @@ def run(images, cache, folder: Path, sampler, **settings) -> list:
 
 
 def run_all(first: Path, second: Path, cache_root: Path, folder: Path) -> dict[str, list]:
-    """Of every training."""
+    """The metrics of every training."""
     sets = [
         TrainedSet(open_images(first), 0.6),
         TrainedSet(open_images(second), 0.4, labels=False),

@@ -1,4 +1,4 @@
-"""Trainings on the ranks that torchrun started, one after the other in one process group.
+"""Trainings on ranks started by torchrun, one after the other in one process group.
 
 Run by test_ranks.py: ``torchrun --nproc-per-node 2 rank_trainings.py STORE FOLDER``.
 """
@@ -20,14 +20,14 @@ ENGINES = {
     "zero 0": {"engine": "deepspeed"},
     "zero 2": {"engine": "deepspeed", "zero_stage": 2},
 }
-# At higher rates a network this small is chaotic: the last bit of a sum grows into everything.
+# At higher rates a network this small is chaotic: rounding errors grow without bound.
 COMMON = {"epochs": 1, "learning_rate": 2e-5, "warmup": 0.0, "clip_gradient_norm": 50.0}
 ADAMW = {"optimiser": "adamw", "ema": 0.9}
 CUT = 1
 
 
 def run(store, folder: Path, stop_at: int | None = None, **settings) -> tuple[list, dict]:
-    """The metrics and the weights of one training; cut off at about ``stop_at`` where given."""
+    """The metrics and the weights of one training, interrupted at about ``stop_at`` if given."""
     training, metrics = make_training(store, **{**COMMON, **settings}), []
     try:
         train(training, folder, watch(metrics, lambda: len(metrics) == stop_at))

@@ -1,7 +1,7 @@
-"""Augmented, mixed views and sharded centres on the ranks that torchrun started:
+"""Augmented, mixed views and sharded centres on ranks started by torchrun:
 ``rank_views.py STORE FOLDER``.
 
-Run by test_views_ranks.py, which calls ``run`` for one rank itself.
+Run by test_views_ranks.py, which calls ``run`` for one rank directly.
 """
 
 import sys
@@ -28,7 +28,7 @@ SAMPLED = {"centres": {"sharded": True, "sample_rate": 0.3}}
 
 
 class DrawnCache:
-    """Random answers of a teacher: other ones to each picture, mirror and view."""
+    """Random teacher embeddings, different for each image, mirror image and view."""
 
     embedding, digest = EMBEDDING, "drawn"
 
@@ -42,7 +42,7 @@ class DrawnCache:
 
 
 def run(store, folder: Path, stop_at: int | None = None, **settings) -> tuple[list, dict]:
-    """Metrics and weights of a training of eight steps, cut off at ``stop_at`` where given.
+    """Metrics and weights of a training of eight steps, interrupted at ``stop_at`` if given.
 
     Its centres are those of more identities than the images have.
     """

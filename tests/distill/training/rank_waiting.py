@@ -1,4 +1,4 @@
-"""Two ranks of which the second waits for the first; run by test_distributed.py.
+"""Two ranks, of which the second waits for the first; run by test_distributed.py.
 
 ``torchrun --nproc-per-node 2 rank_waiting.py FOLDER``
 """

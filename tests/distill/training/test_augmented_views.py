@@ -1,4 +1,4 @@
-"""Students that see augmented views: which, when, and what the teacher says of exactly these."""
+"""Students that see augmented views: which, when, and the teacher's embeddings of exactly these."""
 
 from dataclasses import replace
 
@@ -60,7 +60,7 @@ def test_every_view_is_shown_equally_often():
     shown = np.stack([numbers(settings, epoch) for epoch in range(16)])
     for number in range(6):
         assert ((shown == number).sum(axis=0) == 2).all()
-    assert ((shown == PLAIN).sum(axis=0) == 4).all()  # the picture and its mirror are two views
+    assert ((shown == PLAIN).sum(axis=0) == 4).all()  # the image and its mirror are two views
 
 
 def test_each_image_has_an_order_of_its_own_in_every_cycle():
@@ -170,7 +170,7 @@ def test_the_answer_to_the_plain_picture_can_stand_for_all_views(drawn_store, te
 
 
 def test_what_the_teacher_does_not_recognise_is_replaced(drawn_store, teacher, answers):
-    """Cached and online alike: by the plain picture, mirrored as the view was."""
+    """Cached and online alike: by the plain image, mirrored like the view."""
     strict = AugmentSettings(views=5, mix=0.3, least_cosine=0.995)
     views, plan = views_of(strict, drawn_store), FullShuffle(len(drawn_store), 48, 3)
     batches = []
@@ -217,7 +217,7 @@ def test_ranks_show_together_what_one_shows_alone(drawn_store, answers, ranks):
 
 
 def test_pk_batches_show_an_image_in_several_views(drawn_store):
-    """Where an identity has fewer images than a batch shows of it."""
+    """If an identity has fewer images than a batch shows of it."""
     settings = AugmentSettings(views=16)
     views, plan = views_of(settings, drawn_store), PKShuffle(drawn_store.labels, 48, 0, 16)
     with BatchLoader(drawn_store, PREPROCESSING, plan, views=views) as loader:
@@ -254,13 +254,13 @@ def test_an_online_teacher_trains_nearly_the_same_student(drawn_store, teacher, 
     train(cached, tmp_path / "cached", watching(lines[0]))
     train(online, tmp_path / "online", watching(lines[1]))
     assert lines[0][0]["loss_total"] == pytest.approx(lines[1][0]["loss_total"], rel=1e-4)
-    # Later ones grow apart, as those of any two trainings that differ by a rounding.
+    # Later steps diverge, as between any two trainings that differ by rounding.
     for left, right in zip(lines[0][:5], lines[1][:5], strict=True):
         assert left["loss_angular"] == pytest.approx(right["loss_angular"], rel=1e-3)
 
 
 def test_micro_batches_have_the_losses_of_the_batch(drawn_store, answers, tmp_path):
-    """With mixed pictures too, of which one micro-batch has more than the other."""
+    """Also with mixed images, of which one micro-batch has more than the other."""
     lines = [[], []]
     for metrics, accumulate in zip(lines, (1, 2), strict=True):
         training = guided(drawn_store, answers(MIXING), accumulate=accumulate)

@@ -1,4 +1,4 @@
-"""The average of the weights over the steps: what is evaluated, left, and resumed."""
+"""The average of the weights over the steps: what is evaluated, kept, and resumed."""
 
 from dataclasses import replace
 

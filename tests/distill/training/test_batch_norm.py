@@ -1,4 +1,4 @@
-"""Synchronised batch normalisation, in a group of one, is PyTorch's; test_ranks.py has two."""
+"""Synchronised batch normalisation equals PyTorch's in a group of one; test_ranks.py has two."""
 
 import copy
 
@@ -15,7 +15,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(autouse=True, scope="module")
 def group():
-    """The group of this process alone, which a test of DeepSpeed may have left."""
+    """The group of this process alone, unless a test of DeepSpeed has left one."""
     if dist.is_initialized():
         yield
         return
@@ -31,7 +31,7 @@ def batch_norm_with_activation(channels):
 
 
 def both(kind):
-    """A layer as it is, and synchronised."""
+    """A layer, original and synchronised."""
     torch.manual_seed(0)
     plain = nn.Sequential(kind(6)).train()
     nn.init.uniform_(plain[0].weight, 0.5, 2)

@@ -1,4 +1,4 @@
-"""A body that learns at a part of the rate, or not at all, with every engine."""
+"""A body that learns at a fraction of the rate, or not at all, with every engine."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Training on the cache is training with the teacher run at every step, one teacher or several."""
+"""Training on the cache equals running the teacher at every step, for one teacher or several."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ from teachers.ensemble import COMBINATIONS, Ensemble
 from teachers.preprocessing import Preprocessing
 
 PICTURES = Preprocessing.ours((48, 48))
-"""Of the drawn store: the loader changes no pixel, so a teacher can be shown what it gives."""
+"""The size of the drawn store: the loader changes no pixels, so a teacher can embed its output."""
 
 
 def teacher_of(seed, preprocessing):
@@ -27,7 +27,7 @@ def teacher_of(seed, preprocessing):
 
 @pytest.fixture(params=["one", *COMBINATIONS])
 def teacher(request) -> Embedder:
-    """One that looks at 32x32 pixels, alone or with another that looks otherwise."""
+    """A teacher with an input of 32x32 pixels, alone or with another with a different input."""
     first = teacher_of(0, Preprocessing.ours((32, 32)))
     if request.param == "one":
         return first
@@ -45,7 +45,7 @@ def losses_and_gradient(learner, batch, said):
 
 
 def test_steps_on_the_cache_are_those_with_the_teacher_at_hand(drawn_store, teacher, tmp_path):
-    """Upright and mirrored pictures alike; what differs is the rounding to float16."""
+    """For upright and mirrored images alike; the only difference is the rounding to float16."""
     cache = cache_embeddings(teacher, drawn_store, tmp_path)
     plan = FullShuffle(len(drawn_store), 16, seed=3)
     learner = Learner(

@@ -1,4 +1,4 @@
-"""Dropout before the embedding: in training, and in no other way."""
+"""Dropout before the embedding: in training only."""
 
 import copy
 
@@ -36,7 +36,7 @@ def test_in_training_it_leaves_out_a_share_of_the_values_before():
 
 
 POOLED = {"mobilefacenet_m", "mobilefacenet_s"}
-"""Their embedding is what the global operator gives."""
+"""Networks whose embedding is the output of the global operator"""
 
 
 @pytest.mark.parametrize("name", sorted(NETWORKS.keys() - POOLED))

@@ -1,4 +1,4 @@
-"""Evaluation while a network is trained: seen in the metrics and the best checkpoint alone."""
+"""Evaluation during training: visible only in the metrics and the best checkpoint."""
 
 import json
 import subprocess
@@ -52,7 +52,7 @@ def with_pairs(training, pairs):
 
 
 def with_scores(training, scores, act=lambda: None):
-    """The training, evaluated as ``scores`` says in turn; each time ``act`` is called midway."""
+    """The training with ``scores`` as its evaluations; calls ``act`` in the middle of each."""
     remaining = iter(scores)
 
     def scripted(state, progress):

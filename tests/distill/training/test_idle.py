@@ -1,4 +1,4 @@
-"""A loss or a gradient that does nothing is said once, whatever the number of steps."""
+"""A loss or a gradient without effect is reported once, for any number of steps."""
 
 import errno
 import json

@@ -1,4 +1,4 @@
-"""The data path: which images come in which batch, decoded, mirrored and shared among ranks."""
+"""The data path: which images are in which batch, decoded, mirrored and shared among ranks."""
 
 import hashlib
 import multiprocessing
@@ -54,7 +54,7 @@ def test_seed_and_epoch_alone_determine_the_order(shuffle):
 
 
 def test_a_window_is_read_in_few_runs_of_the_store():
-    rows = np.random.default_rng(0).permutation(np.arange(0, 4000, 2))  # a view's, in disorder
+    rows = np.random.default_rng(0).permutation(np.arange(0, 4000, 2))  # an unordered view
     windowed = WindowedShuffle(rows, 10, seed=0, window=200, chunk=20)
     for epoch in range(3):
         order, _ = windowed.epoch(epoch)
@@ -171,7 +171,7 @@ def as_jpeg(picture, *options):
 
 
 def turned(jpeg):
-    """With an EXIF segment that says: turn a quarter."""
+    """With an EXIF segment that says: rotate by 90 degrees."""
     tiff = b"MM\0*\0\0\0\x08" + b"\0\x01" + b"\x01\x12\0\x03\0\0\0\x01\0\x06\0\0" + b"\0\0\0\0"
     exif = b"Exif\0\0" + tiff
     return jpeg[:2] + b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif + jpeg[2:]
@@ -211,7 +211,7 @@ def test_an_image_of_another_size_is_named():
 
 
 class Reading:
-    """A store with another way to read."""
+    """A store with a different read method."""
 
     def __init__(self, store, read):
         self._store, self._read = store, read
@@ -257,7 +257,7 @@ def digest_of_batches(loader, answer):
 @pytest.mark.parametrize("start", ["fork", "spawn"])
 @both_shuffles
 def test_another_process_reads_the_same_batches(drawn_store, start, shuffle):
-    """Also where this process has read, so that the store is open and threads are running."""
+    """Even if this process has read before, so that the store is open and threads are running."""
     context = multiprocessing.get_context(start)
     loader, answer = BatchLoader(drawn_store, SIZE, make_plan(shuffle)), context.Queue()
     if start == "fork":

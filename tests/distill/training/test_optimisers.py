@@ -1,4 +1,4 @@
-"""SGD and AdamW: their defaults, what each is, and that a stop changes no bit of either."""
+"""SGD and AdamW: their defaults, their updates, and exact resumes."""
 
 import pytest
 import torch

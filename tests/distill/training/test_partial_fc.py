@@ -1,4 +1,4 @@
-"""Sampled class centres: what is drawn, what a step moves, and what checkpoints have."""
+"""Sampled class centres: which are sampled, what a step updates, and what checkpoints contain."""
 
 import math
 from dataclasses import replace
@@ -33,7 +33,7 @@ from distill.training.partial_fc import PartialCentres, sample_rows
 
 IDENTITIES, WIDTH, BATCH = 23, 5, 4
 ALL = 0.9999
-"""A sample of as many identities as there are, which still goes through all of the sampling."""
+"""A sample of all identities that still goes through the sampling code"""
 
 
 def make_losses(losses, identities=IDENTITIES, width=WIDTH):
@@ -51,7 +51,7 @@ def batch_at(step, identities=IDENTITIES):
 
 
 class Steps:
-    """Steps of a plain softmax on sampled centres, as the engine makes them."""
+    """Steps of a plain softmax on sampled centres, as the engine does them."""
 
     def __init__(self, make_optimiser, sample_rate=0.3, losses=None, seed=0):
         self.seed, self.losses = seed, make_losses(losses or {"softmax": {"scale": 4.0}})
@@ -80,7 +80,7 @@ def adamw(parameters):
 
 
 def plain(*names):
-    """The settings of these losses, all at their defaults."""
+    """These losses with default settings."""
     return parse_losses({name: {} for name in names}, "losses")
 
 
@@ -114,7 +114,7 @@ class TestDraw:
 
 
 def slow_gradient(centres, held, embeddings, labels, scale=4.0):
-    """Of the mean cross entropy over the ``held`` rows, by the chain rule written out."""
+    """The gradient of the mean cross entropy over the ``held`` rows, by the chain rule."""
     gradient = {row: np.zeros(WIDTH) for row in held}
     for embedding, label in zip(embeddings, labels, strict=True):
         unit = embedding / np.linalg.norm(embedding)
@@ -130,7 +130,7 @@ def slow_gradient(centres, held, embeddings, labels, scale=4.0):
 
 class TestStep:
     def test_only_drawn_rows_move_as_in_slow_loops(self):
-        """With momentum and weight decay; a row that rests keeps both as they were."""
+        """With momentum and weight decay; an unsampled row keeps both unchanged."""
         steps = Steps(sgd)
         centres = steps.partial.store.double().numpy().copy()
         momentum = np.zeros_like(centres)
@@ -204,7 +204,7 @@ class TestRenumbered:
         ids=lambda losses: " ".join(losses),
     )
     def test_losses_see_the_held_rows_and_their_whole_state(self, losses):
-        """The others go on by the original labels, with all that they keep."""
+        """The other losses use the original labels, with all their state."""
         plain, held = make_losses(losses), make_losses(losses)
         rows = torch.tensor([1, 3, 11, 20, 22])
         for each in (plain, held):
@@ -241,7 +241,7 @@ class TestRenumbered:
         assert torch.autograd.gradcheck(sharded.cross_entropy, (true, others))
 
     def test_a_true_column_elsewhere_counts_only_in_the_difference(self):
-        """Of the three rows the second has its true column on another rank."""
+        """Of three rows, the second has its true column on another rank."""
         true, others = torch.tensor([1.0, 5.0, 2.0]), torch.zeros(3, 2)
         columns = torch.tensor([0, -1, 1])
         given = LossInputs(torch.zeros(3, WIDTH), columns)
@@ -280,7 +280,7 @@ class TestTraining:
         assert whole.losses.centres.shape == (40, EMBEDDING)
 
     def test_its_state_is_that_of_a_plain_engine(self, drawn_store, tmp_path):
-        """So a training goes on with another rate, or without."""
+        """So a training can continue with another rate, or without sampling."""
         training = many_identities(drawn_store, centres={"sample_rate": 0.4})
         train(training, tmp_path, watch())
         checkpoint = max(tmp_path.glob("step-*")) / "training.pt"

@@ -1,4 +1,4 @@
-"""Class centres sharded over two real ranks: the numbers of one rank that has them all."""
+"""Class centres sharded over two real ranks give the numbers of one rank that has them all."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ CENTRES = "losses.centres"
 
 @pytest.fixture(scope="module")
 def folder(drawn_store, tmp_path_factory, start_two_ranks):
-    """What rank_partial_fc.py left."""
+    """The results of rank_partial_fc.py."""
     folder = tmp_path_factory.mktemp("partial-fc")
     script = Path(rank_partial_fc.__file__)
     start_two_ranks(script, drawn_store.path, folder)
@@ -25,7 +25,7 @@ def folder(drawn_store, tmp_path_factory, start_two_ranks):
 
 @pytest.fixture(scope="module")
 def found(folder):
-    """What each of the ranks found."""
+    """The results of each rank."""
     return [torch.load(folder / f"found-{rank}.pt") for rank in (0, 1)]
 
 
@@ -75,7 +75,7 @@ class TestSampled:
 
     @pytest.mark.parametrize("name", ["sampled", "sampled alike"])
     def test_it_is_the_softmax_over_the_rows_that_were_drawn(self, found, name):
-        """The loss and the centres' gradient, from the plain head on these rows alone."""
+        """The loss and the centres' gradient, from the plain head on these rows only."""
         torch.manual_seed(5)
         chosen = parse_losses({"arcface": {"scale": 16.0}}, "losses")
         losses = WeightedLosses(chosen, EMBEDDING, IDENTITIES)
@@ -108,7 +108,7 @@ class TestTrainings:
         assert found[0]["whole"][1]["centres"].shape == (IDENTITIES, EMBEDDING)
 
     def test_shards_go_on_on_one_rank_without(self, drawn_store, folder, tmp_path):
-        """The checkpoint has them whole: the rest of the curve is that of a plain training."""
+        """The checkpoint has them completely: the rest of the curve is that of a plain training."""
         went_on, weights = rank_partial_fc.run(drawn_store, folder / "to one")
         plain, expected = rank_partial_fc.run(drawn_store, tmp_path)
         assert 1 < went_on[0]["iteration"] < 4

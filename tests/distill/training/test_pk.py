@@ -1,4 +1,4 @@
-"""The PK sampler: whole identities in every batch, all of them and all their images in turns."""
+"""The PK sampler: whole identities in every batch, taking turns with all their images."""
 
 import json
 from collections import Counter
@@ -32,7 +32,7 @@ def labels_of(counts):
 
 
 def sequence(plan, epochs):
-    """The identities' stretches [steps * P, K] of so many epochs."""
+    """The images [steps * P, K] of each identity's turn over these epochs."""
     order = np.concatenate([plan.epoch(epoch)[0] for epoch in range(epochs)])
     return order.reshape(-1, plan.images_each)
 
@@ -43,7 +43,7 @@ def plans(draw):
     counts = draw(st.lists(st.integers(1, 13), min_size=2, max_size=12))
     identities = draw(st.integers(1, len(counts)))
     batch = identities * each
-    counts[0] += max(0, batch - sum(counts))  # one batch at least
+    counts[0] += max(0, batch - sum(counts))  # at least one batch
     return PKShuffle(labels_of(counts), batch, draw(st.integers(0, 9)), each)
 
 
@@ -62,7 +62,7 @@ def test_a_batch_holds_different_identities_with_k_images_each(plan):
 def test_identities_come_equally_often_whatever_their_size(plan):
     seen = Counter(plan.labels[sequence(plan, 30)[:, 0]].tolist())
     often = [seen[identity] for identity in range(plan.labels.max() + 1)]
-    # One more or less for being left out of a round, one for the round that is not over.
+    # One more or less for being left out of a round, one for the unfinished round.
     assert max(often) - min(often) <= 2
 
 

@@ -1,4 +1,4 @@
-"""Training on several ranks: the numbers of one, exact and elastic resumes."""
+"""Training on several ranks gives the numbers of one; exact and elastic resumes."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ HERE = Path(__file__).parent
 
 
 def by_one(store, folder, stop_at=None, **settings):
-    """A training in this process, on one thread as every rank has."""
+    """A training in this process, on one thread like every rank."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -25,7 +25,7 @@ def by_one(store, folder, stop_at=None, **settings):
 
 @pytest.fixture(scope="module")
 def folder(drawn_store, tmp_path_factory, start_two_ranks):
-    """What two ranks left (see rank_trainings), going on from a training cut off on one."""
+    """The results of two ranks (see rank_trainings), continuing a training interrupted on one."""
     folder = tmp_path_factory.mktemp("ranks")
     by_one(drawn_store, folder / "from one", rank_trainings.CUT)
     script = HERE / "rank_trainings.py"
@@ -54,7 +54,7 @@ def assert_same_curve(left, right):
 
 @pytest.mark.parametrize("engine", rank_trainings.ENGINES)
 def test_two_ranks_have_the_losses_and_gradients_of_one(found, alone, engine):
-    """Batch normalisation sees the whole batch, so that not even it makes a difference."""
+    """Batch normalisation sees the whole batch, so it makes no difference either."""
     metrics, weights = found[engine]
     assert_same_curve(metrics, alone[0])
     for name, value in alone[1].items():
@@ -99,7 +99,7 @@ def last_state(folder):
 
 
 def assert_near(left, right):
-    """Two states by parameter, each within a twentieth; a bias before a norm only has noise."""
+    """Two states by parameter, each within a twentieth; a bias before a norm has only noise."""
     assert left.keys() == right.keys()
     for name, value in left.items():
         assert (right[name] - value).norm() <= 0.05 * value.norm() + 1e-12, name

@@ -1,4 +1,4 @@
-"""Learning rates follow from the step alone."""
+"""Learning rates are a function of the step."""
 
 import itertools
 import math
@@ -58,7 +58,7 @@ def test_the_steps_of_the_mobilefacenets_paper():
 def test_the_steps_of_the_seesawfacenets_paper():
     """Divided by 10 at epochs 9, 13 and 15 of 16."""
     settings = {"schedule": "step", "milestones": [9 / 16, 13 / 16, 15 / 16], "warmup": 0.0}
-    each = 777  # steps of an epoch
+    each = 777  # steps per epoch
     found = at([epoch * each for epoch in range(16)], 16 * each, **settings)
     assert found == pytest.approx([0.1] * 9 + [0.01] * 4 + [1e-3] * 2 + [1e-4])
 

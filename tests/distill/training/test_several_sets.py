@@ -1,4 +1,4 @@
-"""Several sets of images in one training: what a batch holds, and whose labels count."""
+"""Several image sets in one training: the content of batches, and whose labels count."""
 
 import json
 import pickle
@@ -348,7 +348,7 @@ def test_two_ranks_train_on_two_sets_as_one_does(drawn_store, street, tmp_path, 
     found = json.loads((tmp_path / "both" / "metrics.json").read_text())
     assert found.keys() == alone.keys()
     for name, metrics in found.items():
-        # The first step alone, and the losses of some: rounding grows in a network this small.
+        # The first step only, and some of the losses: rounding errors grow in a network this small.
         for value in ("loss_arcface", "loss_angular", "gradient_norm"):
             assert metrics[0][value] == pytest.approx(alone[name][0][value], rel=1e-5), name
         for line, expected in zip(metrics[:5], alone[name][:5], strict=True):

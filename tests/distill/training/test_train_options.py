@@ -1,4 +1,4 @@
-"""What a training can be told: accumulation, bfloat16, activation checkpointing, retries."""
+"""Options of a training: accumulation, bfloat16, activation checkpointing, retries."""
 
 import json
 
@@ -31,7 +31,7 @@ from distill.training.shares import job_ranks
 
 
 def one_step(store, network, settings):
-    """The report and the weights of one step of 12 images."""
+    """The report and the weights after one step with 12 images."""
     torch.manual_seed(1)
     losses = WeightedLosses(parse_losses({"arcface": {}}, "losses"), EMBEDDING, store.identities)
     learner = Learner(network, losses, PREPROCESSING, bf16=settings.precision == "bf16")
@@ -79,7 +79,7 @@ def test_activation_checkpointing_changes_no_bit(drawn_store, tmp_path):
 
 
 def saved_bytes(network):
-    """What a forward pass keeps for the backward pass."""
+    """The bytes that a forward pass keeps for the backward pass."""
     kept = []
 
     def keep(tensor):
@@ -99,7 +99,7 @@ def test_activation_checkpointing_keeps_less():
 
 
 class WithDropout(nn.Module):
-    """One block that draws random numbers, in a stage."""
+    """One block with random numbers, in a stage."""
 
     def __init__(self):
         super().__init__()

@@ -1,4 +1,4 @@
-"""The training loop: learns, resumes to the bit, and says clearly why it stops."""
+"""The training loop learns, resumes bit-identically, and clearly says why it stops."""
 
 import hashlib
 import json
@@ -205,7 +205,7 @@ def test_a_step_that_was_damaged_before_is_set_aside_again(tmp_path):
 
 
 def sign(checkpoint):
-    """Make the manifest fit: whoever changes the weights can change it too."""
+    """Make the manifest match: whoever changes the weights can change it too."""
     sums = {STATE: hashlib.sha256((checkpoint / STATE).read_bytes()).hexdigest()}
     (checkpoint / "manifest.json").write_text(json.dumps(sums))
 

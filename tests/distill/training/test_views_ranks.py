@@ -1,4 +1,4 @@
-"""Augmented and mixed views over two real ranks, beside class centres that are sharded."""
+"""Augmented and mixed views on two real ranks, together with sharded class centres."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from teachers.augment.augmentation import Augmentation
 
 @pytest.fixture(scope="module")
 def folder(drawn_store, tmp_path_factory, start_two_ranks):
-    """What two ranks left, going on from a training cut off on one."""
+    """The results of two ranks, continuing a training interrupted on one."""
     folder = tmp_path_factory.mktemp("views")
     rank_views.run(drawn_store, folder / "from one", CUT)
     start_two_ranks(Path(rank_views.__file__), drawn_store.path, folder)
@@ -24,7 +24,7 @@ def folder(drawn_store, tmp_path_factory, start_two_ranks):
 
 @pytest.fixture(scope="module")
 def found(folder):
-    """What each of the ranks found."""
+    """The results of each rank."""
     return [torch.load(folder / f"found-{rank}.pt") for rank in (0, 1)]
 
 
@@ -42,7 +42,7 @@ def assert_same_curve(left, right):
 
 
 def test_some_pictures_are_plain_some_views_and_some_mixed(drawn_store):
-    """Otherwise the other tests would say nothing."""
+    """Otherwise the other tests would prove nothing."""
     views = StudentViews(Augmentation(VIEWS.strengths, drawn_store), ViewChoice(VIEWS, 0))
     order, mirrored = FullShuffle(len(drawn_store), 12, 0).epoch(0)
     shown = views.shown(0, drawn_store.rows[order], shown_before(order), mirrored)

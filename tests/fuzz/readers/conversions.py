@@ -41,7 +41,7 @@ def _samples() -> list[Files]:
 
 @reader("stopped conversion", _samples, share=0.2)
 def read(folder: Path) -> None:
-    """Look at it, and go on with it."""
+    """Inspect it, and resume it."""
     source = _source(folder.parent)
     place = folder.rename(folder.with_name("x.lmdb.partial"))
     inspect_path(place)

@@ -59,7 +59,7 @@ def read(folder: Path) -> None:
 
 @reader("checked again", _unfinished, [change_member], share=0.1)
 def read_again(folder: Path) -> None:
-    """What `check` does with them: it goes on, and makes again what is damaged."""
+    """What `check` does with them: it resumes, and repeats what is damaged."""
     store = store_beside(folder)
     folder = folder.rename(folder.with_name("train.findings"))
     analyse(store, _embedded(store), EMBEDDINGS, folder)

@@ -60,7 +60,7 @@ def _mat() -> list[Files]:
 
 @reader("mat", _mat)
 def read_variables(folder: Path) -> None:
-    """As of TinyFace."""
+    """The layout of TinyFace."""
     read_mat(folder / "lists.mat")
 
 
@@ -72,5 +72,5 @@ def _matrices() -> list[Files]:
 
 @reader("matrix", _matrices, share=0.3)
 def read_features(folder: Path) -> None:
-    """As of LFR and MegaFace."""
+    """The layout of LFR and MegaFace."""
     read_matrix(folder / "lfr.bin")

@@ -195,7 +195,7 @@ def _steps() -> list[Files]:
 
 @reader("step folder", _steps, [_say], share=0.5)
 def read_step(folder: Path) -> None:
-    """Find a step done, and what a training goes on from."""
+    """Look up a finished step, and what a training resumes from."""
     read_notices(folder / "warnings.json")
     best = best_checkpoint(folder / "checkpoints")
     assert best is None or scores_of(best)

@@ -1,4 +1,4 @@
-"""The cache of a view holds what the teacher says of exactly the pixels of that view."""
+"""The cache of a view holds the teacher's embeddings of exactly the pixels of that view."""
 
 import json
 

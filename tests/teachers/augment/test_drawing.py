@@ -1,4 +1,4 @@
-"""Views are drawn from (strengths, seed, image, number), and from nothing else."""
+"""Views are a function of (strengths, seed, image, number) only."""
 
 from collections.abc import Callable
 
@@ -165,5 +165,5 @@ def test_the_digest_is_of_what_the_pixels_follow_from() -> None:
     ]
     digests = {each.digest("images") for each in changed_ones} | {plain}
     assert len(digests) == 5
-    # Of the pictures that are blended in, the whole data set is part.
+    # The whole data set matters, because its images are blended in.
     assert Strengths(mix=0.1).digest("images") != Strengths(mix=0.1).digest("other images")

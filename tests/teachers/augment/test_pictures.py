@@ -1,4 +1,4 @@
-"""Every change of a picture, beside the slow and obvious way to do it."""
+"""Every change of a picture, compared with a slow and obvious implementation."""
 
 import numpy as np
 import pytest
@@ -133,7 +133,7 @@ def test_a_blur_of_next_to_nothing_is_none() -> None:
 
 def test_a_low_resolution_loses_what_is_small() -> None:
     stripes = np.zeros((48, 48, 3), np.uint8)
-    stripes[:, ::2] = 200  # finer than the pixels that are left
+    stripes[:, ::2] = 200  # finer than the remaining pixels
     stripes[:24] //= 2
     shown = coarsened(stripes, 12)
     assert shown.shape == stripes.shape

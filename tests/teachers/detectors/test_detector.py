@@ -1,4 +1,4 @@
-"""Detectors from ONNX files, of the interfaces that are known."""
+"""Detectors from ONNX files with the known interfaces."""
 
 import os
 from pathlib import Path
@@ -58,7 +58,7 @@ def test_a_file_that_takes_one_size_is_fed_that(tmp_path: Path) -> None:
     path = standin_detector(tmp_path / "one-size.onnx", (320, 320))
     model = onnx.load(path)
     for weight in model.graph.initializer:
-        if weight.name == "column":  # shapes as an exporter folds them into constants
+        if weight.name == "column":  # shapes that an exporter has folded into constants
             weight.CopyFrom(onnx.numpy_helper.from_array(np.array([1, 100, 1], np.int64), "column"))
     shapes = [
         onnx.numpy_helper.from_array(np.array([1, (320 // s) ** 2, 1], np.int64), f"column{s}")
@@ -99,7 +99,7 @@ def test_other_networks_are_refused(tmp_path: Path) -> None:
 
 
 def test_scrfd_maps_are_read_cell_by_cell() -> None:
-    """Against insightface's formulas, written as loops; two anchors a cell."""
+    """Compared with insightface's formulas, written as loops; two anchors per cell."""
     random = np.random.default_rng(1)
     size, stride, anchors = (64, 96), 16, 2
     count = 4 * 6 * anchors
@@ -122,7 +122,7 @@ def test_scrfd_maps_are_read_cell_by_cell() -> None:
 
 @pytest.mark.parametrize("size", [("height", "width"), (640, 640)], ids=["free", "fixed"])
 def test_a_file_of_scrfd_finds_the_same_faces(file: Path, tmp_path: Path, size: tuple) -> None:
-    """Nine outputs without telling names, two anchors a cell, RGB between -1 and 1."""
+    """Nine outputs without meaningful names, two anchors per cell, RGB between -1 and 1."""
     scrfd = Detector(standin_scrfd(tmp_path / "det_500m.onnx", size))
     assert scrfd.kind == "scrfd"
     picture = picture_with([(drawn_face(1), (2, 2), 128), (drawn_face(2), (12, 3), 300)])
