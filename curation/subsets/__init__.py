@@ -24,6 +24,7 @@ from curation.subsets.regroup import (
     write_split,
     write_split_list,
 )
+from curation.subsets.relabel import write_relabel
 from curation.subsets.sets import (
     match_identities,
     write_difference,
@@ -54,6 +55,7 @@ __all__ = [
     "write_merge_list",
     "write_quality",
     "write_random_identities",
+    "write_relabel",
     "write_retina_s",
     "write_split",
     "write_split_list",

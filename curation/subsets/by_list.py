@@ -1,6 +1,7 @@
 """Subsets by explicit lists of images or identities: their numbers, or the names of files."""
 
 import re
+import string
 from array import array
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -18,8 +19,11 @@ from curation.subsets.text_lists import (
     read_list,
 )
 from curation.text_files import text_lines
+from curation.text_numbers import signed
 from curation.views import View, write_subset
 
+_BETWEEN = string.whitespace + ",;"
+"""What stands between the columns of a list of names"""
 KEEP = "keep"
 DROP = "drop"
 
@@ -148,10 +152,11 @@ def _number(numbers: dict[str, int], name: str) -> int:
 
 def _choices(text: str) -> tuple[str, ...]:
     """The possible names in a line: the whole line, the text before a label, the longest column."""
-    before = re.fullmatch(r"(.+?)[\s,;]+-?\d+\s*", text)
     columns = re.split(r"[\s,;]+", text.strip())
-    choices = (text, before[1] if before else text, max(columns, key=len))
-    return tuple(map(_cleaned, choices))
+    before = text
+    if len(columns) > 1 and signed(columns[-1]) is not None:
+        before = text.rstrip().removesuffix(columns[-1]).rstrip(_BETWEEN)
+    return tuple(map(_cleaned, (text, before, max(columns, key=len))))
 
 
 def _cleaned(text: str) -> str:

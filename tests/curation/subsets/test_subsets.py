@@ -2,6 +2,7 @@
 
 import gzip
 import os
+import time
 from collections import Counter
 from itertools import pairwise
 
@@ -299,6 +300,13 @@ class TestNames:
         (tmp_path / "names.txt").write_text("99\n")
         with pytest.raises(UserError, match=r"line 1: .*has no image"):
             write_keep(tmp_path / "b.view", named, tmp_path / "names.txt", by, skip_missing=True)
+
+    def test_a_line_of_a_million_blanks_takes_no_time(self, named, tmp_path):
+        (tmp_path / "names.txt").write_text("anna/1.jpg" + " " * 1_000_000 + "x")
+        begin = time.process_time()
+        kept = write_keep(tmp_path / "a.view", named, tmp_path / "names.txt", By.NAME)
+        assert kept.rows.tolist() == [0]
+        assert time.process_time() - begin < 5
 
     def test_images_from_records_have_no_names(self, store, tmp_path):
         (tmp_path / "names.txt").write_text("anna")

@@ -27,6 +27,7 @@ COMMANDS = (
         by_list.drop,
         by_list.merge,
         by_list.split,
+        by_list.relabel,
     ),
     *(sets.union, sets.intersection, sets.difference),
 )

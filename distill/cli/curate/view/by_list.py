@@ -115,6 +115,33 @@ def split(
     )
 
 
+def relabel(
+    parent: Parent,
+    destination: Destination,
+    listed: Listed,
+    by: ListedBy = "name",
+    skip_missing: SkipMissing = False,
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Give images the identities in a text file: lines `IMAGE IDENTITY`; others keep theirs.
+
+    With --by name, IMAGE is the path of an image in the source, IDENTITY the name of its folder
+    there, and `IDENTITY IMAGE` is also read, as in C-MS-Celeb's lists. With --by key or index,
+    IDENTITY is a label in the source. Any other word is a new identity.
+
+    **Examples**
+
+    `curate view relabel msceleb/train msceleb/relabelled relabel_list.txt --skip-missing`
+
+    `curate view relabel ms1m/train ms1m/relabelled labels.txt --by key`
+    """
+    from curation.subsets import write_relabel
+
+    wanted = {"listed": listed, "by": _by(by), "skip_missing": skip_missing}
+    make_view(write_relabel, [parent], destination, workspace, as_json, **wanted)
+
+
 def _by(name: str) -> "By":
     from curation.errors import UserError
     from curation.subsets import By
