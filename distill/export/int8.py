@@ -45,7 +45,7 @@ Build = Callable[[list[str]], tuple[Made, Embed]]
 """From the names of layers that keep float32 to what is made of the network, and what runs it"""
 
 
-class TooManyBytesError(UserError):
+class TooManyBytesError(FormatRefusedError):
     """Too much of a network is left in float32 to be worth a format."""
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from distill.export.config import BundleConfig
 from distill.export.exporter import exporters
 from distill.export.framing_words import framing_words
+from teachers.onnx_files import read_onnx
 
 LARGEST = 1 << 20
 """Bytes of a value; a longer one is left to config.json."""
@@ -47,7 +48,10 @@ def metadata_of(config: BundleConfig) -> dict[str, str]:
 
 
 def stamp(folder: Path, config: BundleConfig) -> None:
-    """Write the metadata into every ONNX file of a bundle; the same bytes for the same config."""
+    """Write the metadata into every ONNX file of a bundle; the same bytes for the same config.
+
+    Raises ``UserError`` for a file that is no ONNX.
+    """
     for format, names in config.formats.items():
         known = exporters().get(format)
         said = metadata_of(config) | (known.contract(config) if known else {})
@@ -57,9 +61,7 @@ def stamp(folder: Path, config: BundleConfig) -> None:
 
 
 def _stamp(path: Path, said: dict[str, str]) -> None:
-    import onnx
-
-    model = onnx.ModelProto.FromString(path.read_bytes())
+    model, _ = read_onnx(path)
     del model.metadata_props[:]
     for key, value in said.items():
         model.metadata_props.add(key=key, value=value)

@@ -107,7 +107,7 @@ def model_card(
         evaluation=_evaluation(evaluation["sets"], origin) + _format_scores(evaluation),
         warnings=_warnings(evaluation.get("warnings", [])),
         thresholds=_thresholds(evaluation["thresholds"]),
-        note=evaluation["thresholds"]["note"],
+        note=plain(evaluation["thresholds"]["note"]),
         data=_data(origin),
         licences=_licences(origin.licences),
         lineage=_lineage(origin, spec),
@@ -225,7 +225,7 @@ def _warnings(warnings: list[dict[str, str]]) -> str:
     if not warnings:
         return ""
     lines = [": ".join(filter(None, [each["step"], each["text"]])) for each in warnings]
-    listed = "\n".join(f"- {line.replace('<', '&lt;')}" for line in lines)
+    listed = "\n".join(f"- {plain(line)}" for line in lines)
     return f"## Warnings\n\nOf the training, and of the scores above:\n\n{listed}\n\n"
 
 
@@ -236,7 +236,7 @@ def _evaluation(sets: dict[str, Any], origin: Origin) -> str:
     header += [f"TAR at FAR {rate}" for rate in _RATES] + ["SHA-256 of the set"]
     rows = [_evaluation_row(name, report) for name, report in sets.items()]
     reasons = [
-        f"{plain(name)} has no accuracy: {report['reason']}."
+        f"{plain(name)} has no accuracy: {plain(report['reason'])}."
         for name, report in sets.items()
         if "reason" in report
     ]
@@ -249,7 +249,7 @@ def _evaluation_row(name: str, report: dict[str, Any]) -> list[str]:
     rates = report.get("tar_at_far", {})
     tars = [_tar(rates[rate]) if rate in rates else "-" for rate in _RATES]
     pairs = f"{report['genuine']:,} / {report['impostors']:,}" if "genuine" in report else "-"
-    return [plain(name), pairs, shown, *tars, f"`{report['digest'][:16]}`"]
+    return [plain(name), pairs, shown, *tars, f"`{plain(report['digest'])[:16]}`"]
 
 
 def _beside_teacher(origin: Origin) -> str:

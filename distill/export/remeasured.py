@@ -49,7 +49,9 @@ def describe_again(folder: Path, config: BundleConfig, evaluation: dict[str, Any
         scores = scores_of(evaluation)
         origin = (config.origin or Origin()).model_copy(update={"scores": scores})
         describe(folder, name, config.model_copy(update={"origin": origin}), evaluation, lineage)
-    except (KeyError, TypeError, AttributeError):
+    except UserError:
+        raise
+    except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError):
         raise UserError(
             f"{folder / 'evaluation.json'}: its scores are of another form; export the network "
             "again with this version"

@@ -13,6 +13,7 @@ from distill.export.exporter import Embed, Exporter, exporter
 from distill.export.source import INPUT_NAME, OUTPUT_NAME, ExportSource
 from teachers.embedder import Embedder
 from teachers.foreign import OnnxEmbedder
+from teachers.onnx_files import read_onnx
 from teachers.preprocessing import Preprocessing
 
 
@@ -41,10 +42,14 @@ class OnnxExporter(Exporter):
 
 
 def open_session(path: Path, threads: int) -> Any:
-    """An ``onnxruntime.InferenceSession`` on the CPU that says only what fails."""
+    """An ``onnxruntime.InferenceSession`` on the CPU that says only what fails; ``UserError`` as
+    of `read_onnx`, which reads nothing outside the bundle."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = threads
-    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    model, _ = read_onnx(path)
+    return onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -18,6 +19,9 @@ from curation.errors import UserError
 from distill.export.bundle_files import check_bundle
 from distill.export.checksums import write_sums
 from distill.export.embedder import BundleEmbedder
+from distill.export.formats.onnx import OnnxExporter
+from distill.export.latency import put_latencies
+from distill.export.remeasured import read_object
 from distill.export.safe_tensors import read_arrays
 
 
@@ -257,3 +261,60 @@ def test_random_safetensors_are_refused(tmp_path: Path, content: bytes):
     path.write_bytes(content)
     with pytest.raises(UserError, match=r"random\.safetensors"):
         read_arrays(path)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("std", "a"),
+        ("digest", None),
+        ("accuracy", 1e308),
+        ("accuracy_interval", [None, 1]),
+        ("tar_at_far", [[]]),
+    ],
+    ids=["text", "nothing", "huge", "half-an-interval", "list"],
+)
+def test_scores_of_another_form_are_refused_in_words(bundle: Path, key: str, value: object):
+    (name, report), *_ = read_object(bundle / "evaluation.json")["sets"].items()
+    change_json(
+        bundle / "evaluation.json", lambda told: told["sets"].update({name: {**report, key: value}})
+    )
+    sign(bundle)
+    with pytest.raises(UserError, match=r"evaluation\.json: its scores are of another form"):
+        put_latencies(bundle, [])
+
+
+def test_markup_in_an_evaluation_is_text_in_the_card(bundle: Path):
+    hostile = "a\n\n# Heading\n\n<script>|x"
+
+    def change(told: dict) -> None:
+        told["thresholds"]["note"] = hostile
+        told["warnings"] = [{"step": hostile, "text": hostile}]
+        next(iter(told["sets"].values()))["reason"] = hostile
+
+    change_json(bundle / "evaluation.json", change)
+    sign(bundle)
+    put_latencies(bundle, [])
+    card = (bundle / "README.md").read_text()
+    assert card.count("Heading") == 4
+    assert "\n# Heading" not in card
+    assert "<script>" not in card
+
+
+@pytest.mark.parametrize("change", ["garbage", "outside"])
+def test_a_harmful_graph_is_refused_when_the_bundle_changes(bundle: Path, change: str):
+    path = bundle / "model.onnx"
+    if change == "garbage":
+        path.write_bytes(b"\xff" * 100)
+    else:
+        model = onnx.load(path)
+        tensor = model.graph.initializer[0]
+        tensor.ClearField("raw_data")
+        tensor.data_location = onnx.TensorProto.EXTERNAL
+        tensor.external_data.add(key="location", value="../../../../etc/hostname")
+        path.write_bytes(model.SerializeToString())
+    sign(bundle)
+    with pytest.raises(UserError, match=r"model\.onnx: "):
+        put_latencies(bundle, [])
+    with pytest.raises(UserError, match=r"model\.onnx: "):
+        OnnxExporter().run(bundle)
