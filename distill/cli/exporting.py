@@ -75,7 +75,7 @@ def export(
     opened = [open_set(name, place) for name in evaluate or []]
     calibration = None
     if calibrate is not None:
-        calibration = Calibration(open_images(locate(calibrate, place)), gate_on(opened))
+        calibration = Calibration(open_images(locate(calibrate, place)), gate_on(opened, watch))
     has = check_bundle(bundle).config.formats
     if lacking := [name for name in names if name not in has]:
         began = time.monotonic()

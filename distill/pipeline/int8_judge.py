@@ -2,30 +2,33 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import accumulate
 
 from curation.pairs import VerificationPairs
+from curation.progress import StepDisplay, shifted, unwatched
 from curation.store import ImageSet
-from distill.evaluation.paired import compared, measures
+from distill.evaluation.paired import Measures, compared, measures
 from distill.evaluation.protocols.protocol import ProtocolSet
-from distill.evaluation.set_features import EvaluationSet, NetworkFeatures
+from distill.evaluation.set_features import EvaluationSet, NetworkFeatures, distinct_images
 from distill.export.int8_gate import LIMITS, Gate, MeasuredLoss
 from teachers.embedder import Embedder
 
 
-def gate_on(sets: Sequence[EvaluationSet]) -> Gate | None:
-    """The gate for these pair sets and image sets; None if there are none."""
+def gate_on(sets: Sequence[EvaluationSet], watch: StepDisplay = unwatched) -> Gate | None:
+    """The gate of these sets of pairs and images; None where there are none. ``watch`` shows how
+    far the embedding of the sets is, once for each network."""
     judged = [each for each in sets if not isinstance(each, ProtocolSet)]
-    return partial(_against, judged) if judged else None
+    return partial(_against, judged, watch) if judged else None
 
 
 def _against(
-    sets: Sequence[VerificationPairs | ImageSet], reference: Embedder
+    sets: Sequence[VerificationPairs | ImageSet], watch: StepDisplay, reference: Embedder
 ) -> Callable[[Embedder], list[MeasuredLoss]]:
-    """A function that compares networks with ``reference``, which embeds each set once."""
-    first = [measures(NetworkFeatures(reference).features(each), each) for each in sets]
+    """What judges networks against ``reference``, which embeds each set once."""
+    first = _measured(sets, reference, watch, "embed with float32")
 
     def judge(candidate: Embedder) -> list[MeasuredLoss]:
-        second = (measures(NetworkFeatures(candidate).features(each), each) for each in sets)
+        second = _measured(sets, candidate, watch, "embed with int8")
         return [
             MeasuredLoss(each.name, found.measure, found.first, found.second, found.interval)
             for each, before, after in zip(sets, first, second, strict=True)
@@ -34,3 +37,16 @@ def _against(
         ]
 
     return judge
+
+
+def _measured(
+    sets: Sequence[VerificationPairs | ImageSet], network: Embedder, watch: StepDisplay, title: str
+) -> list[Measures]:
+    """What a network is worth on each set."""
+    counts = [distinct_images(each) for each in sets]
+    answers = NetworkFeatures(network)
+    with watch(title, "images") as progress:
+        return [
+            measures(answers.features(each, shifted(progress, done, sum(counts))), each)
+            for each, done in zip(sets, accumulate(counts, initial=0), strict=False)
+        ]

@@ -180,6 +180,8 @@ def test_a_bundle_gets_int8_once_with_scores_and_gate(bundle, train, format_name
     given = ("--calibrate", train.path, "--evaluate", train.path)
     result = run(bundle, *given, to=format_name)
     assert result.exit_code == 0, result.exception
+    assert "embed with float32" in result.stderr
+    assert "embed with int8: 500 images" in result.stderr
     files = check_bundle(bundle).config.formats[format_name]
     told = json.loads((bundle / "evaluation.json").read_text())["formats"][format_name]
     assert told["sets"]["train"]["tar_at_far"]["1e-3"]["tar"] > 0
