@@ -42,8 +42,8 @@ class OnnxExporter(Exporter):
 
 
 def open_session(path: Path, threads: int) -> Any:
-    """An ``onnxruntime.InferenceSession`` on the CPU that says only what fails; ``UserError`` as
-    of `read_onnx`, which reads nothing outside the bundle."""
+    """An ``onnxruntime.InferenceSession`` on the CPU that says only what fails. Raises
+    ``UserError`` like `read_onnx`, which reads nothing outside the bundle."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
