@@ -46,8 +46,8 @@ def _archive(name: str, command: str) -> FileKind:
     return FileKind(name, what, f"unpack it ({command}) and give what was in it")
 
 
-def _image(name: str, advice: str = _NO_DATA) -> FileKind:
-    return FileKind(f"image {name}", f"an image ({name})", advice)
+def _image(name: str) -> FileKind:
+    return FileKind(f"image {name}", f"an image ({name})", _NO_DATA)
 
 
 def _data_set(name: str, what: str, advice: str = _AS_FILES) -> FileKind:

@@ -44,7 +44,6 @@ def fit_ratio(
     faulty: np.ndarray,
     sound_groups: np.ndarray | None = None,
     faulty_groups: np.ndarray | None = None,
-    ridge: float | None = None,
 ) -> LikelihoodRatio:
     """Logistic regression between features ``[A, F]`` and ``[B, F]``.
 
@@ -61,7 +60,7 @@ def fit_ratio(
     weight = np.concatenate(_balanced(len(sound), len(faulty), sound_groups, faulty_groups))
     mean, scale = features.mean(axis=0), features.std(axis=0) + 1e-9
     design = np.column_stack([(features - mean) / scale, np.ones(len(features))])
-    ridge = max(_RIDGE * len(features), _LEAST_RIDGE) if ridge is None else ridge
+    ridge = max(_RIDGE * len(features), _LEAST_RIDGE)
     penalty = np.diag([ridge] * features.shape[1] + [1e-9])
     solution = np.zeros(design.shape[1])
     for _ in range(_NEWTON_STEPS):
@@ -136,18 +135,17 @@ def fit_most(
     soundness: np.ndarray,
     groups: np.ndarray | None = None,
     faulty_groups: np.ndarray | None = None,
-    ridge: float | None = None,
 ) -> tuple[LikelihoodRatio, np.ndarray]:
     """The likelihood ratio and probabilities ``[n]`` for ``features [n, F]`` that are mostly sound.
 
     The half with the greater ``soundness`` ``[n]`` is the first reference. Then the reference is
-    everything not found faulty, until it no longer changes. Groups and ``ridge`` as in
+    everything not found faulty, until it no longer changes. Groups as in
     ``fit_ratio``.
     """
     sound = soundness >= np.median(soundness)
     for _ in range(_REFITS):
         here = None if groups is None else groups[sound]
-        ratio = fit_ratio(features[sound], faulty, here, faulty_groups, ridge)
+        ratio = fit_ratio(features[sound], faulty, here, faulty_groups)
         probability = probabilities(ratio(features))
         before, sound = sound, probability <= 0.5
         if (sound == before).all() or not sound.any():

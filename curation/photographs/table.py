@@ -22,7 +22,6 @@ COLUMNS = (
 NO_FACE, UNREADABLE = "no-face", "unreadable"
 """Fates of photographs; those of faces are ``faces.Fate``"""
 _NOTES = {NO_FACE: "no face was found"}
-_LONGEST_CELL = 1 << 16
 
 
 def write_table(path: Path, rows: Iterable[PhotographRow], names: Sequence[str]) -> Counter[str]:

@@ -34,17 +34,15 @@ class ConfirmedShare:
         )
 
 
-def measured_calibration(
-    decided: Iterable[ReviewEvent], least: int = LEAST, bins: int = BINS
-) -> list[ConfirmedShare]:
-    """Per check and bin of the score, for bins with at least ``least`` clear decisions.
+def measured_calibration(decided: Iterable[ReviewEvent]) -> list[ConfirmedShare]:
+    """Per check and bin of the score, for bins with at least ``LEAST`` clear decisions.
 
     The bins divide the flagged range 0.5 to 1 equally; lower scores count in the first.
     """
     sums: dict[tuple[str, int], list[float]] = {}
     for event in decided:
         if event.confirmed is not None:
-            place = min(max(int((event.score - 0.5) * 2 * bins), 0), bins - 1)
+            place = min(max(int((event.score - 0.5) * 2 * BINS), 0), BINS - 1)
             entry = sums.setdefault((event.check, place), [0.0, 0.0, 0.0])
             entry[0] += event.score
             entry[1] += event.confirmed
@@ -52,7 +50,7 @@ def measured_calibration(
     return [
         ConfirmedShare(check, called / n, right / n, *wilson(right / n, n), int(n))
         for (check, _), (called, right, n) in sorted(sums.items())
-        if n >= least
+        if n >= LEAST
     ]
 
 

@@ -7,6 +7,8 @@ from distill.charts.chart import Area, Drawing, Lettering, Line
 from distill.charts.palette import CARD, CURVE_COLOURS, INK, LINE, MUTED
 
 _SCALE = 2
+_GAP = 4.0
+"""Pixels between dashes"""
 _SHIFT = 4
 """Fixed-point bits of OpenCV's coordinates, a sixteenth of a pixel."""
 _WIDTHS = {"grid": 1, "axis": 1, "edge": 1, "curve": 4, "whisker": 6}
@@ -45,13 +47,13 @@ def _stroke(canvas: np.ndarray, line: Line) -> None:
         )
 
 
-def _dashes(points: np.ndarray, length: float, gap: float = 4.0) -> list[np.ndarray]:
+def _dashes(points: np.ndarray, length: float) -> list[np.ndarray]:
     """The line in dashes of ``length``; unchanged if that is 0."""
     if not length or len(points) < 2:
         return [points]
     along = np.concatenate([[0], np.cumsum(np.linalg.norm(np.diff(points, axis=0), axis=1))])
     pieces = []
-    for start in np.arange(0, along[-1], length + gap):
+    for start in np.arange(0, along[-1], length + _GAP):
         inside = (along > start) & (along < start + length)
         places = np.concatenate([[start], along[inside], [min(start + length, along[-1])]])
         pieces.append(

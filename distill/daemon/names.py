@@ -25,11 +25,13 @@ SpecCheck = Callable[[str], Checked]
 """Checks the text of a spec; ``UserError`` if it cannot run."""
 
 
-def name_in(text: str, what: str = UNNAMED_SPEC) -> str:
+def name_in(text: str) -> str:
     """The job's name in the text of a spec."""
-    document = read_toml(text, what)
+    document = read_toml(text, UNNAMED_SPEC)
     if "name" not in document:
-        raise UserError(f'{what} has no name; start it with a line such as name = "my-student"')
+        raise UserError(
+            f'{UNNAMED_SPEC} has no name; start it with a line such as name = "my-student"'
+        )
     return check_name(document["name"])
 
 

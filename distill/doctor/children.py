@@ -55,9 +55,9 @@ def ask(command: Sequence[str], seconds: float) -> str:
         return answer
 
 
-def ask_python(code: str, seconds: float = IMPORT_SECONDS) -> Any:
+def ask_python(code: str) -> Any:
     """The JSON in the last line that Python prints for the code; else ``NoAnswerError``."""
-    answer = ask([sys.executable, "-c", code], seconds)
+    answer = ask([sys.executable, "-c", code], IMPORT_SECONDS)
     try:
         return parse_json((answer.strip().splitlines() or [""])[-1].encode())
     except ValueError:

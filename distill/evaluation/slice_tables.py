@@ -23,7 +23,6 @@ KEYS = ("identity", "image")
 NOWHERE = -1
 MOST_GROUPS = 50
 _LONGEST_NAME = 80
-_MOST_ROWS = 100_000_000
 
 
 @dataclass(frozen=True)

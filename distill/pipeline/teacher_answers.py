@@ -17,6 +17,8 @@ from teachers.embeddings import Answers, cache_embeddings, missing_bytes, missin
 from teachers.ensemble import Ensemble
 from teachers.team import Team
 
+_SAMPLE = 2_048
+"""Number of images whose rejected views are counted"""
 _FEW = 2_000
 """Number of images below which the cost is not reported"""
 _TRIED = 8
@@ -95,11 +97,9 @@ def pictures_per_second(teacher: Embedder) -> float:
     return count / max(seconds, 1e-9)
 
 
-def share_below(
-    caches: list[Embeddings], images: ImageSet, augment: AugmentSettings, most: int = 2048
-) -> float:
+def share_below(caches: list[Embeddings], images: ImageSet, augment: AugmentSettings) -> float:
     """The share of views that ``least_cosine`` rejects, in a sample of images."""
-    chosen = np.random.default_rng(0).permutation(len(images))[:most]
+    chosen = np.random.default_rng(0).permutation(len(images))[:_SAMPLE]
     rows, augmentation = images.rows[np.sort(chosen)], Augmentation(augment.strengths, images)
     plain, below, held = caches[0].vectors(rows, slice(None)).astype(np.float32), 0, 0
     for number, cache in enumerate(caches[1:]):

@@ -31,8 +31,6 @@ CHANCE_PAIRS = 100_000
 SYNTHETIC = 5_000
 """Pairs of identities merged to learn from"""
 MANY = 8
-RIDGE = 1.0
-"""Stronger than in other fits: there are fewer identities than images, and some are mixed"""
 FURTHER = 0.1
 """Assumed share of mixtures among the parts of a mixed identity"""
 _MOST_PEOPLE = 8
