@@ -121,6 +121,22 @@ def atomic_file(path: Path, durable: bool = True) -> Iterator[BinaryIO]:
         sync_folder(path.parent)
 
 
+def check_writable(path: Path) -> None:
+    """Raise ``UserError`` if no file ``path`` can be written; call it before long work."""
+    folder = path.parent
+    if path.is_dir():
+        raise UserError(f"{path} is a folder; name a file")
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; make it first, or choose another one")
+    if not can_make_files(folder):
+        raise UserError(f"cannot write to {folder}: it is read-only; choose another folder")
+
+
+def can_make_files(folder: Path) -> bool:
+    """Whether this user may make files in a folder."""
+    return os.access(folder, os.W_OK | os.X_OK)
+
+
 def reserve(path: Path, size: int) -> None:
     """Reserve ``size`` bytes of disk space for a later ``write_reserved`` to ``path``."""
     with _reserved(path).open("wb") as file:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from curation.errors import UserError
-from curation.files import atomic_file
+from curation.files import atomic_file, check_writable
 from distill.charts.chart import Drawing
 from distill.charts.png import png
 from distill.charts.svg import svg_file
@@ -15,8 +15,7 @@ def check_picture(path: Path) -> None:
     """Raise `UserError` if no picture can be written there; call it before the work."""
     if path.suffix.lower() not in KINDS:
         raise UserError(f"{path}: a picture is an .svg or a .png; give it such a name")
-    if not path.parent.is_dir():
-        raise UserError(f"{path.parent}: no such folder; make it first")
+    check_writable(path)
 
 
 def write_drawing(path: Path, drawing: Drawing) -> None:

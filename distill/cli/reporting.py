@@ -123,15 +123,15 @@ def report(
 
 def _check_targets(target: Path, pictures: Path | None) -> None:
     """Raise `UserError` where nothing can be written, before anything is embedded."""
-    if not target.parent.is_dir():
-        raise UserError(f"{target.parent}: no such folder; make it, or choose another with --to")
-    if target.is_dir():
-        raise UserError(f"{target} is a folder; name a file with --to")
+    from curation.files import check_writable
+
+    check_writable(target)
     if pictures is not None:
         try:
             pictures.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(f"cannot write to {pictures}: {error.strerror}") from None
+        check_writable(pictures / "chart.png")
 
 
 def _check_sets(sets: "list[EvaluationSet]", answers: "dict[str, SetFeatures]") -> None:

@@ -21,6 +21,8 @@ from distill.cli.scored import (
 from distill.cli.screen import note, say
 
 if TYPE_CHECKING:
+    from curation.pairs import VerificationPairs
+    from curation.store import ImageSet
     from curation.workspace import Workspace
 
 
@@ -67,14 +69,16 @@ def threshold(
     if far not in (rates := [f"1e-{exponent}" for exponent in EXPONENTS]):
         raise UserError(f"--far {far}: allowed are {', '.join(rates)}")
     bundle = None if into is None else _bundle(model, place)
+    if into is not None:
+        _check_into(into)
     answers = open_model(model, file, place)
     opened = [open_faces(name, place, of_sets) for name in sets]
+    _check_far(opened, far)
     with watch_phases(("evaluate", "compare"), "images") as (progress, scanned):
         report = score(answers, opened, progress, scanned=scanned)
     found = report["thresholds"]["false_accept_rates"][far]
     if found is None:
-        reasons = [f"{name}: {_why(each, far)}" for name, each in report["sets"].items()]
-        raise UserError(f"no set measures FAR {far}: {'; '.join(reasons)}")
+        raise _unmeasured(far, {name: _why(each, far) for name, each in report["sets"].items()})
     measured = report["sets"][found["set"]]["tar_at_far"][far]
     if bundle is not None and into is not None:
         _write_copy(bundle, into, force, report)
@@ -97,6 +101,24 @@ def threshold(
         say(f"a copy of the bundle with these thresholds is in {into}")
 
 
+def _check_far(sets: "list[VerificationPairs | ImageSet]", far: str) -> None:
+    """Raise `UserError` where no set measures the FAR, before anything is embedded."""
+    from distill.evaluation.measurable import planned_rates
+
+    planned = {
+        each.name: next(rate for rate in planned_rates(each) if rate.name == far) for each in sets
+    }
+    if all(rate.reason is not None for rate in planned.values()):
+        raise _unmeasured(far, {name: str(rate.reason) for name, rate in planned.items()})
+
+
+def _unmeasured(far: str, reasons: dict[str, str]) -> Exception:
+    from curation.errors import UserError
+
+    told = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
+    return UserError(f"no set measures FAR {far}: {told}; give a larger --far or a larger set")
+
+
 def _why(report: dict[str, Any], far: str) -> str:
     return str(report["tar_at_far"][far].get("reason") or "not the largest")
 
@@ -110,6 +132,16 @@ def _bundle(model: str, place: "Workspace") -> Path:
     if not is_bundle(path):
         raise UserError(f"--into copies a bundle, and {model} is not a bundle; leave it out")
     return path
+
+
+def _check_into(into: Path) -> None:
+    """Raise `UserError` where no folder can be made, before anything is embedded."""
+    from curation.errors import UserError
+    from curation.files import can_make_files
+
+    there = next(folder for folder in into.resolve().parents if folder.is_dir())
+    if not can_make_files(there):
+        raise UserError(f"cannot write to {there}: it is read-only; choose another --into")
 
 
 def _write_copy(bundle: Path, into: Path, force: bool, report: dict[str, Any]) -> None:

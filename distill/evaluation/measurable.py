@@ -5,7 +5,8 @@ import numpy as np
 from curation.errors import UserError
 from curation.pairs import VerificationPairs
 from curation.store import ImageSet
-from distill.evaluation.rates import plan_rates
+from distill.evaluation.all_pairs import MAXIMUM_KEPT
+from distill.evaluation.rates import Rate, plan_rates
 from distill.evaluation.verification import why_no_folds
 
 
@@ -44,14 +45,20 @@ def check_all_labelled(images: ImageSet) -> None:
 def check_all_pairs(images: ImageSet) -> None:
     """Raise ``UserError`` where the pairs of all images give no TAR at any FAR."""
     check_all_labelled(images)
-    sizes = np.diff(images.offsets)
-    genuine = int(np.sum(sizes * (sizes - 1) // 2))
-    impostors = len(images) * (len(images) - 1) // 2 - genuine
-    rates = plan_rates(genuine, impostors)
+    rates = planned_rates(images)
     if all(rate.reason is not None for rate in rates):
         raise UserError(f"no TAR can be measured at any FAR: {rates[0].reason}")
 
 
+def planned_rates(each: VerificationPairs | ImageSet) -> list[Rate]:
+    """Which FARs a set measures, or why it does not."""
+    if isinstance(each, VerificationPairs):
+        genuine = int(each.same.sum())
+        return plan_rates(genuine, len(each) - genuine)
+    sizes = np.diff(each.offsets)
+    genuine = int(np.sum(sizes * (sizes - 1) // 2))
+    return plan_rates(genuine, len(each) * (len(each) - 1) // 2 - genuine, MAXIMUM_KEPT)
+
+
 def _gives_a_rate(pairs: VerificationPairs) -> bool:
-    genuine = int(pairs.same.sum())
-    return any(rate.reason is None for rate in plan_rates(genuine, len(pairs) - genuine))
+    return any(rate.reason is None for rate in planned_rates(pairs))

@@ -1,5 +1,6 @@
 """Unit features of evaluation sets: by a network, kept so that nothing is asked twice, or given."""
 
+import errno
 import hashlib
 import math
 from collections.abc import Callable, Sequence
@@ -10,7 +11,7 @@ import numpy as np
 
 from curation.arrays import ArrayHeader, read_array, read_head
 from curation.errors import UserError
-from curation.files import UnreadableError, atomic_file, open_regular
+from curation.files import UnreadableError, atomic_file, can_make_files, open_regular
 from curation.images import decode
 from curation.pairs import VerificationPairs
 from curation.progress import Progress
@@ -109,7 +110,8 @@ class NetworkFeatures:
             if progress:
                 progress(min(images, total), total)
 
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if not _can_keep(path.parent):
+            return self._embed(each, progress, None)
         with held_parts(path.with_suffix(".part"), self._network.embedding, waiting) as parts:
             known = self._known(each, path)  # another process may have made them meanwhile
             if known is None:
@@ -161,6 +163,17 @@ class HeldFeatures:
 def _pixels_of(images: ImageSet) -> Callable[[int], np.ndarray]:
     read, name = images.read, images.name
     return lambda i: decode(read(i), f"{name}, image {i}")
+
+
+def _can_keep(folder: Path) -> bool:
+    """Whether files can be made in it, of a workspace that may be another one's; it is made."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        if error.errno not in (errno.EROFS, errno.EACCES):
+            raise
+        return False
+    return can_make_files(folder)
 
 
 def _norms_of(path: Path) -> Path:

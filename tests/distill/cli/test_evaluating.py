@@ -147,7 +147,7 @@ def test_a_comparison_is_drawn_when_asked(place: Path, tmp_path: Path, name: str
     assert "more than noise" in told
     content = picture.read_bytes()
     if name.endswith("svg"):
-        assert b"good less poor" in content
+        assert b"good minus poor" in content
         assert b"train: TAR at FAR 1e-2" in content
     else:
         assert content.startswith(b"\x89PNG")

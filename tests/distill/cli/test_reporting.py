@@ -128,11 +128,15 @@ def test_protocols_are_sets_of_a_report_too(place: Path, tmp_path: Path):
     assert "tinyface" in {each.text for each in content.all("h2")}
 
 
-def test_nothing_is_embedded_for_a_page_that_cannot_be_written(place: Path, tmp_path: Path):
+def test_nothing_is_embedded_for_a_page_that_cannot_be_written(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     (tmp_path / "file").write_text("")
     words = [str(place / "good"), "--on", "drawn/train"]
     assert "is a folder; name a file" in run(place, *words, "--to", str(tmp_path), status=1)
     assert "cannot write to" in run(place, *words, "--pictures", str(tmp_path / "file"), status=1)
+    monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path)
+    assert "it is read-only" in run(place, *words, "--to", str(tmp_path / "page.html"), status=1)
     assert not list(tmp_path.glob("*.html"))
 
 
@@ -161,7 +165,7 @@ def test_a_page_about_nothing_is_not_written(place: Path):
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["--to", "none/page.html"], "none: no such folder; make it, or choose another with --to"),
+        (["--to", "none/page.html"], "none: no such folder; make it first"),
         (["--pictures", "/dev/null/png"], "cannot write to /dev/null/png: Not a directory"),
     ],
 )

@@ -12,6 +12,7 @@ from drawn_images import DrawnImages, GridEmbedder
 from curation.errors import UserError
 from curation.pairs import VerificationPairs, read_pairs, write_pairs
 from curation.store import Store
+from distill.evaluation import set_features
 from distill.evaluation.evaluate_sets import evaluate
 from distill.evaluation.measurable import check_measurable, why_no_accuracy
 from distill.evaluation.set_features import GivenFeatures, NetworkFeatures
@@ -261,6 +262,14 @@ def test_a_network_is_asked_once_about_a_set(pairs, drawn, tmp_path: Path):
     seen = embedder.images_seen
     assert evaluate(NetworkFeatures(embedder, tmp_path), [pairs, drawn]) == first
     assert embedder.images_seen == seen
+
+
+def test_a_workspace_that_cannot_be_written_keeps_nothing(pairs, tmp_path: Path, monkeypatch):
+    network = GridEmbedder()
+    monkeypatch.setattr(set_features, "can_make_files", lambda folder: False)
+    found = NetworkFeatures(network, tmp_path / "kept").features(pairs)
+    np.testing.assert_array_equal(found, NetworkFeatures(network).features(pairs))
+    assert not [path for path in (tmp_path / "kept").rglob("*") if path.is_file()]
 
 
 def test_damaged_answers_are_made_again(pairs, tmp_path: Path):
