@@ -119,7 +119,7 @@ def test_a_bundle_is_compared_with_a_job(place: Workspace, small_bundle: Path) -
         assert told["compared"][1]["state"] == "bundle"
 
 
-def test_sets_that_differ_are_said(place: Workspace) -> None:
+def test_sets_that_differ_are_reported(place: Workspace) -> None:
     (place.runs / "b" / "evaluation.json").write_text(json.dumps(evaluation(0.99, "2")))
     ran = run(place, "a", "b")
     assert "lfw: accuracy: not compared: the sets of this name differ" in ran.stderr

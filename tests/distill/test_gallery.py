@@ -40,6 +40,6 @@ def test_no_vectors_are_packed_as_none():
 
 
 @pytest.mark.parametrize("wrong", [np.full((1, 2), np.nan), np.zeros(3), np.full((1, 2), np.inf)])
-def test_what_is_no_list_of_finite_vectors_is_refused(wrong: np.ndarray):
+def test_anything_but_finite_vectors_is_refused(wrong: np.ndarray):
     with pytest.raises(ValueError, match="must be finite"):
         pack(wrong)

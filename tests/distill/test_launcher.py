@@ -8,7 +8,7 @@ import pytest
 from distill.launcher import RankFailed
 
 
-def test_the_last_line_of_a_huge_log_is_told(tmp_path):
+def test_the_last_line_of_a_huge_log_is_reported(tmp_path):
     log = tmp_path / "rank-1.txt"
     with log.open("wb") as file:
         os.truncate(log, 1 << 40)  # sparse: neither the disk nor memory could hold it

@@ -7,7 +7,7 @@ import pytest
 
 
 @pytest.mark.parametrize("ends", ["pass", "1 / 0"])
-def test_lasting_imports_are_never_looked_at_for_garbage(ends: str) -> None:
+def test_lasting_imports_are_never_garbage_collected(ends: str) -> None:
     """Also if one of them fails; later garbage is collected as usual."""
     code = f"""
 import gc

@@ -44,7 +44,7 @@ def circumstances(**other) -> Circumstances:
          [f"the code was digest {ONE[:12]} and is digest {OTHER[:12]}"]),
     ],
 )  # fmt: skip
-def test_what_changed_is_said_with_both_values(now: dict, words: list[str]) -> None:
+def test_what_changed_is_reported_with_both_values(now: dict, words: list[str]) -> None:
     assert list(changes(circumstances(), circumstances(**now))) == words
 
 

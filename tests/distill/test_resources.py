@@ -37,7 +37,7 @@ NO_SIZES = ["16", "16 gb", "-1 GB", "1e3 GB", "1 KB", "0 GB", "99999 TB", "nan G
 
 
 @pytest.mark.parametrize("text", NO_SIZES)
-def test_what_is_no_size_is_refused(text):
+def test_an_invalid_size_is_refused(text):
     with pytest.raises(ValueError, match=r"size|range"):
         size_in_bytes(text)
 

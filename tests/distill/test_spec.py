@@ -224,12 +224,12 @@ def test_a_list_of_pairs_of_a_set_is_an_evaluation_set(listed):
     ],
     ids=["no list", "no set", "no name of a set", "outside"],
 )
-def test_a_list_that_is_not_there_is_refused_at_the_door(listed, name, words):
+def test_a_list_that_is_not_there_is_refused_first(listed, name, words):
     with pytest.raises(UserError, match=f"data.evaluate 1: .*{words}"):
         load(GOOD.replace('["pairs"]', f'["{name}"]'), listed)
 
 
-def test_a_line_of_a_list_that_is_wrong_is_named_at_the_door(listed):
+def test_a_line_of_a_list_that_is_wrong_is_named_first(listed):
     (listed.datasets / "drawn" / "mine.txt").write_text("0 99999 1\n")
     with pytest.raises(UserError, match=r"data.evaluate 1: 'mine.txt:train': .*mine.txt: line 1"):
         load(GOOD.replace('["pairs"]', '["mine.txt:train"]'), listed)
@@ -309,7 +309,7 @@ def test_every_kind_of_fault_names_line_and_column(workspace, old, new, said):
     assert str(error.value).startswith(f"spec.toml:{said}"), error.value
 
 
-def test_a_number_or_a_list_of_numbers_is_told_once(workspace):
+def test_a_number_or_a_list_of_numbers_is_reported_once(workspace):
     head, student = GOOD[: GOOD.index("[teacher.network]")], GOOD[GOOD.index("[student]") :]
     teacher = (
         '[teacher]\nfrom = "a.onnx"\npreprocessing = {{ colour = "RGB", mean = {}, std = 1.0 }}\n'
@@ -321,7 +321,7 @@ def test_a_number_or_a_list_of_numbers_is_told_once(workspace):
         assert str(error.value) == f"spec.toml:8:42: teacher.preprocessing.mean: {said}"
 
 
-def test_every_pattern_of_a_spec_is_said_in_words():
+def test_every_pattern_of_a_spec_is_explained_in_words():
     patterns = set(
         re.findall(r'"pattern": ("(?:[^"\\]|\\.)*")', json.dumps(JobSpec.model_json_schema()))
     )

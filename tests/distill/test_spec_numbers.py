@@ -80,7 +80,7 @@ losses = {{ arcface = {{ margin = {margin} }} }}
         ({"train": "milestones = [0.5, 0]"}, "s:9:20: train.milestones 2: must be above 0, got 0"),
     ],
 )  # fmt: skip
-def test_a_number_beyond_its_end_is_told_with_its_place(given, words):
+def test_a_number_beyond_its_end_is_reported_with_its_place(given, words):
     with pytest.raises(UserError) as error:
         parse_spec(SPEC.format(**{"epochs": 1, "margin": 0.5, "train": "", **given}), "s")
     assert str(error.value) == words
@@ -110,7 +110,7 @@ preprocessing = {{ colour = "RGB", mean = {mean}, std = 1.0, size = {size} }}
         ({"size": "[[112], 112]"}, "size 1: Input should be a valid integer"),
     ],
 )
-def test_a_number_in_a_list_is_told_with_its_place(given, words):
+def test_a_number_in_a_list_is_reported_with_its_place(given, words):
     text = TEACHER.format(**{"mean": "127.5", "size": "[112, 112]", **given})
     with pytest.raises(UserError, match=r"^s:10:\d+: teacher.ensemble 1: prep") as error:
         parse_spec(text, "s")

@@ -405,7 +405,7 @@ def test_what_no_network_has_is_refused(path, content):
     assert re.search("not weights of a network|not a state dict", refused(path))
 
 
-def test_many_prefixes_are_told_apart_in_a_short_time(tmp_path):
+def test_many_prefixes_are_distinguished_in_a_short_time(tmp_path):
     path = tmp_path / "weights.safetensors"
     words = ("module", "model", "net", "backbone")
     names = (".".join(words[(i >> 2 * j) % 4] for j in range(7)) for i in range(8_000))

@@ -175,7 +175,7 @@ def test_rows_written_but_not_entered_are_computed_again(drawn_store, tmp_path):
     assert computed(again) == list(range(48))
 
 
-def test_a_cache_whose_files_were_not_all_made_is_made_anew(drawn_store, tmp_path):
+def test_a_cache_whose_files_were_not_all_made_is_made_again(drawn_store, tmp_path):
     whole = cache_embeddings(make_teacher(), drawn_store, tmp_path / "whole")
     folder = tmp_path / "cut" / whole.folder.name
     folder.mkdir(parents=True)
@@ -372,7 +372,7 @@ def test_a_process_takes_over_the_rows_of_a_killed_one(drawn_store, tmp_path, un
     assert_equal(cache, undisturbed)
 
 
-def test_a_killed_process_leaves_rows_to_go_on_from(drawn_store, tmp_path, undisturbed):
+def test_a_killed_process_leaves_rows_to_resume_from(drawn_store, tmp_path, undisturbed):
     with start(drawn_store, tmp_path, 0.05) as process:
         wait_for(process, 10)
         process.send_signal(signal.SIGKILL)

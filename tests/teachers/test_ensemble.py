@@ -46,7 +46,7 @@ def unit(vectors):
     return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
 
 
-def test_members_are_heard_alike_however_long_their_vectors_are(pictures):
+def test_members_count_equally_however_long_their_vectors_are(pictures):
     quiet, loud = Squares(2, scale=0.01), Squares(3, scale=100.0)
     both = Ensemble([quiet, loud], "concatenate")
     found = unit(both.embed(pictures))
@@ -99,7 +99,7 @@ def test_the_cache_of_an_ensemble_holds_what_it_says(drawn_store, tmp_path, comb
     np.testing.assert_allclose(cache.norm[[0, 9, 30]], np.linalg.norm(said, axis=2), rtol=1e-3)
 
 
-def test_members_are_asked_once_alone_or_together(drawn_store, tmp_path):
+def test_members_embed_once_alone_or_together(drawn_store, tmp_path):
     first, second, third = (Squares(digest=digest) for digest in ("11", "22", "33"))
     cache_embeddings(first, drawn_store, tmp_path)
     cache_embeddings(Ensemble([first, second], "concatenate"), drawn_store, tmp_path)

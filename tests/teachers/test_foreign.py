@@ -335,7 +335,9 @@ def newer(ir_version: int, opset: int) -> onnx.ModelProto:
         "many outputs",
     ],
 )
-def test_what_no_network_of_faces_does_is_said(tmp_path: Path, model: onnx.ModelProto, words: str):
+def test_what_no_network_of_faces_does_is_reported(
+    tmp_path: Path, model: onnx.ModelProto, words: str
+):
     with pytest.raises(UserError, match=words) as caught:
         OnnxEmbedder(save(tmp_path, model), PREPROCESSING)
     assert "\n" not in str(caught.value)

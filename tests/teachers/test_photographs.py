@@ -120,7 +120,7 @@ def test_answers_that_are_no_faces_are_refused(faces: Any) -> None:
         teachers.photographs._faces(faces, b"")
 
 
-def test_faces_of_real_photographs_are_told_apart() -> None:
+def test_faces_of_real_photographs_are_distinguished() -> None:
     folder = os.environ.get("FACE_DISTILL_REAL_DATA")
     root = Path(folder or "")
     if folder is None or not (root / "detector/yunet.onnx").exists():

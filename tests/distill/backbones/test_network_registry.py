@@ -57,14 +57,14 @@ def dropped_in(tmp_path):
     sys.modules.pop("distill.backbones.dropped", None)
 
 
-def test_a_file_dropped_into_the_room_is_a_network(dropped_in):
+def test_a_file_added_to_the_package_is_a_network(dropped_in):
     network = Architecture.resolve(NetworkSpec(backbone="dropped_in"))
     assert (network.embedding, network.input_size) == (24, (32, 32))
     assert not network.is_known
     assert network.build()[1].out_features == 24
 
 
-def test_a_network_dropped_in_is_listed_with_its_counts(dropped_in):
+def test_an_added_network_is_listed_with_its_counts(dropped_in):
     assert "dropped_in" in {row["name"] for row in catalogue()}
     listed = CliRunner().invoke(app, ["backbones", "--json"])
     (row,) = (row for row in json.loads(listed.stdout) if row["name"] == "dropped_in")

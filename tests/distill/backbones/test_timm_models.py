@@ -38,7 +38,7 @@ def test_names_of_another_version_are_asked_of_timm_itself(tmp_path, monkeypatch
         timm_names.timm_names.cache_clear()
 
 
-def test_an_unknown_name_is_told_the_meant_one_without_torch():
+def test_an_unknown_name_gets_a_suggestion_without_torch():
     script = (
         "import sys; from distill.catalogue import defaults_of\n"
         f"print(defaults_of('timm/{MODEL}') + defaults_of('timm-pretrained/{MODEL}.lamb_in1k'))\n"
@@ -147,7 +147,7 @@ def test_missing_weights_are_found_before_training(cache):
         Architecture(f"timm-pretrained/{MODEL}", 8, (32, 32), 1.0).check()
 
 
-def test_a_model_without_published_weights_is_said_to_have_none(cache):
+def test_a_model_without_published_weights_is_reported(cache):
     with pytest.raises(UserError, match="timm has no weights for it"):
         create("timm-pretrained/cspresnet50d")
 

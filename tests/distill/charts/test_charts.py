@@ -136,7 +136,7 @@ def test_letters_beyond_latin_do_not_stop_a_png():
     assert png(draw(Chart("Модель", Axis("", 0, 1), Axis("", 0, 1), [name]))).startswith(b"\x89PNG")
 
 
-def test_differences_stand_beside_a_line_at_zero():
+def test_differences_appear_beside_a_line_at_zero():
     rows = [
         DrawnDifference("lfw: accuracy", 0.01, -0.01, 0.03),
         DrawnDifference("better", 0.05, 0.02, 0.08),

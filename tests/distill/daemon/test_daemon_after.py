@@ -161,7 +161,7 @@ def test_a_teacher_that_is_there_already_is_not_waited_for(service: JobService) 
     assert service.queue.after("third") == []
 
 
-def test_the_user_is_told_what_is_waited_for(harness: Harness) -> None:
+def test_the_user_sees_what_a_job_waits_for(harness: Harness) -> None:
     runs_long = "import time; time.sleep(100)"
     path = harness.workspace.root.parent / "b.toml"
     path.write_text(spec("b"))

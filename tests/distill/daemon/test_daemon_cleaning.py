@@ -72,7 +72,7 @@ def test_only_those_of_a_state_or_label_go(place: Place) -> None:
     assert clean(place, "--older-than", "0s")["jobs"] == ["b", "c"]
 
 
-def test_what_others_need_or_hold_stays_and_is_told(place: Place) -> None:
+def test_what_others_need_or_hold_stays_and_is_reported(place: Place) -> None:
     ended(place, "teacher", 40, State.FAILED)
     place.service.submit("pupil", spec("pupil"), placing=after("teacher"))
     held = ended(place, "held", 40)
@@ -90,7 +90,7 @@ def after(name: str) -> Placing:
     return Placing(after=(name,))
 
 
-def test_people_are_told_what_it_frees(place: Place) -> None:
+def test_users_see_what_it_frees(place: Place) -> None:
     ended(place, "old", 31, steps="a")
     dry = Ran(place.workspace, "clean", "--older-than", "30d", "--dry-run")
     assert dry.stdout == "old: would be removed\n"

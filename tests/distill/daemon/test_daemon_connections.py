@@ -134,7 +134,7 @@ def slow_submit(name: str) -> bytes:
     return b"POST /jobs HTTP/1.1\r\nContent-Length: %d\r\n" % len(body) + HEAD + body
 
 
-def test_where_all_are_at_work_the_next_is_told_to_come_again(harness: Harness) -> None:
+def test_a_busy_daemon_tells_the_next_client_to_come_again(harness: Harness) -> None:
     with ExitStack() as stack:
         peers = [
             stack.enter_context(Peer(harness, slow_submit(f"slow-{number}")))
@@ -187,7 +187,7 @@ def test_submits_under_check_do_not_hold_up_a_cancel(harness: Harness) -> None:
     ],
     ids=lambda value: ascii(value[:30]) if len(value) > 3 else "",
 )
-def test_whatever_is_said_is_answered_in_short_or_hung_up_on(
+def test_any_input_gets_a_short_answer_or_is_hung_up_on(
     harness: Harness, words: bytes, status: bytes
 ) -> None:
     with Peer(harness, words) as peer:

@@ -182,7 +182,7 @@ def test_a_bundle_that_changes_in_a_copy_is_not_delivered(
 
 
 @pytest.mark.parametrize("force", [False, True])
-def test_what_a_killed_pull_left_is_taken_away(bundle: Path, tmp_path: Path, force: bool) -> None:
+def test_what_a_killed_pull_left_is_removed(bundle: Path, tmp_path: Path, force: bool) -> None:
     partial = tmp_path / ".place.partial"
     (partial / "golden").mkdir(parents=True)
     (partial / "model.onnx").write_bytes(b"half")
@@ -233,7 +233,7 @@ def test_another_bundle_is_replaced_only_by_force(bundle: Path, tmp_path: Path) 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["place", "steps"]
 
 
-def test_a_damaged_copy_is_made_anew_by_force(bundle: Path, tmp_path: Path) -> None:
+def test_a_damaged_copy_is_made_again_by_force(bundle: Path, tmp_path: Path) -> None:
     destination = tmp_path / "place"
     deliver(bundle, destination)
     (destination / "model.onnx").write_bytes(b"damaged")
@@ -243,7 +243,7 @@ def test_a_damaged_copy_is_made_anew_by_force(bundle: Path, tmp_path: Path) -> N
     assert contents(destination) == contents(bundle)
 
 
-def test_what_is_no_bundle_is_never_replaced(bundle: Path, tmp_path: Path) -> None:
+def test_anything_but_a_bundle_is_never_replaced(bundle: Path, tmp_path: Path) -> None:
     home = tmp_path / "home"
     home.mkdir()
     (home / "thesis.txt").write_text("years of work")

@@ -51,7 +51,7 @@ def room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         sys.modules.pop(EXECUTORS.pop(name).__module__, None)
 
 
-def test_a_file_dropped_into_the_room_runs_the_jobs(harness: Harness, room: Path) -> None:
+def test_a_file_added_to_the_package_runs_the_jobs(harness: Harness, room: Path) -> None:
     (room / "dropped_noted.py").write_text(NOTED)
     arguments = [str(SCRIPT.parent), str(room), str(harness.workspace.root)]
     harness.daemon = subprocess.Popen([sys.executable, "-c", SERVE, *arguments])

@@ -191,7 +191,7 @@ def test_a_job_says_on_a_full_disk_why_it_failed(disk: SmallDisk) -> None:
     assert read_exit_record(Attempt(run, 1)) is None
 
 
-def test_the_same_trouble_is_told_less_and_less_often() -> None:
+def test_the_same_trouble_is_reported_less_and_less_often() -> None:
     said: list[str] = []
     now = 0.0
     troubles = Troubles(said.append, lambda: now)

@@ -170,7 +170,7 @@ def test_a_job_whose_time_is_up_lets_the_others_go_first(harness: Harness) -> No
 
 
 @pytest.mark.parametrize("made", [False, True], ids=["without progress", "with progress"])
-def test_retries_begin_anew_after_progress(tmp_path: Path, made: bool) -> None:
+def test_retries_start_again_after_progress(tmp_path: Path, made: bool) -> None:
     lost = judge_loss(rebooted=False, cancelled=False)
     with Queue(tmp_path / "queue.sqlite") as queue:
         queue.submit("a", "name = 'a'", 0.0)

@@ -204,7 +204,7 @@ def test_pages_are_shown_and_counted(harness: Harness) -> None:
     assert status("--limit", "0").status == 2
 
 
-def test_a_long_queue_is_told_over_http(harness: Harness) -> None:
+def test_a_long_queue_is_listed_over_http(harness: Harness) -> None:
     with open_queue(harness.workspace) as queue:
         fill(queue, 3_000)
     harness.start(slots=0)

@@ -22,7 +22,7 @@ def logged(stderr: Path, file: Path) -> None:
         subprocess.run([sys.executable, "-c", LOGS, file], stderr=said, check=True)
 
 
-def test_a_large_log_begins_anew_and_the_last_one_is_kept(tmp_path: Path) -> None:
+def test_a_large_log_is_rotated_and_the_last_one_kept(tmp_path: Path) -> None:
     log, before = tmp_path / "daemon.log", tmp_path / "daemon.log.1"
     logged(log, log)
     assert log.stat().st_size < 11_000

@@ -118,7 +118,7 @@ def test_who_hangs_is_left_and_nobody_waits(
 
 
 @pytest.mark.parametrize("code", ["raise SystemExit('no \\udcff')", "import time; time.sleep(99)"])
-def test_a_program_that_fails_is_said_once(
+def test_a_program_that_fails_is_reported_once(
     queue: Queue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str
 ) -> None:
     monkeypatch.setattr(notifications, "PATIENCE_SECONDS", 0.5)

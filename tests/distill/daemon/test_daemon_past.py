@@ -58,7 +58,9 @@ def test_a_queue_without_one_of_its_tables_is_one_line(harness: Harness) -> None
 
 
 @pytest.mark.parametrize("moment", [1e300, -1e300, 1e15, -1e12])
-def test_times_that_no_calendar_has_are_told_as_its_ends(harness: Harness, moment: float) -> None:
+def test_times_that_no_calendar_has_are_reported_as_its_ends(
+    harness: Harness, moment: float
+) -> None:
     harness.submit("a")
     with open_queue(harness.workspace) as queue:
         queue._connection.execute("UPDATE jobs SET submitted_at = ?", (moment,))
@@ -110,7 +112,7 @@ def test_diff_knows_runs_that_were_set_aside_and_by_hand(harness: Harness) -> No
     assert "is not a job name" in Ran(harness.workspace, "diff", "a", "../a").error
 
 
-def test_diff_of_what_is_no_spec_is_one_line(harness: Harness) -> None:
+def test_diff_of_an_invalid_spec_is_one_line(harness: Harness) -> None:
     submit(harness, "a", "'\\u001b[31m' = 1")
     freeze_spec(harness.run("b"), "[[[")
     assert "the spec of b" in Ran(harness.workspace, "diff", "a", "b").error

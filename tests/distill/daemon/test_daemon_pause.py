@@ -36,7 +36,7 @@ time.sleep(100)
 """
 
 
-def test_a_paused_job_frees_its_slot_and_goes_on_when_resumed(harness: Harness) -> None:
+def test_a_paused_job_frees_its_slot_and_continues_when_resumed(harness: Harness) -> None:
     harness.start()
     harness.submit("a", COUNTS, priority=3, label="x")
     harness.submit("b")
@@ -170,7 +170,7 @@ def test_several_jobs_are_cancelled_or_none(harness: Harness) -> None:
 @pytest.mark.parametrize(
     "words", [[], ["a", "--all"], ["--all", "--label", "x"], ["a", "--label", "x"]]
 )
-def test_what_to_cancel_is_said_in_one_way(harness: Harness, words: list[str]) -> None:
+def test_what_to_cancel_is_given_in_one_way(harness: Harness, words: list[str]) -> None:
     assert "name the jobs to cancel" in Ran(harness.workspace, "cancel", *words).error
 
 

@@ -54,7 +54,7 @@ def test_a_higher_priority_starts_first(queue: Queue) -> None:
     assert [job.name for _ in range(5) if (job := queue.claim(1.0))] == ["c", "e", "a", "d", "b"]
 
 
-def test_a_held_job_starts_when_it_is_resumed(queue: Queue) -> None:
+def test_a_held_job_starts_when_resumed(queue: Queue) -> None:
     queue.submit("a", "spec", 0.0, Placing(hold=True, priority=9))
     queue.submit("b", "spec", 0.0)
     queue.pause("b", 1.0)

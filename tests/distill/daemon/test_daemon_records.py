@@ -411,7 +411,7 @@ sys.exit({STEP_BUSY})
     assert "status 75" in str(harness.wait_for("a", State.FAILED).reason)
 
 
-def test_a_signal_the_job_reports_is_told_in_its_words(
+def test_a_signal_the_job_reports_is_shown_in_its_words(
     harness: Harness,
 ) -> None:
     """A rank was killed by the kernel; the job itself ended in order, with 128 + 9."""
@@ -423,7 +423,7 @@ def test_a_signal_the_job_reports_is_told_in_its_words(
     assert "interrupted: rank 1 of 2 was ended" in str(job.reason)
 
 
-def test_a_runner_dead_at_its_start_is_not_the_one_before(
+def test_a_runner_dead_at_its_start_is_not_the_previous_one(
     harness: Harness,
 ) -> None:
     class Dying:
@@ -458,7 +458,7 @@ def test_a_daemon_whose_record_is_damaged_is_found_and_stopped(harness: Harness)
     harness.daemon = None
 
 
-def test_an_untellable_job_is_told_once_and_blocks_no_other(
+def test_an_untellable_job_is_reported_once_and_blocks_no_other(
     harness: Harness, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Odd:

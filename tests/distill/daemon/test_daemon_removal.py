@@ -126,7 +126,7 @@ def test_a_bundle_stays_where_its_job_had_it(place: Place) -> None:
     assert place.steps() == ""
 
 
-def test_what_would_go_is_told_and_stays(place: Place) -> None:
+def test_what_would_go_is_reported_and_stays(place: Place) -> None:
     run = place.job("a", steps="ab")
     told = remove(place.workspace, place.queue, ["a"], bundles=True, dry=True)
     assert (told.steps, place.queue.names()) == (2, ["a"])
@@ -186,7 +186,7 @@ def test_a_step_that_is_being_done_stays(place: Place) -> None:
     assert place.steps() == "a"
 
 
-def test_a_step_is_made_anew_by_who_waited_while_it_was_removed(tmp_path: Path) -> None:
+def test_a_step_is_made_again_by_who_waited_while_it_was_removed(tmp_path: Path) -> None:
     store = StepStore(tmp_path)
     folder = store.folder("k", {})
     done = []
@@ -272,7 +272,7 @@ def test_a_killed_removal_is_finished_by_the_next(place: Place, seconds: float) 
     assert place.steps() == ""
 
 
-def test_a_user_removes_and_is_told_what_that_frees(harness: Harness) -> None:
+def test_a_user_removes_and_sees_what_that_frees(harness: Harness) -> None:
     harness.submit("a")
     harness.submit("b")
     dry = Ran(harness.workspace, "remove", "a", "b", "--dry-run")
@@ -292,7 +292,7 @@ def test_an_empty_workspace_stays_empty(harness: Harness) -> None:
     assert not harness.workspace.root.exists()
 
 
-def test_a_lost_queue_is_not_begun_anew(harness: Harness) -> None:
+def test_a_lost_queue_is_not_started_again(harness: Harness) -> None:
     harness.start()
     harness.submit("a")
     harness.wait_for("a", State.DONE)

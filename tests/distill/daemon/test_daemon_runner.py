@@ -322,7 +322,7 @@ def test_a_garbage_exit_record_reads_as_none_and_says_why(run: Path, content: by
 
 
 @pytest.mark.parametrize("kind", ["folder", "pipe", "loop", "nowhere", "zero", "large"])
-def test_what_is_no_file_is_no_record(run: Path, kind: str) -> None:
+def test_anything_but_a_file_is_no_record(run: Path, kind: str) -> None:
     """Looking at it does not block either."""
     make_odd(run / RUNNER, kind)
     make_odd(run / METRICS, kind)

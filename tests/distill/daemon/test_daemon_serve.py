@@ -87,7 +87,7 @@ def test_slots_run_jobs_side_by_side(harness: Harness) -> None:
     harness.wait_for_file("c", "pid")
 
 
-def test_a_failure_is_told_in_the_jobs_own_words_and_not_retried(harness: Harness) -> None:
+def test_a_failure_has_the_jobs_own_words_and_no_retry(harness: Harness) -> None:
     code = """
 import json, pathlib, sys
 words = {"reason": "the loss is NaN in epoch 3", "hint": "lower the learning rate"}
@@ -330,7 +330,7 @@ def test_the_daemon_never_imports_torch(harness: Harness) -> None:
     ("path", "kind"),
     [("/home/me/workspace", None), ("/data/ws", "nfs4"), ("/data/local/ws", None), ("/", None)],
 )
-def test_network_file_systems_are_told_by_the_nearest_mount(path: str, kind: str | None) -> None:
+def test_network_file_systems_are_recognised_by_their_mount(path: str, kind: str | None) -> None:
     mounts = {"/": "ext4", "/data": "nfs4", "/data/local": "xfs"}
     assert network_filesystem(Path(path), mounts) == kind
 

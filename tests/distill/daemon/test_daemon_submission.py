@@ -60,7 +60,7 @@ def test_the_same_spec_again(
     assert (service.workspace.runs / "a" / "finished-step").exists(), "the run folder is kept"
 
 
-def test_what_will_do_nothing_is_part_of_the_answer(harness: Harness) -> None:
+def test_settings_without_effect_are_part_of_the_answer(harness: Harness) -> None:
     def check(text: str) -> Checked:
         return Checked(warnings=("a loss does nothing",))
 
@@ -107,7 +107,7 @@ def test_a_done_job_whose_folder_is_gone_is_done_again(service: JobService) -> N
     assert service.submit("a", spec("a", "one")).answer is Answer.AGAIN
 
 
-def test_a_run_by_hand_goes_on_in_the_queue(service: JobService) -> None:
+def test_a_run_by_hand_continues_in_the_queue(service: JobService) -> None:
     run = service.workspace.runs / "a"
     freeze_spec(run, spec("a", "one"))
     (run / "finished-step").touch()

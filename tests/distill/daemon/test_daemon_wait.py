@@ -28,7 +28,9 @@ def test_all_that_are_done_are_success(harness: Harness) -> None:
 
 
 @pytest.mark.parametrize("options", [[], ["--json"]])
-def test_one_that_failed_or_was_cancelled_is_none(harness: Harness, options: list[str]) -> None:
+def test_one_that_failed_or_was_cancelled_is_not_success(
+    harness: Harness, options: list[str]
+) -> None:
     harness.start()
     harness.submit("bad", "raise SystemExit(3)")
     harness.submit("good")

@@ -88,7 +88,7 @@ def test_what_changed_before_the_start_is_said_and_does_no_harm(workspace, spec)
     assert "changed since submission" not in (bundle / "README.md").read_text()
 
 
-def test_submitted_anew_it_is_anew_and_tried_again_it_is_kept(workspace, spec) -> None:
+def test_a_submit_records_it_again_and_a_retry_keeps_it(workspace, spec) -> None:
     submit(workspace, spec, "name=again")
     frozen = json.loads((workspace.runs / "again" / "provenance.json").read_text())
     change_queued(workspace, "again")

@@ -121,7 +121,7 @@ def test_the_command_takes_a_page_and_a_token(elsewhere: Elsewhere, target: Path
     assert (target / "config.json").is_file()
 
 
-def test_what_broke_off_goes_on_where_it_stopped(elsewhere: Elsewhere, target: Path):
+def test_what_broke_off_continues_where_it_stopped(elsewhere: Elsewhere, target: Path):
     elsewhere.breaks_after = {"model.onnx": 70_000}
     with pytest.raises(
         UserError,
@@ -151,7 +151,7 @@ def test_a_server_without_ranges_sends_all_again(elsewhere: Elsewhere, target: P
     assert fetch(elsewhere.url, target, "secret")
 
 
-def test_another_bundle_there_begins_anew(elsewhere: Elsewhere, target: Path):
+def test_another_bundle_there_starts_again(elsewhere: Elsewhere, target: Path):
     elsewhere.breaks_after = {"model.onnx": 70_000}
     with pytest.raises(UserError):
         fetch(elsewhere.url, target, "secret")
@@ -256,7 +256,7 @@ def test_an_address_that_is_no_jobs_page_is_refused(target: Path, url: str):
     assert not target.parent.exists()
 
 
-def test_a_daemon_that_is_not_there_is_said(target: Path):
+def test_a_daemon_that_is_not_there_is_reported(target: Path):
     with pytest.raises(UserError, match="run the same command again to continue there"):
         fetch("http://127.0.0.1:9/jobs/sample", target, "secret")
 

@@ -137,7 +137,7 @@ def test_slurms_own_requeue_makes_no_second_run(slurm: SlurmHarness, cluster: Cl
     slurm.done_after("a", 2)
 
 
-def test_before_its_time_is_over_a_job_saves_and_goes_on(
+def test_before_its_time_is_over_a_job_saves_and_continues(
     slurm: SlurmHarness, cluster: Cluster
 ) -> None:
     slurm.begin("a")
@@ -148,7 +148,7 @@ def test_before_its_time_is_over_a_job_saves_and_goes_on(
     assert (slurm.run("a") / "saved-0").exists()
 
 
-def test_a_preempted_job_saves_and_goes_on_later(slurm: SlurmHarness, cluster: Cluster) -> None:
+def test_a_preempted_job_saves_and_continues_later(slurm: SlurmHarness, cluster: Cluster) -> None:
     slurm.begin("a", more="\n[resources]\nnodes = 2\ncpus = 4\n")
     blocking = ["--wrap=sleep 3", "--partition=high", "--nodes=2", "--exclusive"]
     cluster.ask("sbatch", *blocking, f"--output={cluster.folder}/jobs/high.txt")

@@ -75,7 +75,7 @@ def test_several_are_queued_in_their_order(workspace: Workspace, tmp_path: Path)
     ]  # fmt: skip
 
 
-def test_where_one_cannot_be_queued_none_is_and_all_is_told(
+def test_where_one_cannot_be_queued_none_is_and_all_is_reported(
     workspace: Workspace, tmp_path: Path
 ) -> None:
     good, bad, worse = (write_spec(tmp_path, name) for name in ("good", "bad", "worse"))

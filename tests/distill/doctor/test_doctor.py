@@ -75,13 +75,13 @@ def test_a_check_that_breaks_or_hangs_is_a_finding(no_checks: None, workspace: W
 
     began = time.monotonic()
     found = list(examine(workspace))
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 60
     assert [(name, each.verdict) for name, each in found][-1] == ("hangs", WRONG)
     assert "KeyError: 'x'" in found[-2][1].text
     assert "no answer in" in found[-1][1].text
 
 
-def test_a_file_that_is_dropped_in_is_a_check(
+def test_a_file_that_is_added_is_a_check(
     no_checks: None, workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "dropped_check.py").write_text(
@@ -165,7 +165,7 @@ def test_torch_is_judged_by_the_gpus_that_are_there(
     assert words in " ".join(each.text for each in found)
 
 
-def test_the_memory_of_each_gpu_is_told(programs: Path, workspace: Workspace) -> None:
+def test_the_memory_of_each_gpu_is_reported(programs: Path, workspace: Workspace) -> None:
     lines = ["0, NVIDIA H200, 143771, 143000, 570.86", "1, NVIDIA H200, 143771, 900, 570.86",
              "2, NVIDIA GB10, [N/A], [N/A], 580.95", "warning: something"]  # fmt: skip
     program(programs, "nvidia-smi", "\n".join(f"echo '{line}'" for line in lines))
@@ -200,9 +200,9 @@ def test_slurm_is_asked_where_it_is_there(programs: Path, workspace: Workspace) 
 def test_what_does_not_answer_is_killed_with_its_children(tmp_path: Path) -> None:
     script = f"sleep 300 & echo $! > {tmp_path}/pid; wait"
     began = time.monotonic()
-    with pytest.raises(NoAnswerError, match="no answer in 0 s"):
-        ask(["/bin/sh", "-c", script], 0.4)
-    assert time.monotonic() - began < 10
+    with pytest.raises(NoAnswerError, match="no answer in 2 s"):
+        ask(["/bin/sh", "-c", script], 2.0)
+    assert time.monotonic() - began < 60
     pid = int((tmp_path / "pid").read_text())
     assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
 
@@ -225,7 +225,7 @@ def test_what_a_package_prints_is_no_answer() -> None:
     assert ask_python("print('[INFO] loading'); print('{\"a\": 1}')") == {"a": 1}
 
 
-def test_the_workspace_is_told_of(workspace: Workspace) -> None:
+def test_the_workspace_is_reported(workspace: Workspace) -> None:
     assert [each.verdict for each in process.daemon(workspace)] == [OK]
     assert [each.verdict for each in disk.file_system(workspace)] == [OK]
     assert not workspace.root.exists(), "nothing is made to be looked at"

@@ -84,7 +84,7 @@ def test_more_images_are_seen_in_fewer_epochs_and_larger_batches():
     assert seen == sorted(seen)
 
 
-def test_few_images_of_an_identity_leave_the_teacher_the_word():
+def test_few_images_of_an_identity_favour_the_teacher():
     def arcface(identities):
         return chosen(facts(19_000, identities))["stage.losses"].get("arcface")
 
@@ -153,7 +153,7 @@ def test_images_smaller_than_the_students_input_are_not_enlarged():
     assert chosen(small)["student.input_size"] == [64, 64]
 
 
-def test_nothing_to_learn_from_is_said():
+def test_nothing_to_learn_from_is_reported():
     given = facts(500, 500, teacher=None)
     with pytest.raises(UserError, match="no image shares its identity"):
         choose(given)

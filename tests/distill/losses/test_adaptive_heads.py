@@ -33,7 +33,7 @@ def slow_softmax_loss(given, scale, of_true, of_other):
 
 
 class TestAdaFace:
-    def test_margins_follow_the_norms_of_the_batches_before(self):
+    def test_margins_follow_the_norms_of_earlier_batches(self):
         """The authors' formulas over three batches, with statistics as plain numbers."""
         loss, average, deviation = AdaFace(scale=8.0, momentum=0.1, standalone=False), 20.0, 100.0
         for seed in range(3):

@@ -98,7 +98,7 @@ def test_some_sampled_classes_have_the_mean_of_all_on_average():
     assert sampled.mean().item() == pytest.approx(all_of_them(given).item(), abs=0.02)
 
 
-def test_classes_are_sampled_anew_without_repetition():
+def test_classes_are_sampled_again_without_repetition():
     sample = SampledClasses(60)
     first, second = sample(100, CPU), sample(100, CPU)
     assert len(set(first.tolist())) == len(set(second.tolist())) == 60

@@ -66,7 +66,7 @@ def dropped_in(tmp_path, monkeypatch):
     forget("dropped_in")
 
 
-def test_a_file_dropped_into_the_room_is_a_loss_of_a_spec(dropped_in):
+def test_a_file_added_to_the_package_is_a_loss_of_a_spec(dropped_in):
     spec = parse_spec(SPEC % "arcface = {}, dropped_in = { power = 3, weight = 0.5 }", "x.toml")
     settings = spec.stage[0].losses
     assert (settings["dropped_in"].power, settings["dropped_in"].weight) == (3, 0.5)
@@ -77,7 +77,7 @@ def test_a_file_dropped_into_the_room_is_a_loss_of_a_spec(dropped_in):
     assert parts["total"].isfinite()
 
 
-def test_a_file_dropped_into_the_room_is_a_loss_of_any_loop(dropped_in):
+def test_a_file_added_to_the_package_is_a_loss_of_any_loop(dropped_in):
     embeddings = torch.randn(4, 8)
     loss = distill.losses.DroppedIn(power=1)(embeddings, torch.arange(4))
     assert loss == embeddings.norm(dim=1).mean()

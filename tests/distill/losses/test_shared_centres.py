@@ -95,14 +95,14 @@ class TestNextStage:
         write_weights(tmp_path / LOSSES, losses)
         return tmp_path, network, losses
 
-    def test_heads_go_on_with_the_centres_and_their_state(self, before):
+    def test_heads_continue_with_the_centres_and_their_state(self, before):
         folder, network, losses = before
         following = weighted({"combined": {}, "curricularface": {}, "intra": {}}, embedding=8)
         _start_from(folder, network, following)
         assert torch.equal(following.centres, losses.centres)
         assert following.parts["curricularface"].t == losses.parts["curricularface"].t != 0
 
-    def test_centres_of_another_shape_start_afresh(self, before):
+    def test_centres_of_another_shape_start_fresh(self, before):
         folder, network, _ = before
         following = weighted({"subcentre": {}}, embedding=8)
         fresh = following.centres.clone()

@@ -67,7 +67,7 @@ def test_a_student_that_agrees_has_nothing_to_learn():
     assert student.grad.abs().max() < 1e-9
 
 
-def test_a_single_identity_tells_nothing():
+def test_a_single_identity_carries_no_information():
     assert loss()(given(identities=1)).item() == 0
 
 

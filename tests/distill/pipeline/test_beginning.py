@@ -75,7 +75,7 @@ def test_it_begins_with_all_weights_of_the_old_network(workspace, student):
     assert not [each for each in check_fit(spec, workspace).notices if each.key == "beginning"]
 
 
-def test_the_old_networks_scores_stand_beside_the_new_ones(workspace):
+def test_the_old_networks_scores_appear_beside_the_new_ones(workspace):
     run_job(workspace, spec_text('from = "old"', name="scored"))
     networks = json.loads((workspace.runs / "scored" / "evaluation.json").read_text())["networks"]
     assert list(networks) == ["old", "generation 1"]
@@ -185,7 +185,7 @@ def test_what_is_remembered_keeps_the_answers_near_the_old_ones(workspace, drawn
     assert any("loss_remember" in json.loads(line) for line in lines)
 
 
-def test_stopped_it_goes_on_with_the_same_weights(workspace):
+def test_stopped_it_continues_with_the_same_weights(workspace):
     student, stages = (
         'from = "old", remember = 2.0',
         [

@@ -122,7 +122,7 @@ def test_stages_seeds_and_choices_are_counted(quick_export, workspace):
         "[augment]\nviews = 4\nmix = 0.3\n",
     ],
 )
-def test_augmented_views_are_asked_about_and_made(quick_export, workspace, more):
+def test_augmented_views_are_embedded_and_made(quick_export, workspace, more):
     plain = cost_of(workspace, job_text("views", teacher_text(), LEARN))
     found = cost_of(workspace, job_text("views", teacher_text(), LEARN, more))
     assert found.seconds > 0

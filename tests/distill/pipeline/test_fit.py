@@ -234,7 +234,7 @@ def test_what_cannot_work_is_one_line_that_names_the_key(workspace, changed, wor
         ({"teacher": TEACHER}, ["no loss of any stage uses the [teacher]"]),
     ],
 )  # fmt: skip
-def test_what_will_do_nothing_is_said_beforehand(workspace, changed, words):
+def test_settings_without_effect_are_reported_first(workspace, changed, words):
     said = check(workspace, **changed)
     for word in words:
         assert any(word in text for text in said), said
@@ -296,7 +296,7 @@ def test_two_sets_of_one_name_are_refused_first(workspace):
         check(workspace, evaluate='"pairs", "e/pairs"')
 
 
-def test_sets_that_share_images_with_the_training_are_said(workspace):
+def test_sets_that_share_images_with_the_training_are_reported(workspace):
     store = Store(workspace.datasets / "d" / "train.lmdb")
     with_images(workspace, replaced(3, lambda image: store.read(20)))
     [said] = check(workspace, evaluate='"pairs", "odd"')

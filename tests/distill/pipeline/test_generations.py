@@ -75,7 +75,7 @@ def test_every_seed_is_a_step_and_the_rest_is_skipped(finished):
     ]  # fmt: skip
 
 
-def test_candidates_start_from_the_best_of_the_generation_before(finished):
+def test_candidates_start_from_the_best_previous_one(finished):
     steps = {step["name"]: step for step in read(finished, "steps.json")}
     scores = steps["generation 1 choice"]["scores"]
     assert scores.keys() == {"generation 1 seed 3", "generation 1 seed 0"}
@@ -271,7 +271,7 @@ def stop_in(workspace, text, name):
     return steps_of(workspace, spec.name)
 
 
-def test_one_seed_needs_no_choice_and_has_the_names_of_before():
+def test_one_seed_needs_no_choice_and_has_the_earlier_names():
     spec = parse_spec(JOB[: JOB.index("[generations]")] + "[generations]\nseeds = [7]", "spec")
     assert [step.name for step in plan(spec)] == ["generation 1", "evaluate", "export"]
 
@@ -316,7 +316,7 @@ def generations_with(scores, noise=0.0, **settings):
         ([0.80, 0.90, 0.91], 0.0, 0.02, True, 2),
     ],
 )
-def test_without_gain_it_stops_and_keeps_the_one_before(
+def test_without_gain_it_stops_and_keeps_the_previous_one(
     scores, least_gain, noise, stops, delivered
 ):
     generations = generations_with(scores, noise, stop_without_gain=True, least_gain=least_gain)
@@ -334,7 +334,7 @@ def test_the_reason_has_the_numbers():
     )
 
 
-def test_a_gain_within_noise_is_called_so_and_recorded():
+def test_a_gain_within_noise_is_reported_and_recorded():
     generations = generations_with([0.80, 0.82], noise=0.03, stop_without_gain=True)
     assert generations.reason_to_stop.endswith("; the gain is within noise")
     record = generations.record()
@@ -354,7 +354,7 @@ def test_without_a_wanted_gain_the_last_generation_counts():
     assert generations.delivered.generation == 2
 
 
-def test_the_best_seed_goes_on_the_first_of_equals():
+def test_the_best_seed_continues_the_first_of_equals():
     generations = Generations(GenerationsSpec(seeds=[5, 6, 7]))
     generations.add([candidate(1, score, seed) for seed, score in [(5, 0.7), (6, 0.9), (7, 0.9)]])
     assert generations.start is generations.best[0].trained
@@ -364,7 +364,7 @@ def test_the_best_seed_goes_on_the_first_of_equals():
     )
 
 
-def test_a_seed_that_leads_by_noise_goes_on_and_is_called_so():
+def test_a_seed_that_leads_by_noise_continues_and_is_called_so():
     generations = Generations(GenerationsSpec(seeds=[5, 6]))
     generations.add([candidate(1, 0.80, 5, noise=0.03), candidate(1, 0.81, 6, noise=0.03)])
     assert generations.best[0].seed == 6

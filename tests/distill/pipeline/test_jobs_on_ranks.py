@@ -141,7 +141,7 @@ def test_a_mistake_that_one_rank_meets_is_said_in_its_own_words(workspace, drawn
 
 
 @pytest.mark.slow
-def test_a_training_that_diverges_is_told_once(workspace):
+def test_a_training_that_diverges_is_reported_once(workspace):
     job = Running(workspace, "", settings="ranks = 2, learning_rate = 1e30, warmup = 0.0")
     status, said = job.to_the_end()
     assert status == 1
@@ -181,7 +181,7 @@ def test_killed_as_a_whole_two_ranks_resume_to_the_same_bits(workspace, settings
 
 
 @pytest.mark.slow
-def test_two_machines_run_a_job_and_one_goes_on_alone(workspace):
+def test_two_machines_run_a_job_and_one_continues_alone(workspace):
     """Two torchruns meet on loopback; one is killed while the student is being trained."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

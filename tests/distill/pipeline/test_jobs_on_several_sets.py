@@ -63,7 +63,7 @@ def text(train, *tables, name="several", evaluate='["pairs"]'):
         ('[{ set = "a/b" }, { set = "a/b" }]', "data.train: 'a/b' is listed twice"),
     ],
 )
-def test_a_list_that_is_none_is_told_with_its_place(train, said):
+def test_an_invalid_list_is_reported_with_its_place(train, said):
     with pytest.raises(UserError) as error:
         SpecFile.parse(text(train, LABELS_ONLY), "spec.toml")
     assert str(error.value).startswith("spec.toml:2:")
@@ -76,7 +76,7 @@ def refusal(workspace, train, *tables):
     return str(error.value)
 
 
-def test_a_set_that_is_not_there_is_told_with_its_place(workspace):
+def test_a_set_that_is_not_there_is_reported_with_its_place(workspace):
     train = '[{ set = "drawn/train" }, { set = "street/al" }]'
     said = refusal(workspace, train, LABELS_ONLY)
     assert "data.train 2: set: data set 'street/al' is not in the workspace" in said
@@ -93,7 +93,7 @@ def test_losses_that_need_labels_refuse_a_training_without_any(workspace):
     assert "such as angular, or add a labelled set" in said
 
 
-def test_images_from_which_nothing_is_learned_are_told(workspace):
+def test_images_from_which_nothing_is_learned_are_reported(workspace):
     fit = check_fit(parse_spec(text(BOTH, LABELS_ONLY), "spec"), workspace)
     assert any("learns anything from the 20 images" in notice.text for notice in fit.notices)
     guided = check_fit(parse_spec(text(BOTH, MINE, GUIDED), "spec"), workspace)

@@ -104,7 +104,7 @@ def test_a_job_exports_the_formats_that_it_names(finished, drop_in_format):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_stopped_or_killed_distill_run_goes_on_where_it_was(
+def test_stopped_or_killed_distill_run_continues_where_it_was(
     tmp_path, drawn_store, drawn_folder, number
 ):
     workspace = make_workspace(tmp_path / "work", drawn_store, drawn_folder)

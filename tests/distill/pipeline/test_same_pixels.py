@@ -159,7 +159,7 @@ def test_a_config_with_another_framing_is_refused(key, value, words):
         FaceConfig.model_validate_json(changed)
 
 
-def test_a_bundle_of_before_takes_its_own_size_and_is_no_teacher(tmp_path, small_evaluation):
+def test_an_older_bundle_takes_its_own_size_and_is_no_teacher(tmp_path, small_evaluation):
     """Its network was trained on squeezed images, or on images of its size: it is unknown which."""
     config = BundleConfig(
         architecture="mobilefacenet",

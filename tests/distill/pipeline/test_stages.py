@@ -68,9 +68,7 @@ def next_stage(store, checkpoints, **settings):
 
 
 @pytest.mark.parametrize(("engine", "optimiser"), [("torch", "sgd"), ("zero 2", "adamw")])
-def test_a_kept_optimiser_goes_on_as_if_there_were_one_training(
-    drawn_store, tmp_path, engine, optimiser
-):
+def test_a_kept_optimiser_continues_like_one_training(drawn_store, tmp_path, engine, optimiser):
     settings = {**OPTIMISERS[optimiser], **ENGINES[engine]}
     train(make_training(drawn_store, epochs=1, **settings), tmp_path / "first", watch())
     kept = next_stage(drawn_store, tmp_path / "first", **settings)
@@ -82,7 +80,7 @@ def test_a_kept_optimiser_goes_on_as_if_there_were_one_training(
     assert not torch.equal(weights(kept)["stem.0.weight"], fresh["stem.0.weight"])
 
 
-def test_what_has_another_name_or_shape_starts_afresh(drawn_store, tmp_path):
+def test_what_has_another_name_or_shape_starts_fresh(drawn_store, tmp_path):
     train(make_training(drawn_store, epochs=1, **OPTIMISERS["adamw"]), tmp_path, watch())
     before = engine_state(tmp_path)
     other = make_training(drawn_store, losses={"subcentre": {}}, **OPTIMISERS["adamw"])
@@ -255,7 +253,7 @@ JOB = job_text(
 )
 
 
-def test_stages_keep_the_optimiser_generations_begin_afresh(drawn_store, drawn_folder, tmp_path):
+def test_stages_keep_the_optimiser_generations_start_fresh(drawn_store, drawn_folder, tmp_path):
     workspace = make_workspace(tmp_path, drawn_store, drawn_folder)
 
     def all_trained():

@@ -13,7 +13,7 @@ from distill.training.checkpoints import newest_checkpoint, save_checkpoint, sco
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: path.symlink_to(path.name)])
-def test_what_is_no_file_is_an_error_and_not_waited_for(tmp_path, make):
+def test_anything_but_a_file_is_an_error_and_not_waited_for(tmp_path, make):
     step = tmp_path / "distil-x"
     step.mkdir()
     for name in (RESULT, "warnings.json"):

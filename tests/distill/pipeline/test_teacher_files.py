@@ -96,7 +96,7 @@ def test_a_missing_backbone_is_recognised_but_not_assumed(workspace):
         open_spec_teacher(spec, workspace)
 
 
-def test_keys_that_nobody_knows_are_said_so(workspace):
+def test_unknown_keys_are_reported(workspace):
     torch.save({"weight": torch.zeros(3)}, workspace.teachers / "odd.pth")
     spec = teacher_spec(f'[teacher]\nfrom = "odd.pth"\n{PIXELS}')
     with pytest.raises(

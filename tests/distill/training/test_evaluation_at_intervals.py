@@ -256,7 +256,7 @@ def load(text, workspace):
 
 
 @pytest.mark.parametrize("sets", ["[]", '["drawn/train"]'], ids=["none", "only all pairs"])
-def test_evaluation_without_sets_of_pairs_is_refused_at_the_door(workspace, sets):
+def test_evaluation_without_sets_of_pairs_is_refused_first(workspace, sets):
     with pytest.raises(UserError, match=r"train\.evaluate_every: data\.evaluate") as said:
         load(JOB.replace('["pairs", "drawn/train"]', sets), workspace)
     assert "\n" not in str(said.value)
@@ -284,7 +284,7 @@ def odd_set(workspace):
     ],
     ids=["genuine", "impostors", "four", "in order"],
 )
-def test_a_set_that_gives_no_accuracy_is_refused_at_the_door(workspace, odd_set, same, words):
+def test_a_set_that_gives_no_accuracy_is_refused_first(workspace, odd_set, same, words):
     odd_set(same)
     with pytest.raises(UserError, match=words) as said:
         check_fit(load(JOB.replace('["pairs"', '["pairs", "odd"'), workspace), workspace)

@@ -45,7 +45,7 @@ def test_a_loss_of_zero_in_every_step_is_noticed():
         ({"centres": 0.0}, "idle: losses.centres"),
     ],
 )
-def test_what_never_changes_is_noticed(values, key):
+def test_a_constant_loss_is_noticed(values, key):
     check = IdleCheck(steps=100)
     for step in range(LEAST_STEPS):
         moving = {"gradient": step + 1.0, "centres": step + 1.0, "arcface": step + 1.0}
@@ -93,7 +93,7 @@ def evaluation(**report):
 
 
 @pytest.mark.parametrize("scores", [{"accuracy": 0.0}, {"accuracy": 0.7}, {"tar": 0.001}])
-def test_scores_of_chance_are_said(scores):
+def test_scores_of_chance_are_reported(scores):
     [notice] = doubts("student", evaluation(**scores))
     assert notice.text.startswith("student tells nobody apart on lfw:")
 
@@ -128,7 +128,7 @@ def test_the_card_lists_warnings_only_if_there_are_any(small_config, small_evalu
     assert "- generation 1: nothing &lt;learned>" in card
 
 
-def test_a_full_disk_is_told_as_such(tmp_path):
+def test_a_full_disk_is_reported_as_such(tmp_path):
     record = RunRecord(tmp_path / "run")
     write_failure(record.folder, OSError(errno.ENOSPC, "No space left on device", "/data/x"))
     failure = json.loads((record.folder / "failure.json").read_text())

@@ -223,7 +223,7 @@ class Reading:
         return getattr(self._store, name)
 
 
-def test_a_damaged_image_is_named_and_the_loader_goes_on(drawn_store):
+def test_a_damaged_image_is_named_and_the_loader_continues(drawn_store):
     plan = make_plan("full")
     bad = int(plan.epoch(0)[0][14])
     broken = Reading(drawn_store, lambda i: drawn_store.read(i)[: 200 if i == bad else None])

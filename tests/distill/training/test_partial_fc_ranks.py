@@ -107,7 +107,7 @@ class TestTrainings:
     def test_rank_0_ends_with_the_centres_of_all(self, found):
         assert found[0]["whole"][1]["centres"].shape == (IDENTITIES, EMBEDDING)
 
-    def test_shards_go_on_on_one_rank_without(self, drawn_store, folder, tmp_path):
+    def test_shards_continue_on_one_rank_without(self, drawn_store, folder, tmp_path):
         """The checkpoint has them completely: the rest of the curve is that of a plain training."""
         went_on, weights = rank_partial_fc.run(drawn_store, folder / "to one")
         plain, expected = rank_partial_fc.run(drawn_store, tmp_path)
@@ -116,7 +116,7 @@ class TestTrainings:
             assert left["loss_total"] == pytest.approx(right["loss_total"], rel=1e-3)
         torch.testing.assert_close(weights["centres"], expected["centres"], rtol=1e-2, atol=1e-4)
 
-    def test_a_plain_training_goes_on_sampled(self, drawn_store, tmp_path):
+    def test_a_plain_training_continues_sampled(self, drawn_store, tmp_path):
         rank_partial_fc.run(drawn_store, tmp_path, CUT)
         metrics, weights = rank_partial_fc.run(drawn_store, tmp_path, **SAMPLED)
         assert metrics[-1]["iteration"] == 4

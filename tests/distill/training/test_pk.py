@@ -81,7 +81,7 @@ def test_all_images_of_an_identity_come_before_one_comes_again(plan):
 
 @settings(deadline=None, max_examples=60)
 @given(plans())
-def test_an_image_is_its_own_positive_only_for_want_of_more(plan):
+def test_an_image_is_its_own_positive_only_without_more(plan):
     for stretch in sequence(plan, 20):
         there = (plan.labels == plan.labels[stretch[0]]).sum()
         assert len(set(stretch.tolist())) == min(there, plan.images_each)

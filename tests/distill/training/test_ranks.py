@@ -80,7 +80,7 @@ def test_a_training_goes_from_one_rank_to_two_and_an_engine(found, alone):
     assert_same_curve(metrics, alone[0][-len(metrics) :])
 
 
-def test_from_two_ranks_with_shards_a_training_goes_on_on_one(drawn_store, folder, alone):
+def test_from_two_ranks_with_shards_a_training_continues_on_one(drawn_store, folder, alone):
     metrics, _ = by_one(drawn_store, folder / "to one")
     assert 1 < metrics[0]["iteration"] < 4
     assert_same_curve(metrics, alone[0][-len(metrics) :])
@@ -115,7 +115,7 @@ def test_two_sharded_ranks_have_the_moments_of_one(folder, found, adamw_alone):
     assert torch.allclose(state["average"][name], adamw_alone[1]["average"][name], atol=1e-4)
 
 
-def test_sharded_moments_of_two_ranks_go_on_on_one(drawn_store, folder, adamw_alone):
+def test_sharded_moments_of_two_ranks_continue_on_one(drawn_store, folder, adamw_alone):
     metrics, _ = by_one(drawn_store, folder / "adamw to one", **rank_trainings.ADAMW)
     assert_same_curve(metrics, adamw_alone[0][-len(metrics) :])
     state = last_state(folder / "adamw to one")["engine"]["optimiser"]

@@ -147,7 +147,7 @@ class TestBatches:
             assert len(times) == (mixture.which == number).sum()
             assert max(times.values()) - min(times.values()) <= 1
 
-    def test_have_the_shares_of_the_sizes_where_none_are_said(self, drawn_store, street):
+    def test_have_the_shares_of_the_sizes_by_default(self, drawn_store, street):
         mixture = as_one([TrainedSet(drawn_store), TrainedSet(street)])
         plan = planned(mixture)
         assert isinstance(plan, FullShuffle)
@@ -307,7 +307,7 @@ def mixed_training(drawn_store, street, cache, **settings):
     return make_training(mixture, cache, losses=losses, epochs=2, batch_size=10, **settings)
 
 
-def test_a_training_goes_on_to_the_bit_and_samples_class_weights(
+def test_a_training_resumes_exactly_and_samples_class_weights(
     drawn_store, street, teacher, tmp_path
 ):
     mixture = as_one([TrainedSet(drawn_store, 0.6), TrainedSet(street, 0.4, labels=False)])

@@ -220,7 +220,7 @@ def test_weights_never_take_what_is_not_a_number(drawn_store, tmp_path, optimise
 
 
 @pytest.mark.parametrize("engine", [{}, {"engine": "deepspeed", "zero_stage": 1}])
-def test_after_a_divergence_it_goes_on_at_a_lower_rate(drawn_store, tmp_path, engine):
+def test_after_a_divergence_it_continues_at_a_lower_rate(drawn_store, tmp_path, engine):
     metrics = []
     retry = Retry(retries=2, rate_factor=1e-16)
     training = diverging(drawn_store, on_divergence=retry, epochs=2, **engine)

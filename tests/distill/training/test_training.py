@@ -121,7 +121,7 @@ loop.train(training, Path(sys.argv[2]), watch(Killer()))
 
 
 @pytest.mark.parametrize("killed_at", [2, 4, 10])
-def test_killed_at_any_step_it_goes_on_from_the_last_checkpoint(drawn_store, tmp_path, killed_at):
+def test_killed_at_any_step_it_resumes_from_the_last_checkpoint(drawn_store, tmp_path, killed_at):
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     here = str(Path(small_training.__file__).parent)
@@ -180,14 +180,14 @@ def test_a_batch_larger_than_the_data_set_is_refused(drawn_store, tmp_path):
         train(make_training(drawn_store, batch_size=100), tmp_path, watch())
 
 
-def test_divergence_is_said_and_not_saved(drawn_store, tmp_path):
+def test_divergence_is_reported_and_not_saved(drawn_store, tmp_path):
     training = make_training(drawn_store, learning_rate=1e30, warmup=0.0)
     with pytest.raises(UserError, match=r"not finite at step .*learning_rate"):
         train(training, tmp_path / "checkpoints", watch())
     assert newest_checkpoint(tmp_path / "checkpoints") is None
 
 
-def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path):
+def test_a_damaged_checkpoint_gives_way_to_the_previous_one(tmp_path):
     for step in (5, 10):
         save_checkpoint(tmp_path, step, lambda folder: (folder / "w").write_text("weights"))
     (tmp_path / "step-00000010" / "w").write_text("wrights")
@@ -278,7 +278,7 @@ except UserError as error:
 """
 
 
-def test_a_full_disk_leaves_the_checkpoint_before_good(tmp_path):
+def test_a_full_disk_leaves_the_previous_checkpoint_intact(tmp_path):
     assert resource.RLIMIT_FSIZE is not None
     command = [sys.executable, "-c", FULL_DISK, str(tmp_path)]
     said = subprocess.run(command, capture_output=True, text=True, check=True).stdout

@@ -79,13 +79,13 @@ def test_resumed_sampled_shards_end_with_the_same_bits(found):
     assert found[0]["whole"][1]["centres"].shape == (IDENTITIES, EMBEDDING)
 
 
-def test_a_training_cut_on_one_rank_goes_on_on_two(found, alone):
+def test_a_training_cut_on_one_rank_continues_on_two(found, alone):
     went_on = found[0]["from one"][0]
     assert len(went_on) < len(alone[0])
     assert_same_curve(went_on, alone[0][-len(went_on) :])
 
 
-def test_a_training_cut_on_two_ranks_goes_on_on_one(drawn_store, folder, alone):
+def test_a_training_cut_on_two_ranks_continues_on_one(drawn_store, folder, alone):
     went_on, weights = rank_views.run(drawn_store, folder / "to one")
     assert len(went_on) < len(alone[0])
     assert_same_curve(went_on, alone[0][-len(went_on) :])

@@ -132,7 +132,7 @@ def test_pictures_are_mixed_with_those_of_the_data_set_alone(drawn_store, tmp_pa
     assert other.folder != cache.folder
 
 
-def test_an_ensemble_is_asked_about_the_same_view(drawn_store, tmp_path):
+def test_an_ensemble_embeds_the_same_view(drawn_store, tmp_path):
     members = [make_teacher(0), make_teacher(1, (48, 48))]
     ensemble = Ensemble(members, "concatenate")
     asked = Answers(view_of(drawn_store))
@@ -173,7 +173,7 @@ def test_size_and_pictures_are_known_before_and_get_less(drawn_store, tmp_path):
     assert missing_bytes(teacher, drawn_store, tmp_path, asked) == images * (16 * 2 + 4 + 4)
 
 
-def test_a_disk_without_room_for_all_views_is_said(drawn_store, tmp_path, monkeypatch):
+def test_a_disk_without_room_for_all_views_is_reported(drawn_store, tmp_path, monkeypatch):
     free = 2 * missing_bytes(make_teacher(), drawn_store, tmp_path, [PLAIN])
     monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": free}))
     check_room(make_teacher(), drawn_store, tmp_path)

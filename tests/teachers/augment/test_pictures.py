@@ -127,7 +127,7 @@ def test_a_blur_weighs_the_neighbours_by_a_gaussian(sigma: float) -> None:
         assert np.abs(blurred(PICTURE, sigma)[row, column] - expected).max() <= 1
 
 
-def test_a_blur_of_next_to_nothing_is_none() -> None:
+def test_a_negligible_blur_is_none() -> None:
     assert blurred(PICTURE, 0.1) is PICTURE
 
 
