@@ -5,6 +5,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 
@@ -90,8 +91,13 @@ class DataSets:
         for members in opened.values():
             members.sort(key=lambda member: (isinstance(member[1], View), member[0]))
             rows = tuple(funnel([images for _, images in members]))
-            addresses = {images.path.name: f"/data/{name}" for name, images in members}
+            addresses = {images.path.name: address(name) for name, images in members}
             yield Family(members[0][0], rows, addresses)
+
+
+def address(name: str) -> str:
+    """The page of a set; a folder may have any name."""
+    return f"/data/{quote(name)}"
 
 
 def picture(images: ImageSet, i: int, side: int = SIDE) -> bytes | None:

@@ -32,7 +32,7 @@ def router(site: Site) -> APIRouter:
             template,
             set=name,
             images=images,
-            at=f"/data/{name}",
+            at=data.address(name),
             digest=images.digest[:12],
             identity_of=data.identity_of,
             name_of=data.name_of,

@@ -17,6 +17,8 @@ from teachers.preprocessing import Preprocessing
 from tests.distill.web.pages_harness import Pages, axe_faults
 
 HTML = {"Accept": "text/html"}
+ODD = "<img src=x>?\u202e\n#%.view"
+"""A view may be called so"""
 
 
 @pytest.fixture(scope="module")
@@ -27,6 +29,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pages]:
     folder.mkdir(parents=True)
     store = drawn_store(folder, 96)
     write_subset(folder / "half.view", store, np.arange(96) % 2 == 0, "half", {"every": 2})
+    write_subset(folder / ODD, store, np.arange(96) < 8, "first", {"below": 8})
     (folder / "broken.view").mkdir()
     (folder / "broken.view" / "view.json").write_text("{}")
     made.start()
@@ -69,6 +72,17 @@ def test_addresses_of_nothing_are_told(pages: Pages) -> None:
         kept = http.get("/data/drawn/drawn/picture/0")
         assert "immutable" in kept.headers["cache-control"]
         assert decode(kept.content).shape == (112, 112, 3)
+
+
+def test_a_set_of_any_name_has_its_page(pages: Pages, browser_page: Page) -> None:
+    browser_page.goto(f"{pages.url}/data")
+    browser_page.get_by_role("link", name="<img src=x>").click()
+    expect(
+        browser_page.get_by_role("heading", name="drawn/<img src=x>?\\u202e\\n#%")
+    ).to_be_visible()
+    image = browser_page.locator(".people img").first
+    expect(image).to_have_js_property("naturalWidth", 112)
+    assert "\u202e" not in browser_page.content()
 
 
 @pytest.mark.parametrize("path", ["data", "data/drawn/drawn", "data/drawn/drawn/face/3"])
