@@ -7,6 +7,7 @@ from pathlib import Path
 from anyio.to_thread import run_sync
 from starlette.exceptions import HTTPException
 from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from distill.web.site import MOST_STREAMS, Site
 
@@ -18,24 +19,35 @@ def changes(site: Site, look: Callable[[], object]) -> StreamingResponse:
     """An event whenever ``look`` gives something else than before."""
     if not site.streams.acquire(blocking=False):
         raise HTTPException(503, f"{MOST_STREAMS} pages are open already; close one")
-    return StreamingResponse(_events(site, look), media_type="text/event-stream")
+    return _Counted(site, look)
+
+
+class _Counted(StreamingResponse):
+    """Gives its place back at its end, also if the browser has gone before it could begin."""
+
+    def __init__(self, site: Site, look: Callable[[], object]) -> None:
+        super().__init__(_events(site, look), media_type="text/event-stream")
+        self._site = site
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._site.streams.release()
 
 
 async def _events(site: Site, look: Callable[[], object]) -> AsyncIterator[bytes]:
-    try:
-        before, quiet = await run_sync(look), 0
-        yield b": here\n\n"
-        while not site.ending.is_set():
-            await asyncio.sleep(LOOK_SECONDS)
-            now = await run_sync(look)
-            quiet = quiet + 1 if now == before else 0
-            if not quiet:
-                yield b"data: changed\n\n"
-            elif quiet % _QUIET_LOOKS == 0:
-                yield b": still here\n\n"  # or it would not be noticed that the page has gone
-            before = now
-    finally:
-        site.streams.release()
+    before, quiet = await run_sync(look), 0
+    yield b": here\n\n"
+    while not site.ending.is_set():
+        await asyncio.sleep(LOOK_SECONDS)
+        now = await run_sync(look)
+        quiet = quiet + 1 if now == before else 0
+        if not quiet:
+            yield b"data: changed\n\n"
+        elif quiet % _QUIET_LOOKS == 0:
+            yield b": still here\n\n"  # or it would not be noticed that the page has gone
+        before = now
 
 
 def stamp(path: Path) -> object:

@@ -9,6 +9,7 @@ from curation.errors import UserError
 from curation.images import decode, encode_jpeg, probe_size
 from curation.noise.decisions import Decision
 from curation.noise.presentation import ShownRow
+from curation.printable import printable
 from curation.review.events import ReviewEvent
 from curation.review.review import Review
 from curation.review.standing import Conflict
@@ -35,7 +36,7 @@ def shown_case(review: Review, case: int, seen: int) -> dict[str, Any]:
         "key": review.cases.key(case),
         "check": one.finding.check,
         "look": check.explanation.look,
-        "title": evidence.title,
+        "title": printable(evidence.title),
         "reason": evidence.reason,
         "score": round(one.score, 4),
         "findings": one.finding.identity,
@@ -58,7 +59,7 @@ def shown_case(review: Review, case: int, seen: int) -> dict[str, Any]:
         "compared": [
             {
                 "set": face.evaluation,
-                "name": one.evaluation[face.evaluation],
+                "name": printable(one.evaluation[face.evaluation]),
                 "image": face.image,
                 "there": review.compared.get(face.evaluation, face.image) is not None,
             }
@@ -74,7 +75,7 @@ def shown_case(review: Review, case: int, seen: int) -> dict[str, Any]:
 def _row(review: Review, row: ShownRow) -> dict[str, Any]:
     images = np.asarray(row.images)
     return {
-        "title": row.title,
+        "title": printable(row.title),
         "identity": int(review.images.labels[images[0]]),
         "images": _runs(images),
         "done": _fates(review, images),
@@ -110,7 +111,7 @@ def shown_event(review: Review, event: ReviewEvent) -> dict[str, Any]:
     return {
         "id": event.id,
         "at": event.at,
-        "who": event.who,
+        "who": printable(event.who),
         "case": event.case,
         "score": event.score,
         "choice": event.choice,
@@ -158,7 +159,7 @@ def shown_identity(review: Review, identity: int, most: int = 6) -> dict[str, An
     return {
         "identity": identity,
         "label": label if label >= 0 else None,
-        "name": name,
+        "name": name and printable(name),
         "count": end - begin,
         "images": list(range(begin, min(end, begin + most))),
     }

@@ -11,6 +11,7 @@ from starlette.responses import JSONResponse, Response
 
 from curation.errors import UserError
 from curation.noise.decisions import Action
+from curation.printable import printable
 from curation.review.events import MOST_LINES, Choice
 from curation.review.log import NotWrittenError
 from curation.review.outcome import what_is_left
@@ -218,7 +219,7 @@ def router(reviews: Reviews, pages: PageMaker, home: Literal["/", ""]) -> APIRou
         checks: Sequence[str] = [one.check for one in review.cases.findings]
         return {
             "digest": review.images.digest[:16],
-            "name": f"{review.images.path.parent.name}/{review.images.name}",
+            "name": printable(f"{review.images.path.parent.name}/{review.images.name}"),
             "checks": checks,
             "titles": {c.name: c.explanation.title for c in review.cases.checks},
         }

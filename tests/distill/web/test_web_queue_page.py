@@ -1,16 +1,21 @@
 """The queue in a browser."""
 
+import asyncio
 import json
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
+from starlette.types import Message
 
 from distill.daemon.opening import open_queue
 from distill.daemon.placing import Placing
+from distill.web.events import changes
 from distill.web.routes.api_page import paragraphs
+from distill.web.site import MOST_STREAMS, Site
 from distill.web.words import code
 from tests.distill.web.pages_harness import Pages, axe_faults
 
@@ -191,3 +196,18 @@ def test_commands_are_code_and_all_else_is_escaped() -> None:
         "run <code>distill open &lt;x&gt;</code>, &lt;b&gt;"
     )
     assert code("\u202eexe") == "\\u202eexe"
+
+
+def test_a_stream_that_never_began_gives_its_place_back() -> None:
+    site = Site(service=None, slots=1)  # type: ignore[arg-type]
+
+    async def gone(message: Message) -> None:
+        raise OSError("the browser has gone")
+
+    async def receive() -> Message:
+        return {"type": "http.disconnect"}
+
+    for _ in range(MOST_STREAMS + 1):
+        stream = changes(site, lambda: 1)
+        with suppress(OSError, ExceptionGroup):
+            asyncio.run(stream({"type": "http"}, receive, gone))
