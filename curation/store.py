@@ -388,7 +388,7 @@ class Store(RootStore):
             raise UserError(f"{self.path} is not complete; {_how_to_resume(self.path)}")
         if text is None:
             raise UserError(
-                f"{self.path} is not complete, or an LMDB of another make: it has no meta data; "
+                f"{self.path} is not complete, or another kind of LMDB: it has no meta data; "
                 "`curate convert` makes a store of RecordIO, a folder of images or a list"
             )
         try:
@@ -414,8 +414,8 @@ class Store(RootStore):
     def _check(self, key: bytes, is_right: bool | np.bool) -> None:
         if not is_right:
             raise UserError(
-                f"{self.path} is damaged: its {key.decode()} do not fit its meta data; make it "
-                f"again"
+                f"{self.path} is damaged: its {key.decode()} do not match its meta data; convert "
+                "it again"
             )
 
 
@@ -448,4 +448,4 @@ def _open_environment(path: Path) -> Environment:
 
 
 def _how_to_resume(path: Path) -> str:
-    return f"`curate convert SOURCE {str(path).removesuffix(PARTIAL)}` goes on where it was"
+    return f"`curate convert SOURCE {str(path).removesuffix(PARTIAL)}` resumes it"

@@ -287,7 +287,7 @@ def write_rows(
     except ValueError as error:
         reason = first_fault(error) if isinstance(error, ValidationError) else error
         raise UserError(
-            f"{path} could not be read again: {reason}; choose another name or number"
+            f"{path} would be unreadable: {reason}; choose another name or number"
         ) from None
     _write_folder(path, arrays, described)
     return View(path)

@@ -109,13 +109,7 @@ class Conversion:
         wanted = _FEW_PAGES - (self._partial / DATA_FILE).stat().st_size
         for sizes in self._source.image_sizes():
             wanted += int(stored_bytes(sizes).sum()) + _INDEX_BYTES * len(sizes)
-        free = shutil.disk_usage(self._partial).free
-        if wanted > free:
-            raise UserError(
-                f"{self._partial} needs {wanted / 1e6:,.0f} MB more, its disk has "
-                f"{free / 1e6:,.0f} MB free; free some space and run the same command again, or "
-                f"choose another destination"
-            )
+        self._check_free(wanted)
 
     def _read_and_copy(self) -> None:
         """Copy images as they are read, up to the end or the first label that descends."""
@@ -139,21 +133,20 @@ class Conversion:
             self._journal.forget_images()
             self._commit_reading(ordered=False)
             return
-        self._check_spool_space()
+        spooled = sum(int(sizes.sum()) for sizes in self._source.image_sizes())
+        self._check_free(spooled, " to sort the images by their labels")
         self._journal.begin_spool()
         anew = JournalState(stamp=self._journal.state.stamp).model_dump(exclude={"stamp"})
         self._journal.commit({**anew, "decode": self._decode, "ordered": False, "spooled": True})
         self._journal.wait()
 
-    def _check_spool_space(self) -> None:
-        folder = self._partial
-        wanted = sum(int(sizes.sum()) for sizes in self._source.image_sizes())
-        free = shutil.disk_usage(folder).free
+    def _check_free(self, wanted: int, purpose: str = "") -> None:
+        free = shutil.disk_usage(self._partial).free
         if wanted > free:
             raise UserError(
-                f"{folder} needs {wanted / 1e6:,.0f} MB more to sort the images by their labels, "
-                f"its disk has {free / 1e6:,.0f} MB free; free some space and run the same command "
-                f"again, or choose another destination"
+                f"{self._partial} needs {wanted / 1e6:,.0f} MB more{purpose}, its disk has "
+                f"{free / 1e6:,.0f} MB free; free some space and run the same command again, or "
+                "choose another destination"
             )
 
     def _read_only(self) -> None:

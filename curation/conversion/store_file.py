@@ -148,6 +148,6 @@ def _explained(path: Path) -> Iterator[None]:
         if code is None:
             raise UserError(
                 f"{path}: {error}; run the same command again, or remove {path.parent} to start "
-                f"over"
+                "over"
             ) from None
         raise OSError(code, os.strerror(code), str(path)) from None

@@ -141,7 +141,7 @@ def _set_aside_others(folder: Path, images: ImageSet, embeddings_digest: str) ->
     if earlier.exists() and not folder.exists():
         earlier.rename(folder)
         sync_folder(folder.parent)
-        said.append(f"the findings that this teacher made earlier are {folder} again")
+        said.append(f"this teacher's earlier findings are restored as {folder}")
     return said
 
 
@@ -170,7 +170,7 @@ def _sentence(folder: Path, aside: Path, meta: FindingsMeta | None, images: Imag
         return f"{folder / FINDINGS_FILE} was damaged; everything beside it was moved to {aside}"
     if meta.images_digest != images.digest:
         return (
-            f"{folder} was about the former contents of {images.path.name}; it is kept, with its "
+            f"{folder} was made for earlier contents of {images.path.name}; it is kept, with its "
             f"decisions, as {aside}"
         )
     return (
@@ -243,7 +243,7 @@ def _with_evaluation(
     if again:
         say(
             f"the evaluation sets were {', '.join(meta.evaluation) or 'none'} and are "
-            f"{', '.join(sets) or 'none'}: {', '.join(again)} runs again; everything else is kept"
+            f"{', '.join(sets) or 'none'}: {', '.join(again)} runs again; other findings are kept"
         )
     others = tuple(entry for entry in meta.checks if entry.check not in using)
     meta = meta.model_copy(update={"evaluation": sets, "checks": others})

@@ -118,6 +118,6 @@ def _merge_targets(decisions: Sequence[Decision], identities: int) -> np.ndarray
             chain.append(end)
             end = left.pop(end)
         if end in chain:
-            raise UserError(f"the merges of identity {identity} run in a circle")
+            raise UserError(f"the merges of identity {identity} form a cycle")
         target[chain] = target[end]
     return target

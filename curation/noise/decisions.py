@@ -55,6 +55,12 @@ About = tuple[int | None, int | None]
 """(identity, None) or (None, image): the subject of a decision"""
 
 
+def subject_name(about: About) -> str:
+    """``identity 7`` or ``image 12``."""
+    identity, image = about
+    return f"identity {identity}" if image is None else f"image {image}"
+
+
 @dataclass(frozen=True)
 class Decision:
     """One line of the table; ``image`` and ``into`` are None if the action has none."""
@@ -179,9 +185,9 @@ class _TableHeader:
         twice = [name for name in names if name and names.count(name) > 1]
         missing = [name for name in _NEEDED if name not in names]
         if twice or missing:
-            what = f"there twice: {twice[0]}" if twice else f"missing: {', '.join(missing)}"
+            what = f"repeated: {twice[0]}" if twice else f"missing: {', '.join(missing)}"
             raise UserError(
-                f"{path} line {number}: of the columns is {what}; expected "
+                f"{path} line {number}: columns are {what}; expected "
                 f"{', '.join(COLUMNS)}, with tabs between them"
             )
         self._names = names
@@ -279,7 +285,7 @@ def _decision(where: str, cells: Mapping[str, str], path: Path, line: int) -> De
         raise refuse("apply", "yes, no")
     findings = cells.get("findings", "")
     if findings and _FINDINGS.fullmatch(findings) is None:
-        raise refuse("findings", "what stands in decisions.tsv or in the report, or nothing")
+        raise refuse("findings", "the value in decisions.tsv or in the report, or nothing")
     numbers: dict[str, int | None] = {"image": None, "into": None}
     for column in ("identity", *_numbers_of(action)):
         value = cells[column]

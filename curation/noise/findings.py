@@ -105,13 +105,13 @@ class FindingsMeta(BaseModel):
     def _fits(self) -> Self:
         for name, count in Counter(entry.check for entry in self.checks).items():
             if count > 1:
-                raise ValueError(f"the check {name} is there {count} times")
+                raise ValueError(f"the check {name} occurs {count} times")
         for entry in self.checks:
             most = self.images if entry.subject == "image" else self.identities
             if not entry.flagged <= entry.scored <= most:
                 raise ValueError(
                     f"{entry.check} has {entry.flagged} flagged of {entry.scored} scored "
-                    f"of {most} there are"
+                    f"of {most} in all"
                 )
         return self
 
@@ -248,7 +248,7 @@ def _check_arrays(finding: Finding, meta: FindingsMeta) -> None:
                 f"{summary.scored} were scored"
             )
         if array.dtype.kind not in ("b" if name == "flagged" else "iuf"):
-            raise ValueError(f"{name} holds {array.dtype}, numbers are wanted")
+            raise ValueError(f"{name} holds {array.dtype}, expected numbers")
     for name, array in finding.images.items():
         _check_indices(f"{_IMAGES}{name}", array, 1 << 31, least=0)
         if array.shape != (meta.images,):
@@ -257,10 +257,10 @@ def _check_arrays(finding: Finding, meta: FindingsMeta) -> None:
     _check_indices("subjects", finding.subjects, most, least=0)
     is_ascending = (np.diff(finding.subjects) > 0).all()
     if not is_ascending and len(np.unique(finding.subjects)) < len(finding.subjects):
-        raise ValueError("subjects has one twice")
+        raise ValueError("subjects has a duplicate")
     scores = finding.scores
     if scores.dtype.kind != "f" or not ((scores >= 0) & (scores <= 1)).all():
-        raise ValueError("scores are to be numbers from 0 to 1")
+        raise ValueError("scores must be numbers from 0 to 1")
     if finding.flagged.dtype.kind != "b" or finding.flagged.sum() != summary.flagged:
         raise ValueError(f"flagged is not bool with {summary.flagged} true")
 
@@ -276,7 +276,7 @@ def require_indices(finding: Finding, column: str, limit: int = 1 << 31, least: 
 
 def _check_indices(name: str, array: np.ndarray, limit: int, least: int) -> None:
     if array.dtype.kind not in "iu":
-        raise ValueError(f"{name} holds {array.dtype}, whole numbers are wanted")
+        raise ValueError(f"{name} holds {array.dtype}, expected whole numbers")
     if len(array) and not (least <= int(array.min()) and int(array.max()) < limit):
         raise ValueError(
             f"{name} has {array.min()} to {array.max()}, allowed are {least} to {limit - 1}"

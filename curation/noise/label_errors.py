@@ -145,9 +145,9 @@ def load_label_errors(images: EmbeddedImages, arrays: dict[str, np.ndarray]) -> 
     ):
         array = arrays[name]
         if array.shape != shape or array.dtype != kind:
-            raise ValueError(f"{name} is of other images")
+            raise ValueError(f"{name} belongs to other images")
         if not ((low <= array) & (array <= high)).all():
-            raise ValueError(f"{name} cannot be")
+            raise ValueError(f"{name} has impossible values")
     prototypes = prototypes_of(images, arrays["trust"])
     return LabelErrors(
         arrays["probability"],

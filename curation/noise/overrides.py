@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from curation.errors import UserError
-from curation.noise.decisions import About, Decision, read_decisions
+from curation.noise.decisions import About, Decision, read_decisions, subject_name
 from curation.noise.findings import FINDINGS_FILE, Findings
 from curation.store import ImageSet
 
@@ -58,7 +58,7 @@ def refuse_contradictions(decisions: Iterable[Decision]) -> None:
     for decision in decisions:
         about[decision.about].append(decision)
     listed = [
-        f"{_named(subject)}: {', '.join(_told(line) for line in lines)}"
+        f"{subject_name(subject)}: {', '.join(_told(line) for line in lines)}"
         for subject, lines in about.items()
         if len(lines) > 1 and contradict(lines)
     ]
@@ -92,11 +92,6 @@ def contradict(lines: Sequence[Decision]) -> bool:
         or len(places) > 1
         or {"drop", "move"} <= {action for action, _ in applied}
     )
-
-
-def _named(subject: About) -> str:
-    identity, image = subject
-    return f"identity {identity}" if image is None else f"image {image}"
 
 
 def _told(line: Decision) -> str:

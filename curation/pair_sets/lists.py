@@ -58,8 +58,7 @@ def read_pair_list(
         if found is None:
             raise UserError(
                 f"{path}: line {number}: {line[:60]!r} is not a pair; the lines are {_FORMS}, all "
-                f"of "
-                "one form"
+                "of one form"
             )
         one, other, same = found
         pairs.append(ListedPair(root / one, root / other, same, number))
@@ -82,9 +81,7 @@ def _form_of(
     for separator in SEPARATORS:
         words = split_line(line, separator)
         is_numbers = has_numbers and all(map(_is_number, words))
-        for read in (
-            (_paths_first, _same_first) if is_numbers else (_lfw, _paths_first, _same_first)
-        ):
+        for read in _READERS[1:] if is_numbers else _READERS:
             if separator in line and read(words) is not None:
                 return separator, read
     raise UserError(f"{where}: {line[:60]!r} is not a pair; expected lines {_FORMS}")

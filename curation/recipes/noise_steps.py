@@ -89,7 +89,9 @@ def _clean(of: str, to: str, context: RecipeContext) -> StepResult:
         return StepResult(path, "skipped", note="nothing was checked")
     if (decisions := _decisions(images)) is None:
         return StepResult(
-            path, "skipped", note=f"{folder.name} is not about {images.path.name} as it is"
+            path,
+            "skipped",
+            note=f"{folder.name} was made for earlier contents of {images.path.name}",
         )
     return make_view(
         context,

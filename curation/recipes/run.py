@@ -120,8 +120,8 @@ def _check_first(name: str, recipe: Recipe, context: RecipeContext) -> None:
     damage = context.ledger.set_aside_if_damaged()
     if damage is not None:
         context.say(
-            f"{damage}; it is kept as {ASIDE}, and what recipes made here before counts as a "
-            "person's: delete such views, and they are made again"
+            f"{damage}; it is kept as {ASIDE}. Views that recipes made here are now treated as "
+            "yours and kept; delete those that should be made again"
         )
     has_teacher = [context.embedder(step) is not None for step in checks]
     if any(isinstance(step, CopyPairsStep) for step in recipe.step) and context.source.exists():
@@ -155,7 +155,7 @@ def _dataset_name(recipe: Recipe, dataset: str | None) -> str:
     if dataset is not None and not DATASET_NAME.fullmatch(dataset):
         raise UserError(
             f"data set {dataset!r}: allowed: up to 64 of a-z 0-9 . _ -, starting with a letter or "
-            f"digit"
+            "digit"
         )
     return dataset or recipe.dataset
 

@@ -113,12 +113,12 @@ def _open(path: Path) -> View | None:
 def _reason(path: Path, view: View | None, parent: ImageSet, expected: ExpectedStep) -> str | None:
     """Why the view is not the expected one; None if it is."""
     if view is None:
-        return f"it cannot be read, or is not of what {parent.store.path.name} is now"
+        return f"it cannot be read, or {parent.store.path.name} has changed since"
     if not expected.is_last_of(view):
         is_clean = expected.step == CLEAN == view.history[-1].name
         return "the decisions have changed" if is_clean else f"it was {_describe(view.history[-1])}"
     if view.history[:-1] != parent.history or view.store.digest != parent.store.digest:
-        return f"it is not of what {parent.path.name} is now"
+        return f"{parent.path.name} has changed since"
     return None
 
 
@@ -157,4 +157,4 @@ def _children(context: RecipeContext, path: Path, before: View | None) -> Iterat
     for other in sorted(context.target.glob("*.view")):
         view = None if other == path or context.ledger.is_ours(other) else _open(other)
         if view is not None and view.history[:steps] == before.history:
-            yield f"{other.name} is of the earlier one, and stays as it is"
+            yield f"{other.name} was made from the earlier one and is kept"

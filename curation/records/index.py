@@ -170,7 +170,7 @@ def _parse_line(line: bytes, path: Path, number: int) -> tuple[int, int]:
         raise UserError(f"{path}: line {number}: {shown!r} is not a key and a byte offset")
     key, offset = numbers
     if not 0 <= key < _LIMIT or not 0 <= offset < _LIMIT:
-        raise UserError(f"{path}: line {number}: key {key} and byte offset {offset} cannot be")
+        raise UserError(f"{path}: line {number}: key {key} or byte offset {offset} is out of range")
     return key, offset
 
 

@@ -84,8 +84,8 @@ def _sections(
             sections.append(check_section(gallery, proposals, summary, finding, examples))
         except IndexError:
             raise UserError(
-                f"{findings.path / summary.check}.npz is damaged: it names what {images.path} does "
-                "not have; check again"
+                f"{findings.path / summary.check}.npz is damaged: it names subjects missing in "
+                f"{images.path}; check again"
             ) from None
     if progress is not None:
         progress(len(sections), len(sections))

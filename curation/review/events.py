@@ -85,7 +85,7 @@ def parse_event(line: bytes) -> ReviewEvent:
     except ValidationError as error:
         raise ValueError(first_fault(error)) from None
     if (event.choice is None) == (event.undoes is None):
-        raise ValueError("it is to have either a choice or what it undoes")
+        raise ValueError("it must have either a choice or an event that it undoes")
     for text in (*event.proposed, *event.lines):
         parse_proposal(text)
     return event

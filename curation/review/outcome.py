@@ -8,7 +8,7 @@ import numpy as np
 
 from curation.errors import UserError
 from curation.noise.clean import apply_decisions
-from curation.noise.decisions import DECISIONS_FILE, Decision
+from curation.noise.decisions import DECISIONS_FILE, Decision, subject_name
 from curation.noise.findings import FINDINGS_FILE, Findings
 from curation.noise.overrides import chosen_decisions, override_decisions
 from curation.review.events import ReviewEvent
@@ -82,7 +82,9 @@ def refuse_conflicts(conflicts: Sequence[Conflict], log: Path) -> None:
     """``UserError`` that lists decisions that contradict each other."""
     if not conflicts:
         return
-    listed = [f"{_named(one)}: {', '.join(map(_told, one.events))}" for one in conflicts]
+    listed = [
+        f"{subject_name(one.about)}: {', '.join(map(_told, one.events))}" for one in conflicts
+    ]
     if len(listed) > _MOST_TOLD:
         listed[_MOST_TOLD:] = [f"and {len(listed) - _MOST_TOLD:,} more"]
     raise UserError(
@@ -98,11 +100,6 @@ def _leads_to(begin: int | None, end: int, into: dict[int, int | None]) -> bool:
         seen.add(begin)
         begin = into.get(begin)
     return begin == end
-
-
-def _named(conflict: Conflict) -> str:
-    identity, image = conflict.about
-    return f"identity {identity}" if image is None else f"image {image}"
 
 
 def _told(event: ReviewEvent) -> str:

@@ -25,8 +25,8 @@ def refuse_stale(
         by = standing.events[last - 1]
         what = "undid a decision on" if by.choice is None else f"decided ({by.choice})"
         raise StaleError(
-            f"{event.case}: meanwhile {by.who} {what} {by.case}, which is about the same subject; "
-            f"reload it"
+            f"{event.case}: meanwhile {by.who} {what} {by.case}, which concerns the same subject; "
+            "reload it"
         )
 
 

@@ -152,10 +152,10 @@ class Review:
         who = reviewer(who)
         with self._alone():
             if conflict not in self._standing.conflicts():
-                raise StaleError("this conflict is settled, or has become another one")
+                raise StaleError("this conflict is settled or has changed")
             kept = next((e for e in conflict.events if e.id == keep), None)
             if kept is None:
-                raise UserError(f"{keep[:64]!r} is none of the decisions of this conflict")
+                raise UserError(f"{keep[:64]!r} is not one of the decisions in this conflict")
             written = []
             for number, other in enumerate(e for e in conflict.events if e.id != keep):
                 lines = kept.lines
@@ -273,7 +273,9 @@ class Review:
         if check is not None:
             names = [one.check for one in self.cases.findings]
             if check not in names:
-                raise UserError(f"there are no findings of {check[:64]!r}; of {', '.join(names)}")
+                raise UserError(
+                    f"there are no findings of {check[:64]!r}; there are: {', '.join(names)}"
+                )
             chosen = chosen & (self.cases.check[order] == names.index(check))
         yield from map(int, order[chosen])
 

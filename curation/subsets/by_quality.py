@@ -46,7 +46,7 @@ def load_values(path: Path, images: ImageSet) -> np.ndarray:
             )
         array = read_array(path, head.kind, head.shape)
     except UnreadableError as error:
-        raise UserError(f"{path} is no .npy file that can be read: {error.reason}") from None
+        raise UserError(f"{path} is not a readable .npy file: {error.reason}") from None
     values = np.asarray(
         array[images.rows] if len(array) == len(images.store) else array, np.float64
     )

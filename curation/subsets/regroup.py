@@ -93,7 +93,7 @@ def write_split(
     if new.max() + 1 == parent.identities:
         raise UserError(
             f"nothing in {parent.path} would be split; list some, but not all, images of an "
-            f"identity"
+            "identity"
         )
     return write_regrouped(path, parent, new, SPLIT, note)
 
@@ -140,7 +140,7 @@ def write_split_list(path: Path, parent: ImageSet, listed: Path, by: By) -> View
     chosen: dict[int, int] = {}
     for line, entry in lines:
         if len(entry) != 2 or entry[0] in chosen:
-            raise UserError(f"{listed}: line {line}: wanted are an image, named once, and a part")
+            raise UserError(f"{listed}: line {line}: expected an image, listed once, and a part")
         chosen[entry[0]] = entry[1]
     numbers = numbers_of_images(parent, by)
     check_known(listed, flat((line, entry[:1]) for line, entry in lines), numbers, by, parent)

@@ -159,7 +159,7 @@ def _with_common_store(first: ImageSet, second: ImageSet) -> tuple[ImageSet, Ima
     stores = {store.digest for store in first.store.stores}
     if not any(store.digest in stores for store in second.store.stores):
         raise UserError(
-            f"{first.path} and {second.path} are of two stores, {first.store.path} and "
+            f"{first.path} and {second.path} belong to two stores, {first.store.path} and "
             f"{second.store.path}, and have no common image; both must be of the same store "
             f"(`curate view union` and `curate join` combine two)"
         )

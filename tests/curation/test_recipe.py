@@ -423,9 +423,9 @@ class TestNoise:
         made = {entry.path.name: entry for entry in run()}
         assert made["clean.view"].images == 90
         assert "made again: the decisions have changed" in made["clean.view"].note
-        assert "mine.view is of the earlier one, and stays as it is" in made["clean.view"].note
+        assert "mine.view was made from the earlier one and is kept" in made["clean.view"].note
         assert "other.view" not in made["clean.view"].note
-        assert "made again: it is not of what clean.view is now" in made["retina-s.view"].note
+        assert "made again: clean.view has changed since" in made["retina-s.view"].note
         for kept in (own, other):
             assert open_images(kept.path).digest == kept.digest
         assert all(entry.reused for entry in run() if entry.kind not in ("refused", "report"))
@@ -469,7 +469,7 @@ class TestNoise:
         run_recipe("ms1m", workspace, source)
         made = {entry.path.name: entry for entry in run()}
         for name in ("long-tail-cut.view", "retina-s.view"):
-            assert made[name].note == "made again: it is not of what clean.view is now"
+            assert made[name].note == "made again: clean.view has changed since"
             view = open_images(workspace.datasets / "ms1m" / name)
             assert [step.name for step in view.history] == ["clean", name.removesuffix(".view")]
         again = {entry.path.name: entry for entry in run_recipe("ms1m", workspace, source)}
@@ -495,7 +495,7 @@ class TestNoise:
         table.write_text(table.read_text().replace("yes\t", "no\t"))
         made = {entry.path.name: entry for entry in run()}
         assert made["long-tail-cut.view"].kind == "kept"
-        assert "is kept: it is not of what clean.view is now" in (made["long-tail-cut.view"].note)
+        assert "is kept: clean.view has changed since" in (made["long-tail-cut.view"].note)
         assert open_images(folder / "long-tail-cut.view").digest == kept
         assert made["train.report.html"].path.exists()
 
@@ -519,7 +519,9 @@ class TestNoise:
         shutil.rmtree(folder / "train.lmdb")
         other = write_source({0: 7, 1: 9}, "other")
         made = {entry.path.name: entry for entry in run_recipe("ms1m", workspace, other)}
-        assert made["clean.view"].note == "train.findings is not about train.lmdb as it is"
+        assert (
+            made["clean.view"].note == "train.findings was made for earlier contents of train.lmdb"
+        )
         assert made["retina-s.view"].images == 16
         assert made["train.report.html"].path.exists()
         assert (folder / "train.findings" / "decisions.tsv").exists()

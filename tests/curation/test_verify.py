@@ -85,7 +85,7 @@ class TestDamage:
 
     def test_inconsistent_labels(self, copy):
         change(copy, LABELS_KEY, np.zeros(16, "<i4").tobytes())
-        self.refuses(copy, "labels do not fit its meta data")
+        self.refuses(copy, "labels do not match its meta data")
 
     def test_other_arrays(self, copy):
         change(copy, CHECKSUMS_KEY, np.zeros(16, "<u4").tobytes())

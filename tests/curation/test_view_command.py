@@ -73,7 +73,7 @@ def test_sets_take_two_views(curate, kind, images):
         (["quality", "train.lmdb", "a.view"], "give either --measure NAME or --values FILE.npy"),
         (["quality", "train.lmdb", "a.view", "--measure", "beauty"], "allowed: sharpness, bright"),
         (["quality", "train.lmdb", "a.view", "--values", "norm.npy"], "no limit is given"),
-        (["quality", "train.lmdb", "a.view", "--values", "list.txt"], "no .npy file"),
+        (["quality", "train.lmdb", "a.view", "--values", "list.txt"], "not a readable .npy file"),
         (["keep", "train.lmdb", "a.view", "none.txt"], "none.txt: cannot read it: No such file"),
         (["keep", "train.lmdb", "a.view", "list.txt", "--by", "face"], "allowed: label, key"),
         (["keep", "train.lmdb", "a.view", "list.txt", "--by", "name"], "have no file names"),

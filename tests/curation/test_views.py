@@ -147,7 +147,7 @@ class TestWriting:
     )
     def test_unreadable_views_are_not_written(self, store, tmp_path, parameters, complaint):
         one = np.array([0])
-        with pytest.raises(UserError, match=f"could not be read again: .*{complaint}"):
+        with pytest.raises(UserError, match=f"would be unreadable: .*{complaint}"):
             write_view(tmp_path / "a.view", store, one, one, "step", parameters)
         assert not (tmp_path / "a.view").exists()
 

@@ -236,7 +236,7 @@ def test_other_evaluation_sets_rerun_only_overlap(drawn_store: Store, tmp_path: 
     watched, said = Watched(), []
     findings = run(drawn_store, folder, evaluation=[LFW, CFP], watch=watched, say=said.append)
     assert watched.begun == ["label errors", "overlap"]
-    assert "sets were lfw and are lfw, cfp: overlap runs again; everything else is kept" in said[0]
+    assert "sets were lfw and are lfw, cfp: overlap runs again; other findings are kept" in said[0]
     assert list(findings.meta.evaluation) == ["lfw", "cfp"]
     assert set(findings.checks) == set(all_checks())
     assert {path: path.read_bytes() for path in others} == others
@@ -267,7 +267,7 @@ def test_another_teachers_findings_are_kept_and_come_back(
     run(drawn_store, folder, checks=["misplaced"], watch=watched, say=said.append)
     assert watched.begun == []
     assert read_decisions(folder / DECISIONS_FILE, drawn_store.digest) == edited
-    assert "the findings that this teacher made earlier are" in said[-1]
+    assert "this teacher's earlier findings are restored as" in said[-1]
     assert len(list(tmp_path.iterdir())) == 2
 
 
@@ -279,7 +279,7 @@ def test_findings_on_earlier_contents_are_kept(
     labels = store.labels
     vectors = embedded(people([16])[0], labels, np.ones(16, np.float32))
     analyse(store, vectors, TEACHER, folder, checks=["misplaced"], say=said.append)
-    assert "was about the former contents of train.lmdb; it is kept" in said[0]
+    assert "was made for earlier contents of train.lmdb; it is kept" in said[0]
     assert Findings(folder, store).checks == ("misplaced",)
     (aside,) = tmp_path.glob("f.*")
     assert Findings(aside, drawn_store).checks == ("misplaced",)

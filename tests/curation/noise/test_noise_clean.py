@@ -111,7 +111,7 @@ def test_long_chains_and_many_drops_take_linear_time() -> None:
 @pytest.mark.parametrize("merges", [[(0, 0)], [(0, 1), (1, 0)], [(0, 1), (1, 2), (2, 1)]])
 def test_cyclic_merges_are_refused(merges: list[tuple[int, int]]) -> None:
     decisions = [Decision("merge", first, into=second) for first, second in merges]
-    with pytest.raises(UserError, match="run in a circle"):
+    with pytest.raises(UserError, match="form a cycle"):
         apply_decisions(LABELS, decisions)
 
 

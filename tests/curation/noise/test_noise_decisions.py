@@ -165,7 +165,7 @@ def test_other_columns_are_refused(tmp_path: Path) -> None:
     path = table(tmp_path, head=HEAD.replace("image\t", "picture\t"))
     with pytest.raises(
         UserError,
-        match=r"line 2: of the columns is missing: image; expected",
+        match=r"line 2: columns are missing: image; expected",
     ):
         read_decisions(path, DIGEST)
 

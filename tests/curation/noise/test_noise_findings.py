@@ -295,7 +295,7 @@ def test_a_repeated_check_is_named(tmp_path: Path) -> None:
     path = write(tmp_path) / FINDINGS_FILE
     meta = json.loads(path.read_text())
     path.write_text(json.dumps(meta | {"checks": meta["checks"] * 2}))
-    with pytest.raises(UserError, match="the check mixed is there 2 times"):
+    with pytest.raises(UserError, match="the check mixed occurs 2 times"):
         Findings(tmp_path)
 
 

@@ -302,8 +302,8 @@ def test_impossible_saved_values_are_refused(
     images, label_errors, _ = judged
     arrays = {each: array.copy() for each, array in label_error_arrays(label_errors).items()}
     arrays[name].flat[3] = value
-    with pytest.raises(ValueError, match=f"{name} cannot be"):
+    with pytest.raises(ValueError, match=f"{name} has impossible values"):
         load_label_errors(images, arrays)
     for other in (arrays[name][..., :-1], arrays[name].astype(np.float64)):
-        with pytest.raises(ValueError, match=f"{name} is of other images"):
+        with pytest.raises(ValueError, match=f"{name} belongs to other images"):
             load_label_errors(images, {**arrays, name: other})

@@ -410,7 +410,7 @@ def test_a_store_and_an_lmdb_of_another_make_are_named(folder, tmp_path):
     with lmdb.open(str(tmp_path / "kv")) as environment, environment.begin(write=True) as writing:
         writing.put(b"0", b"x")
     assert open_source(tmp_path / "kv").kind == "lmdb"
-    with pytest.raises(UserError, match="LMDB of another make"):
+    with pytest.raises(UserError, match="another kind of LMDB"):
         Store(tmp_path / "kv")
 
 

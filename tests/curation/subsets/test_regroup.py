@@ -107,8 +107,8 @@ class TestSplit:
     @pytest.mark.parametrize(
         ("text", "complaint"),
         [
-            ("1", "line 1: wanted are an image, named once, and a part"),
-            ("1 1\n1 2", "line 2: wanted are an image, named once"),
+            ("1", "line 1: expected an image, listed once, and a part"),
+            ("1 1\n1 2", "line 2: expected an image, listed once"),
             ("1 1\n77 2", "line 2: .* has no image with the key 77"),
             ("5 3", "nothing in .* would be split"),
         ],

@@ -74,7 +74,7 @@ class TestPlainViews:
     def test_two_stores_have_no_images_in_common(self, store, write_source, tmp_path):
         other = convert(write_source({0: 2}, "other"), tmp_path / "other.lmdb")
         for write in (write_intersection, write_difference):
-            with pytest.raises(UserError, match=r"are of two stores, .*train\.lmdb and .*other"):
+            with pytest.raises(UserError, match=r"belong to two stores, .*train\.lmdb and .*other"):
                 write(tmp_path / "c.view", store, other)
 
 

@@ -159,7 +159,7 @@ class TestQuality:
             (np.full((16, 2), 1.5e308), "no finite number for image 0"),
             (np.array(["a"] * 16), "holds <U1"),
             (np.array([0.0] * 3 + [np.nan] * 13), "no finite number for image 3"),
-            (np.array([{}] * 16, object), "no .npy file that can be read"),
+            (np.array([{}] * 16, object), "not a readable .npy file"),
         ],
     )
     def test_invalid_values_are_refused(self, store, tmp_path, array, complaint):
