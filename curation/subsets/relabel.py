@@ -53,9 +53,7 @@ def write_relabel(
             continue
         image, word = found
         if stated.setdefault(image, word) != word:
-            raise UserError(
-                f"{where}: the image has the identity {stated[image]!r} in a line above"
-            )
+            raise UserError(f"{where}: an earlier line gives the image to {stated[image]!r}")
         identity = known.setdefault(word, parent.identities + len(known))
         if identity == _SEVERAL:
             raise UserError(f"{where}: {word!r} is the name of several identities of {parent.path}")
