@@ -197,14 +197,23 @@ def test_slurm_is_asked_where_it_is_there(programs: Path, workspace: Workspace) 
     assert (found.verdict, "cannot contact the controller" in found.text) == (WARNING, True)
 
 
+def is_running(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
 def test_what_does_not_answer_is_killed_with_its_children(tmp_path: Path) -> None:
     script = f"sleep 300 & echo $! > {tmp_path}/pid; wait"
     began = time.monotonic()
-    with pytest.raises(NoAnswerError, match="no answer in 2 s"):
-        ask(["/bin/sh", "-c", script], 2.0)
+    with pytest.raises(NoAnswerError, match="no answer in 1 s"):
+        ask(["/bin/sh", "-c", script], 1.0)
     assert time.monotonic() - began < 60
     pid = int((tmp_path / "pid").read_text())
-    assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    while is_running(pid):  # a killed process may take a moment to end
+        assert time.monotonic() - began < 60
+        time.sleep(0.01)
 
 
 @pytest.mark.parametrize(
