@@ -49,10 +49,8 @@ def refuse_contradictions(decisions: Iterable[Decision]) -> None:
     """Raise ``UserError`` with all lines that contradict each other.
 
     A contradiction is both verdicts on one finding, one image or identity in two places, or an
-    image
-    both moved and dropped. ``drop`` with ``split`` and ``drop-identity`` with ``merge`` are
-    compatible:
-    dropping wins.
+    image both moved and dropped. ``drop`` with ``split`` and ``drop-identity`` with ``merge`` are
+    compatible: dropping wins.
     """
     about: dict[About, list[Decision]] = defaultdict(list)
     for decision in decisions:

@@ -2,8 +2,7 @@
 
 Run: just bench-convert [--records N] [--mxnet PYTHON]. Each runs in its own process, alternating,
 until its bytes are on disk; the figures are the fastest run of each. PYTHON is the interpreter of
-an
-environment with the real MXNet (`just test-mxnet` creates one); without it its row is omitted.
+an environment with the real MXNet (`just test-mxnet` creates one); without it its row is omitted.
 """
 
 import argparse

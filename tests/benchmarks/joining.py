@@ -2,8 +2,7 @@
 
 Run: just bench-joining --data FOLDER [--workspace DIR]
 FOLDER is that of learning.py. The people of the training set are distributed to two sets; a share
-of
-those with two or more images is in both. The result is compared with the truth.
+of those with two or more images is in both. The result is compared with the truth.
 """
 
 import argparse

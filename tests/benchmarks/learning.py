@@ -7,8 +7,7 @@ teacher/FILE.onnx that takes 112x112 RGB and normalises it itself, like SFace. E
 one core, ``--at-once`` at a time; recipes and students are defined in learning_recipes.py. Run the
 same command again to resume; finished trainings are not repeated. The tables contain the results so
 far and those of other runs in learning_results.json. ``--page`` writes them into
-docs/benchmarks.md,
-with a plot, and the results into that file.
+docs/benchmarks.md, with a plot, and the results into that file.
 """
 
 import argparse

@@ -23,8 +23,7 @@ class Recipe:
     """Stages of ``EPOCHS`` (or ``HALF`` and twice ``QUARTER``) epochs, and the rest of a spec.
 
     A generation takes ``times`` as many epochs as the student's shortest. ``augment`` has lines of
-    that
-    table of a spec.
+    that table of a spec.
     """
 
     stages: str
@@ -43,8 +42,7 @@ def progressive() -> str:
     """The stages of the Meituan paper beside the teacher, in the paper's order.
 
     With four or more epochs, half of them belong to the first stage: every stage has its own
-    schedule,
-    which ends at a rate too low for learning.
+    schedule, which ends at a rate too low for learning.
     """
     combined, balanced = f"combined = {{ {MARGINS} }}", f"sv = {{ {MARGINS}, class_balance = 0.9 }}"
     stages = [

@@ -27,10 +27,8 @@ class Result:
     """Scores of a recipe's networks of ``seeds`` seeds after a generation: (mean, deviation).
 
     ``curve`` has the scores of the first seed during training, if any. ``differences`` has, by
-    recipe,
-    the difference in mean accuracy on the sets of pairs from that recipe, with the bounds of its 95
-    %
-    interval.
+    recipe, the difference in mean accuracy on the sets of pairs from that recipe, with the bounds
+    of its 95 % interval.
     """
 
     student: str

@@ -45,8 +45,8 @@ class Scorer:
     """Scores networks on the sets of a workspace.
 
     For pairs ``accuracy`` and ``tar``, the TAR at FAR 1e-2; for all pairs of the test images the
-    TAR at
-    1e-2, 1e-3 and 1e-4; as "angular" the loss against the teacher, weight 1, on plain images.
+    TAR at 1e-2, 1e-3 and 1e-4; as "angular" the loss against the teacher, weight 1, on plain
+    images.
     """
 
     def __init__(self, workspace: Workspace, teacher: str) -> None:
@@ -186,8 +186,7 @@ def _upright(embedder: Embedder, images: ImageSet, chosen: np.ndarray) -> np.nda
 
 def _tar(cosines: np.ndarray, same: np.ndarray) -> float:
     """TAR at FAR 1e-2, even if that allows fewer than the ten impostors that the product requires:
-    six or
-    seven in these sets, so a point of it is worth less than one over all pairs.
+    six or seven in these sets, so a point of it is worth less than one over all pairs.
     """
     genuine, impostors = np.sort(cosines[same]), np.sort(cosines[~same])[::-1]
     return share_above(genuine, float(impostors[int(FAR * len(impostors))]))

@@ -3,8 +3,7 @@
 Run: just bench-loader --store PATH [--mxnet PYTHON]. PYTHON is the interpreter of an environment
 with the real MXNet and torchvision (mxnet==1.9.1 numpy==1.23.5 torch torchvision), by default the
 value of MXNET_PYTHON; without it that part is omitted. Variants alternate and the fastest of
-several
-rounds counts. A CPU-second is one of the process itself, independent of other load.
+several rounds counts. A CPU-second is one of the process itself, independent of other load.
 """
 
 import argparse

@@ -70,8 +70,7 @@ def of_divided(faces: Faces, seed: int) -> Iterator[Row]:
     """One person under two labels, without and with label errors.
 
     A pair of identities counts as correct if one person has most images of both, which label errors
-    may
-    also cause; if it is exactly half of them, the pair is ignored.
+    may also cause; if it is exactly half of them, the pair is ignored.
     """
     for share in (0.0, 0.1):
         random = np.random.default_rng(seed)

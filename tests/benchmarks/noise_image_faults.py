@@ -30,8 +30,7 @@ BINS = np.array([0.0, 0.01, 0.1, 0.3, 0.5, 0.7, 0.9, 0.99, 1.0])
 
 def of_wrong_labels(faces: Faces, seed: int) -> Iterator[Row]:
     """Closed-set (people of another identity) and open-set (people of none) in the whole set, and
-    closed-
-    set within 300 identities of five or more images and within all of those.
+    closed-set within 300 identities of five or more images and within all of those.
     """
     large = np.flatnonzero(faces.embedded.sizes[faces.labels] >= LEAST_IMAGES)
     some = faces.large(np.random.default_rng(seed))[:FEW_IDENTITIES]

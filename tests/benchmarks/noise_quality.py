@@ -4,8 +4,7 @@ Run: python tests/benchmarks/noise_quality.py --data STORE_OR_FOLDER --teacher F
      --embeddings FOLDER [--json]
 Our checks have the same settings everywhere and flag everything more probable than not. The others
 get their own default and, as "hindsight", the best threshold for each single row. Requires the
-extra
-``bench``: pip install -e '.[bench]'.
+extra ``bench``: pip install -e '.[bench]'.
 """
 
 import argparse

@@ -31,10 +31,8 @@ def out_of_set_labels(
     """Open-set label errors: people who are not in the set, like most label errors on the web.
 
     A fifth of the identities is removed, and their images get the labels of random remaining
-    images:
-    ``share`` times the number of those. Returns the indices of the resulting images int ``[n]``,
-    the
-    mislabelled ones last, and their labels ``[n]``.
+    images: ``share`` times the number of those. Returns the indices of the resulting images int
+    ``[n]``, the mislabelled ones last, and their labels ``[n]``.
     """
     names = np.unique(labels)
     out = np.isin(labels, random.choice(names, len(names) // 5, replace=False))
@@ -126,8 +124,7 @@ def in_hindsight(scores: np.ndarray, faulty: np.ndarray, missed: int = 0) -> tup
     """The scores at the threshold with the best F1, and that threshold.
 
     Higher scores ``[n]`` are flagged. ``missed`` faults have no score. A threshold separates
-    different
-    scores only.
+    different scores only.
     """
     order = np.argsort(-scores, kind="stable")
     found, flagged = np.cumsum(faulty[order]), np.arange(1, len(order) + 1)

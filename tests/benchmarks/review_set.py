@@ -2,8 +2,7 @@
 
 Embeddings and people are simulated (``simulate``); the images are a few hundred, repeated. The
 findings are derived from the planted faults instead of computed, which would take the checks half
-an
-hour; the proposals are those of the checks.
+an hour; the proposals are those of the checks.
 """
 
 from collections.abc import Iterator

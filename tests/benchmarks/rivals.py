@@ -53,8 +53,7 @@ def robust_centre_cosines(vectors: np.ndarray, offsets: np.ndarray) -> np.ndarra
 
 def single_linkage(vectors: np.ndarray, offsets: np.ndarray) -> list[tuple[slice, np.ndarray]]:
     """The tree of Euclidean distances in each identity; cut at any height, it gives the clusters of
-    DBSCAN
-    for ``min_samples=2``, which are then the connected groups of two or more.
+    DBSCAN for ``min_samples=2``, which are then the connected groups of two or more.
     """
     from scipy.cluster.hierarchy import linkage
 
@@ -124,8 +123,7 @@ def out_of_sample_probabilities(
     vectors: np.ndarray, labels: np.ndarray, identities: int
 ) -> np.ndarray:
     """Softmax over cosines to the identities' centres float32 ``[N, K]``, the input of cleanlab: an
-    image
-    is excluded from its own centre, and the scale is the most likely one.
+    image is excluded from its own centre, and the scale is the most likely one.
     """
     total = np.zeros((identities, vectors.shape[1]), np.float32)
     np.add.at(total, labels, vectors)
@@ -181,8 +179,7 @@ def overlapping_classes(
     vectors: np.ndarray, labels: np.ndarray, offsets: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """cleanlab's measure of classes to merge: pairs ``[P, 2]``, smaller first, and the share of the
-    smaller
-    one's images that are confidently counted under the other label, both ways.
+    smaller one's images that are confidently counted under the other label, both ways.
     """
     from cleanlab.count import compute_confident_joint
 
@@ -200,8 +197,7 @@ def merging_distances(
     vectors: np.ndarray, offsets: np.ndarray, pairs: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Euclidean distances at which images join a group, in all identities, and at which the two of
-    each
-    pair of images ``[P, 2]`` do, by single linkage.
+    each pair of images ``[P, 2]`` do, by single linkage.
     """
     from scipy.cluster.hierarchy import cophenet
     from scipy.spatial.distance import squareform

@@ -1,10 +1,11 @@
-"""The same small student from labels alone on several views of one store, and how it scores.
+"""The same small student trained from labels alone on several views of one store, and its scores.
 
-    python tests/benchmarks/small_student.py --pairs lfw.bin cfp_ff.bin -- \
+    python tests/benchmarks/small_student.py --pairs lfw.bin cfp_ff.bin -- \\
         faces/noisy.view faces/noisy.view:filter_above=0.4 faces/clean.view
 
-A plain network of four convolutions at 32x32 and ArcFace (scale 32, margin 0.2), as many steps for
-each view, several seeds: what labels and images are worth, in minutes on one core.
+A plain network of four convolutions at 32x32 with ArcFace (scale 32, margin 0.2), the same number
+of steps for each view, several seeds. It measures the value of labels and images in minutes on one
+core.
 """
 
 import argparse

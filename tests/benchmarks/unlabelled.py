@@ -2,12 +2,10 @@
 
 Run: just bench-unlabelled --data FOLDER [--workspace DIR] [--seeds 0 1] [--epochs 6] [--page]
 FOLDER is that of learning.py. The labels of a random half of the identities are hidden. A student
-is
-trained on the labelled half alone, on both halves, on both with the identities that `curate
-cluster`
-finds in the hidden one, and on all faces with their labels. Each row is a job on one core, with the
-same number of steps. Run the same command again to resume; the table contains the results so far.
-``--page`` writes it into docs/.
+is trained on the labelled half alone, on both halves, on both with the identities that `curate
+cluster` finds in the hidden one, and on all faces with their labels. Each row is a job on one core,
+with the same number of steps. Run the same command again to resume; the table contains the results
+so far. ``--page`` writes it into docs/.
 """
 
 import argparse

@@ -2,6 +2,7 @@
 
 Run: just bench-video MODEL SET [--workspace DIR] [--frames 5] [--json]; a file takes --mean, --std
 and --colour, like `distill evaluate`.
+
 For each person of SET with at least 2 x frames images, two "videos" of different images are made; a
 share of the frames is replaced by faces of random others. Each video becomes one feature, and all
 pairs of videos are verified. Mean and deviation are over ten draws.

@@ -1,4 +1,4 @@
-"""Unlabelled faces grouped by their embeddings alone, and the view that comes of it."""
+"""Clustering unlabelled faces by their embeddings, and the resulting view."""
 
 import json
 import re
@@ -31,7 +31,7 @@ from curation.views import open_images
 from distill.cli.curate import app
 
 
-def test_people_come_together_and_strangers_stay_alone() -> None:
+def test_people_are_grouped_and_strangers_stay_alone() -> None:
     vectors, labels = synthetic(4000, 128)
     groups, sureness = group_faces(vectors)
     assert f_scores(labels, groups)["BCubed, all"] > 0.98
@@ -39,15 +39,15 @@ def test_people_come_together_and_strangers_stay_alone() -> None:
     assert ((sureness >= 0) & (sureness <= 1)).all()
 
 
-def test_strangers_only_stay_alone() -> None:
+def test_strangers_alone_are_not_grouped() -> None:
     vectors = normalised(np.random.default_rng(0).standard_normal((3000, 128)))
     groups, _ = group_faces(vectors)
     assert len(np.unique(groups)) > 2700
 
 
 @pytest.mark.parametrize("people", [3, 8, 20])
-def test_a_few_people_are_told_apart_too(people: int) -> None:
-    """Of so few, many random pairs are one person's."""
+def test_few_people_are_separated_too(people: int) -> None:
+    """With so few people, many random pairs show one person."""
     random = np.random.default_rng(people)
     labels = np.repeat(np.arange(people), 12)
     centres = random.standard_normal((people, 128))
@@ -56,7 +56,7 @@ def test_a_few_people_are_told_apart_too(people: int) -> None:
 
 
 @pytest.mark.parametrize("count", [0, 1, 2])
-def test_hardly_any_images_are_no_difficulty(count: int) -> None:
+def test_tiny_sets_are_handled(count: int) -> None:
     vectors = np.eye(4, dtype=np.float32)[:count]
     assert group_faces(vectors)[0].tolist() == list(range(count))
 
@@ -74,7 +74,7 @@ def test_groups_are_numbered_by_their_first_image() -> None:
     assert (np.diff(first) > 0).all()
 
 
-def test_strangers_are_measured_beside_many_pairs_of_one_person() -> None:
+def test_impostors_are_estimated_despite_many_genuine_pairs() -> None:
     vectors, _ = synthetic(3000, 128)
     assert measure_strangers(vectors).spread == pytest.approx(128**-0.5, rel=0.05)
 
@@ -102,7 +102,7 @@ def test_lists_find_nearly_all_near_neighbours(monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.fixture(scope="module")
 def street(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    """Forty drawn faces of ten people without labels, and two people with."""
+    """Forty drawn faces of ten unlabelled people, and two labelled people."""
     root = tmp_path_factory.mktemp("street")
     studio = Studio(3)
     for person in range(12):
@@ -115,7 +115,7 @@ def street(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 
 def embedded(store: Store) -> tuple[EmbeddedImages, np.ndarray]:
-    """Embeddings of a teacher that is nearly always right, and who each image shows."""
+    """Embeddings of a teacher that is nearly always right, and the person in each image."""
     names = store.source_names or ()
     who = np.array([int(name.rpartition("/")[2].split("-")[0]) for name in names])
     random = np.random.default_rng(1)
@@ -137,7 +137,7 @@ def test_groups_become_identities_of_a_view(street: Store, tmp_path: Path) -> No
     assert table.name == "people.cluster.tsv"
 
 
-def test_a_person_can_refuse_a_line(street: Store, tmp_path: Path) -> None:
+def test_a_line_can_be_rejected(street: Store, tmp_path: Path) -> None:
     decisions = propose_groups(street, embedded(street)[0])
     table = tmp_path / "edited.tsv"
     write_decisions(table, street.digest, decisions)
@@ -159,14 +159,15 @@ def test_a_set_with_labels_only_is_refused(street: Store, tmp_path: Path) -> Non
 
 
 def _street_shots(who: int) -> int:
-    """Of forty people: thirty are known, of whom ten are on the street with a face, ten with three;
-    ten strangers have three."""
+    """Of forty people: thirty are known, of whom ten are on the street with one face and ten with
+    three; ten strangers have three.
+    """
     return 1 if who < 10 else 0 if 20 <= who < 30 else 3
 
 
 @pytest.fixture(scope="module")
 def both_sets(tmp_path_factory: pytest.TempPathFactory) -> BothSets:
-    """The known with five labelled images each, and the street without labels."""
+    """The known people with five labelled images each, and the unlabelled street."""
     root = tmp_path_factory.mktemp("into")
     for who in range(40):
         shots = [(f"known/{who:02}", shot) for shot in range(5 if who < 30 else 0)]
@@ -192,7 +193,7 @@ def of_both(both_sets: BothSets) -> EmbeddedImages:
 
 
 class TestInto:
-    def test_faces_get_the_identities_of_people_who_are_known(
+    def test_faces_get_the_identities_of_known_people(
         self, both_sets: BothSets, of_both: EmbeddedImages, tmp_path: Path
     ) -> None:
         made, table = write_groups(tmp_path / "more.view", both_sets, of_both)
@@ -206,7 +207,7 @@ class TestInto:
         decisions = read_decisions(table, both_sets.images.digest)
         assert len({one.into for one in decisions if (one.into or 0) < 30}) == 20
 
-    def test_a_person_can_refuse_a_line_and_join_carries_it_out(
+    def test_a_line_can_be_rejected_and_join_applies_the_rest(
         self, both_sets: BothSets, of_both: EmbeddedImages, tmp_path: Path
     ) -> None:
         _, table = write_groups(tmp_path / "more.view", both_sets, of_both)

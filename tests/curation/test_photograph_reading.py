@@ -1,4 +1,4 @@
-"""Photographs as cameras and browsers leave them."""
+"""Photographs as saved by cameras and browsers."""
 
 import struct
 import zlib
@@ -32,7 +32,7 @@ def with_exif(jpeg: bytes, orientation: int, order: str = "<") -> bytes:
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("order", "<>")
-def test_a_photograph_is_turned_as_its_exif_says(orientation: int, order: str) -> None:
+def test_the_exif_orientation_is_applied(orientation: int, order: str) -> None:
     stored = next(
         picture
         for turns in range(4)
@@ -48,33 +48,33 @@ def test_a_photograph_is_turned_as_its_exif_says(orientation: int, order: str) -
 
 
 @pytest.mark.parametrize("orientation", [0, 9, 65535])
-def test_an_orientation_that_there_is_not_turns_nothing(orientation: int) -> None:
+def test_an_invalid_orientation_is_ignored(orientation: int) -> None:
     assert exif_orientation(with_exif(encode_jpeg(UPRIGHT), orientation)) == 1
 
 
 @pytest.mark.parametrize("cut", range(4, 60, 5))
-def test_exif_that_is_cut_short_turns_nothing(cut: int) -> None:
+def test_truncated_exif_is_ignored(cut: int) -> None:
     assert exif_orientation(with_exif(encode_jpeg(UPRIGHT), 6)[:cut]) in (1, 6)
 
 
 @pytest.mark.parametrize("suffix", [".png", ".webp", ".tiff", ".bmp", ".gif", ".jpg"])
-def test_pictures_of_many_kinds_are_read(suffix: str) -> None:
+def test_many_image_formats_are_read(suffix: str) -> None:
     assert np.abs(read_photograph(encoded(suffix)).astype(int) - UPRIGHT).mean() < 18
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tiff"])
-def test_of_sixteen_bits_the_upper_eight_are_taken(suffix: str) -> None:
+def test_sixteen_bits_are_reduced_to_the_upper_eight(suffix: str) -> None:
     deep = UPRIGHT.astype(np.uint16) * 257
     assert np.array_equal(read_photograph(encoded(suffix, deep)), UPRIGHT)
 
 
-def test_grey_pictures_have_three_channels() -> None:
+def test_grey_images_have_three_channels() -> None:
     grey = cv2.imencode(".jpg", UPRIGHT[..., 0])[1].tobytes()
     assert read_photograph(grey).shape == UPRIGHT.shape
 
 
 @pytest.mark.parametrize("suffix", [".png", ".webp", ".tiff", ".bmp", ".gif", ".jpg"])
-def test_a_file_that_is_cut_short_is_damaged(suffix: str) -> None:
+def test_a_truncated_file_is_damaged(suffix: str) -> None:
     whole = encoded(suffix, np.random.default_rng(0).integers(0, 255, (90, 90, 3), np.uint8))
     with pytest.raises(UserError, match="is damaged"):
         read_photograph(whole[: len(whole) // 2])
@@ -91,12 +91,12 @@ def test_a_file_that_is_cut_short_is_damaged(suffix: str) -> None:
         (b"\xff\xd8\xff", "is damaged"),
     ],
 )
-def test_what_is_no_photograph_is_said(file: bytes, reason: str) -> None:
+def test_other_files_are_refused_with_a_reason(file: bytes, reason: str) -> None:
     with pytest.raises(UserError, match=reason):
         read_photograph(file)
 
 
-def test_a_huge_jpeg_is_read_smaller() -> None:
+def test_a_huge_jpeg_is_downscaled() -> None:
     file = encode_jpeg(np.full((9000, 9000, 3), (180, 90, 40), np.uint8))
     pixels = read_photograph(file)
     assert pixels.shape == (4500, 4500, 3)
