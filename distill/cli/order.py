@@ -44,7 +44,9 @@ def move(
     before: Annotated[
         str | None,
         typer.Option(
-            metavar="OTHER", help="Right before this queued job.", autocompletion=completion.jobs
+            metavar="OTHER",
+            help="Immediately before this queued job.",
+            autocompletion=completion.jobs,
         ),
     ] = None,
     json: JsonOption = False,

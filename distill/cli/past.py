@@ -51,7 +51,8 @@ def diff(
         ),
     ],
     second: Annotated[
-        str, typer.Argument(metavar="OTHER", help="Another one.", autocompletion=completion.runs)
+        str,
+        typer.Argument(metavar="OTHER", help="Another job or run.", autocompletion=completion.runs),
     ],
     json: JsonOption = False,
     workspace: WorkspaceOption = None,

@@ -75,7 +75,9 @@ def pull(
     ],
     destination: Annotated[
         Path | None,
-        typer.Argument(metavar="[DEST]", help="Where to.", show_default="WORKSPACE/bundles/JOB"),
+        typer.Argument(
+            metavar="[DEST]", help="The folder to make.", show_default="WORKSPACE/bundles/JOB"
+        ),
     ] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Replace a different bundle at DEST.")

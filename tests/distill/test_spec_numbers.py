@@ -2,6 +2,7 @@
 
 import types
 import typing
+from pathlib import Path
 
 import annotated_types
 import pytest
@@ -84,6 +85,13 @@ def test_a_number_beyond_its_end_is_reported_with_its_place(given, words):
     with pytest.raises(UserError) as error:
         parse_spec(SPEC.format(**{"epochs": 1, "margin": 0.5, "train": "", **given}), "s")
     assert str(error.value) == words
+
+
+def test_the_guide_quotes_the_error_of_a_number():
+    with pytest.raises(UserError) as error:
+        parse_spec(SPEC.format(epochs=1, margin=28.6, train=""), "s")
+    message = str(error.value).removeprefix("s:7:33: ")
+    assert f": {message}\n```" in (Path(__file__).parents[2] / "docs" / "guide.md").read_text()
 
 
 TEACHER = """

@@ -45,7 +45,7 @@ def review(
         bool, typer.Option("--status", help="Print the progress of the review, and open no page.")
     ] = False,
     port: Annotated[
-        int | None, typer.Option(min=0, max=65_535, help="Of the page.", show_default="8643")
+        int | None, typer.Option(min=0, max=65_535, help="Port of the page.", show_default="8643")
     ] = None,
     only_print: Annotated[
         bool, typer.Option("--print", help="Print the link, and open no browser.")

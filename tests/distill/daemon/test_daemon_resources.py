@@ -172,12 +172,12 @@ def test_the_reason_says_who_holds_what(queue: Queue) -> None:
     put(queue, "r100", gpus=7)
     start(queue)
     told = {
-        "two": ({"gpus": 2}, "2 GPUs, 1 is free: job r100 holds GPU 0 to 6"),
+        "big": ({"gpus": 2}, "2 GPUs, 1 is free: job r100 holds GPU 0 to 6"),
         "nine": ({"gpus": 9}, "9 GPUs, and this machine has 8"),
         "cores": ({"gpus": 0, "cpus": 99}, "99 cores, and this machine has 16"),
         "memory": ({"gpus": 0, "memory": "1 TB"}, "1 TB of memory, and this machine has 100 GB"),
         "nodes": ({"nodes": 2}, "2 nodes, which a cluster has: `distill serve --executor slurm`"),
-        "one": ({"gpus": 1}, "job two, for which free resources are reserved"),
+        "small": ({"gpus": 1}, "job big, for which free resources are reserved"),
         "free": ({"gpus": 0}, None),
     }
     for name, (resources, _) in told.items():
@@ -187,6 +187,8 @@ def test_the_reason_says_who_holds_what(queue: Queue) -> None:
         assert job is not None
         assert queue.shares(EIGHT, 1.0, 10**12).shortage(job.demand) == words
     assert numbers([GPUS[0], GPUS[2], GPUS[3], GPUS[4], GPUS[7]]) == "0, 2 to 4, 7"
+    page = (Path(__file__).parents[3] / "docs" / "daemon.md").read_text()
+    assert f"\nbig: waits for {told['big'][1]}\nsmall: waits for {told['small'][1]}\n" in page
 
 
 def test_ten_thousand_jobs_that_wait_cost_a_look_little(queue: Queue) -> None:
