@@ -118,11 +118,11 @@ def parse_head(file: IO[bytes]) -> ArrayHeader:
         {} if found is None else dict(zip(found.groups()[::2], found.groups()[1::2], strict=True))
     )
     if len(items) < 3:
-        raise ValueError("its head is not one that NumPy writes")
+        raise ValueError("its header was not written by NumPy")
     begin = len(_MAGIC) + 2 + length.size + size
     order = items[b"fortran_order"]
     if order not in (b"True", b"False"):
-        raise ValueError("its head is not one that NumPy writes")
+        raise ValueError("its header was not written by NumPy")
     return ArrayHeader(_kind(items[b"descr"]), _shape(items[b"shape"]), order == b"True", begin)
 
 

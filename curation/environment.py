@@ -117,8 +117,7 @@ class Environment:
             self._sizes = np.zeros(entries, np.uint32).data
         except MemoryError:
             raise UserError(
-                f"{self._path} has {entries:,} entries by what it says, for which there is not "
-                "enough memory"
+                f"{self._path} claims to have {entries:,} entries, too many for the memory"
             ) from None
 
     def get(self, key: bytes, most: int | None = None) -> bytes | None:
@@ -202,7 +201,7 @@ class Environment:
         meta, pages = self._meta, _UsedPages(self._end // self._page_size)
         is_odd = meta.free.flags != _FREE_FLAGS or meta.main.page_size != 0
         if is_odd or meta.transaction >= _NO_PAGE >> 8:
-            self._damaged("its meta page is not one that a conversion writes")
+            self._damaged("its meta page was not written by a conversion")
         for number in (0, 1):
             head = _PAGE_HEADER.unpack(self._read(number * self._page_size, HEADER))
             if (head[0], head[2]) != (number, _META_PAGE):
@@ -249,7 +248,7 @@ class Environment:
             if is_free or key_size != _NUMBER_BYTES:
                 header = _OVERFLOW_HEADER.unpack(self._read(offset - HEADER, HEADER))
                 if (header[0], *header[2:]) != (begin, _OVERFLOW, count):
-                    raise ValueError(f"page {begin} is not what the tree says")
+                    raise ValueError(f"page {begin} does not match the tree")
         if is_free:
             pages.add_free(self._read(offset, size))
 
@@ -314,7 +313,7 @@ class Environment:
         page = self._read(number * self._page_size, self._page_size)
         found, _, flags, lower, _ = _PAGE_HEADER.unpack_from(page)
         if found != number or flags != kind or not HEADER + 2 <= lower <= self._page_size:
-            self._damaged(f"page {number} is not what the tree says")
+            self._damaged(f"page {number} does not match the tree")
         return page, (lower - HEADER) // 2
 
     def _places(self, page: bytes, count: int) -> tuple[int, ...]:

@@ -43,7 +43,7 @@ def _compressed(name: str, command: str) -> FileKind:
 
 def _archive(name: str, command: str) -> FileKind:
     what = f"a {name} archive"
-    return FileKind(name, what, f"unpack it ({command}) and give what was in it")
+    return FileKind(name, what, f"unpack it ({command}) and give its content")
 
 
 def _image(name: str) -> FileKind:
@@ -82,9 +82,9 @@ _SIGNATURES = {
         "a git-annex pointer (the file itself was not fetched)",
         "run `git annex get` on it",
     ),
-    b"\x1f\x8b": _compressed("gzip", "gunzip FILE, or tar -xzf FILE where it is an archive"),
-    b"BZh": _compressed("bzip2", "bunzip2 FILE, or tar -xjf FILE where it is an archive"),
-    b"\xfd7zXZ\0": _compressed("xz", "unxz FILE, or tar -xJf FILE where it is an archive"),
+    b"\x1f\x8b": _compressed("gzip", "gunzip FILE, or tar -xzf FILE if it is an archive"),
+    b"BZh": _compressed("bzip2", "bunzip2 FILE, or tar -xjf FILE if it is an archive"),
+    b"\xfd7zXZ\0": _compressed("xz", "unxz FILE, or tar -xJf FILE if it is an archive"),
     b"\x28\xb5\x2f\xfd": _compressed("zstd", "unzstd FILE"),
     b"\x04\x22\x4d\x18": _compressed("lz4", "unlz4 FILE"),
     b"7z\xbc\xaf\x27\x1c": _archive("7z", "7z x FILE"),

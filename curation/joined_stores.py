@@ -42,7 +42,7 @@ class JoinedStores(RootStore):
                 raise UserError(
                     f"the images of {stores[0].path} are {_size(stores[0])} and those of "
                     f"{store.path} {_size(store)}; together they must be of one size: align the "
-                    "faces of one of them anew"
+                    "faces of one of them again"
                 )
 
     def __reduce__(self) -> tuple[type["JoinedStores"], tuple[tuple[Store, ...]]]:  # type: ignore[override]

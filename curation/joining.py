@@ -152,7 +152,7 @@ def _labelled(images: GatheredImages) -> ImageSet:
     count = len(images) - images.unlabelled
     if not count:
         raise UserError(
-            f"{images.path} and what it is joined with have no labelled images, so there is nobody "
+            f"{images.path} and the set to join have no labelled images, so there is nobody "
             "to find; `curate view union` combines such sets"
         )
     rows, labels = images.rows[:count], images.labels[:count]

@@ -126,7 +126,7 @@ class DataSpec(Strict):
         seen = set()
         for index, name in enumerate(self.evaluate):
             if name in seen:
-                raise SpecError(("evaluate", index), f"{name!r} stands twice")
+                raise SpecError(("evaluate", index), f"{name!r} occurs twice")
             seen.add(name)
         return self
 
@@ -535,8 +535,8 @@ class JobSpec(Strict):
         if self.stage and self.stage[0].optimiser == "kept":
             raise SpecError(
                 ("stage", 0, "optimiser"),
-                '"kept" continues the stage before, and the first stage of a generation has none; '
-                'allowed: "fresh"',
+                '"kept" continues the previous stage, and the first stage of a generation has '
+                'none; allowed: "fresh"',
             )
         lowest = self.train.final_learning_rate or 0.0
         for index, stage in enumerate(self.stage):

@@ -62,7 +62,7 @@ def damaged(folder: Path, how: str) -> UserError:
     """The error for a damaged cache."""
     return UserError(
         f"the embedding cache {folder} is damaged: {how}; delete the folder and run again, which "
-        "computes it anew"
+        "recomputes it"
     )
 
 

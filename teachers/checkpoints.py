@@ -117,7 +117,7 @@ def recognise(path: Path, part: str | None = None) -> tuple[str, ...]:
 def _choose(path: Path, network: nn.Module, matches: list[_Match], part: str | None) -> _Match:
     """The only match, or the first if all matches have the same weights."""
     if not matches:
-        raise UserError(f"{path}: has no part {part!r}; leave it out to see what it has")
+        raise UserError(f"{path}: has no part {part!r}; leave it out to list the parts")
     fitting = [match for match in matches if match.fits]
     if not fitting:
         best = max(matches, key=lambda match: match.found)
@@ -282,7 +282,7 @@ def _complaint(path: Path, network: nn.Module, match: _Match, part: str | None) 
         if names:
             hint = f"these are the keys of {' or '.join(names)}"
         elif not (match.missing or match.misshapen):
-            hint = "save the state dict without them where they are no part of the network"
+            hint = "save the state dict without them if they are no part of the network"
     return f"{path}: not weights of this {type(network).__name__}: {', '.join(complaints)}; {hint}"
 
 

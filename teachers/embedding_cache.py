@@ -78,7 +78,7 @@ class EmbeddingCache:
         unit, norm = self.unit[rows], self.norm[rows]
         off = self.table.entries[rows] != checksums(unit, norm)
         if off.any():
-            raise damaged(self.folder, f"row {rows[np.argmax(off)]} is not what it was")
+            raise damaged(self.folder, f"row {rows[np.argmax(off)]} has changed")
         if not _are_unit_vectors(unit) or not (np.isfinite(norm) & (norm > 0)).all():
             raise damaged(self.folder, "it has rows that are no unit vectors")
 

@@ -178,7 +178,7 @@ def _opened(folder: Path, about: CacheAbout) -> EmbeddingCache:
         _allocate(folder, about)
     cache = EmbeddingCache(folder)
     if cache.about != about.model_copy(update={"claim": cache.about.claim}):
-        raise damaged(folder, f"{ABOUT} is that of another cache")
+        raise damaged(folder, f"{ABOUT} belongs to another cache")
     return cache
 
 

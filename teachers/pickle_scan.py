@@ -91,7 +91,7 @@ def _scan_zip(path: Path, file: BinaryIO) -> dict[str, Any]:
         members = {each.filename: each for each in archive.infolist()}
         pickles = [name for name in members if name.endswith("/data.pkl")]
         if len(pickles) != 1 or len(members) != len(archive.infolist()):
-            raise UserError(f"{path}: a zip archive, but not one that torch.save wrote")
+            raise UserError(f"{path}: a zip archive that torch.save did not write")
         if any("/code/" in name for name in members):
             raise UserError(
                 f"{path}: TorchScript, a network with its code, which is not executed; where "

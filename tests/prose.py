@@ -1,6 +1,7 @@
-"""``just prose``: finds habits of translated text in the docs, in docstrings and in comments.
+"""``just prose``: finds habits of translated text in docs, docstrings, comments and messages.
 
-A rule is a pattern and what to write instead. Quoted code is not checked.
+A rule is a pattern and what to write instead. Quoted code is not checked. A message is a string of
+at least four words in a package.
 """
 
 import ast
@@ -13,6 +14,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 CODE = re.compile(r"^```.*?^```|`+[^`\n]*`+|\]\([^)\s]*\)", re.MULTILINE | re.DOTALL)
+PACKAGES = ("curation", "teachers", "distill")
 FOLDERS = ("curation", "distill", "teachers", "tests", "examples")
 
 RULES = {
@@ -71,6 +73,19 @@ RULES = {
     r"\b(?:one|a) (?:file|folder|line|process|row|record|result) an? (?!few\b)\w+\b": "per",
 }
 
+MESSAGE_RULES = {
+    r"\b(?:is|are) to (?:be|have|hold)\b": "must",
+    r"\bhas to (?:be|have|hold)\b": "must",
+    r"\bwhat (?:it|they) (?:is|was|were|has|have|says?)\b": "name the thing",
+    r"\bwhat (?:is|was|were) (?:known|edited|measured|in it)\b": "name the thing",
+    r"\bwhere (?:it|they|there) are\b|\bwhere it is an?\b": "if",
+    r"\bis there (?:\{|twice)": "occurs",
+    r"\bis (?:not )?that of\b": "belongs to",
+    r"\bnot one that\b": "was not written by",
+    r"\bof the earlier one\b|\bthe stage before\b": "the previous one",
+}
+"""For messages only: docs may say some of these."""
+
 
 def prose(text: str) -> str:
     """``text`` without code and addresses; positions and line breaks do not change."""
@@ -110,8 +125,37 @@ def faults(page: Path, text: str) -> Iterator[str]:
             yield f'{page.relative_to(ROOT)}:{line}: "{said}": write: {instead}'
 
 
+def messages(source: str) -> Iterator[tuple[int, str]]:
+    """Line and text of each message of a module; values in it are ``{}``."""
+    tree = ast.parse(source)
+    left_out: set[int] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Expr):  # a docstring
+            left_out.add(id(node.value))
+        elif isinstance(node, ast.JoinedStr):
+            left_out.update(map(id, node.values))
+    for node in ast.walk(tree):
+        if id(node) in left_out:
+            continue
+        parts = node.values if isinstance(node, ast.JoinedStr) else [node]
+        literal = [each.value if isinstance(each, ast.Constant) else "{}" for each in parts]
+        text = "".join(each for each in literal if isinstance(each, str))
+        if len(text.split()) >= 4:
+            yield node.lineno, text
+
+
+def message_faults(module: Path) -> Iterator[str]:
+    for line, text in messages(module.read_text("utf-8")):
+        for pattern, instead in {**RULES, **MESSAGE_RULES}.items():
+            if found := re.search(pattern, prose(text), re.IGNORECASE):
+                yield f'{module.relative_to(ROOT)}:{line}: "{found[0]}": write: {instead}'
+
+
 def main() -> int:
     found = [fault for page, text in texts() for fault in faults(page, text)]
+    for package in PACKAGES:
+        for module in sorted(ROOT.glob(f"{package}/**/*.py")):
+            found += message_faults(module)
     sys.stdout.writelines(f"{fault}\n" for fault in found)
     return 1 if found else 0
 

@@ -150,3 +150,17 @@ def test_prose_of_modules_is_docstrings_and_comments(tmp_path, monkeypatch):
         'module.py:3: "anew"',
         'module.py:1: "Whoever asks"',
     ]
+
+
+def test_prose_is_checked_in_messages(tmp_path, monkeypatch):
+    from tests import prose
+
+    module = tmp_path / "module.py"
+    module.write_text(
+        '"""The head is to be whole."""\n'
+        'short = "is to be"\n'
+        'said = f"{short}: the head "\\\n'
+        '    f"is to be whole"\n'
+    )
+    monkeypatch.setattr(prose, "ROOT", tmp_path)
+    assert list(prose.message_faults(module)) == ['module.py:3: "is to be": write: must']

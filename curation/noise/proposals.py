@@ -50,7 +50,7 @@ def write_proposals(
         merged = follow_proposals(mine, earlier, lines)
         were, are = ({(line.check, line.proposal) for line in table} for table in (mine, merged))
         say(
-            f"{decided} keeps what was edited; proposals added: {len(are - were):,}, "
+            f"{decided} keeps your edits; proposals added: {len(are - were):,}, "
             f"withdrawn: {len(were - are):,}"
         )
         write_decisions(decided, images.digest, merged)

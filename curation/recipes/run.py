@@ -174,7 +174,7 @@ def _source_folder(
     if not folder.is_file() and find_format(folder) is None:
         raise UserError(
             f"the recipe {name} needs a training set (train.rec with train.idx, property and *.bin "
-            f"where there are, or anything else that `curate convert` takes) and found none in "
+            f"if present, or anything else that `curate convert` takes) and found none in "
             f"{folder}; give --source DIR{_or_variable(recipe)}, or put the files into {place}; "
             f"this project does not distribute the data set"
         )

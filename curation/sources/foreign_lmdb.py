@@ -132,7 +132,7 @@ def _read_labels(path: Path) -> dict[str, int]:
             if len(words) != 2:
                 raise ValueError(f"{line[:60]!r} is not KEY LABEL")
             if words[0] in labels:
-                raise ValueError(f"the key {words[0]!r} stands twice")
+                raise ValueError(f"the key {words[0]!r} occurs twice")
             labels[words[0]] = numbers.of(words[1])
         except ValueError as error:
             raise UserError(f"{path}: line {number}: {error}") from None

@@ -229,7 +229,7 @@ def _print_pairs(
     if decision is None:
         note(
             "no decisions: no threshold of the bundle keeps the false accept rate at 0.1 or lower "
-            "(see what was measured in its evaluation.json)"
+            "(its evaluation.json has the measured rates)"
         )
     else:
         say(str(decision))

@@ -166,7 +166,7 @@ class GuardWatch:
             self.stopped = guard()
         except Exception as error:
             if not self._failed:
-                note(f"cannot check whether the job has to be stopped: {error!r:.300}")
+                note(f"cannot check whether the job must be stopped: {error!r:.300}")
             self._failed = True
         return self.stopped is not None
 

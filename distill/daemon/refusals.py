@@ -46,7 +46,7 @@ def unknown_job(name: str, known: Iterable[str], workspace: Workspace) -> UserEr
         return UnknownJobError(
             f"job {name!r} is not in the queue, which was lost or replaced since it ran; `distill "
             f"show {name}` shows its results, and "
-            f"`distill submit {workspace.runs / name / SPEC}` goes on with it"
+            f"`distill submit {workspace.runs / name / SPEC}` continues it"
         )
     if name in runs:
         return UnknownJobError(

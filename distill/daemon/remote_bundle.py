@@ -138,7 +138,7 @@ class _RemoteFiles:
         if status in (200, 206):
             return
         reasons = {
-            401: "the token is not that of the other workspace (its daemon/web-token); "
+            401: "the token does not belong to the other workspace (see its daemon/web-token); "
             f"give it with --token-file or ${TOKEN}",
             404: f"there is no {name}: no such job, or it has no bundle yet",
             421: "the daemon does not know this host name; see `distill serve --web-url`",

@@ -174,7 +174,7 @@ def _sizes(sizes: Sizes | None) -> str:
 
 def _data(origin: Origin) -> str:
     if not origin.data:
-        return "What it was trained on is not said."
+        return "The training data is not recorded."
     rows = [
         [plain(each.name), f"{each.images:,}", f"{each.identities:,}", f"`{each.digest[:16]}`"]
         for each in origin.data
@@ -217,7 +217,7 @@ def _lineage(origin: Origin, spec: str | None) -> str:
         parts.append(f"Taught by {names} (SHA-256).")
     if spec is not None:
         parts.append(f"The job:\n\n{fenced(spec, 'toml')}")
-    return "\n\n".join(parts) or "`lineage.json` has what is known."
+    return "\n\n".join(parts) or "`lineage.json` has all that is recorded."
 
 
 def _warnings(warnings: list[dict[str, str]]) -> str:

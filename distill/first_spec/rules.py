@@ -224,7 +224,7 @@ def _why_small(facts: Facts, student: StudentFacts) -> str:
     height, width = student.input_size
     row = next(each for each in LENGTHS if facts.data.images <= each.images)
     time = spoken(training_seconds(facts, row.epochs, student.input_size))
-    return f"without a GPU {height}x{width} would take about {time}; take that where there is one"
+    return f"without a GPU {height}x{width} would take about {time}; take that size with a GPU"
 
 
 def _stage(facts: Facts, schedule: Schedule) -> Iterator[Choice]:

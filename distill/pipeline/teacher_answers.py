@@ -58,7 +58,7 @@ class Question:
         size, kept = missing_bytes(*asked), self.answers[0].precision
         speed = pictures_per_second(self.teacher)
         return (
-            f"the teacher is asked about {pictures:,} pictures of {len(self.images):,} images: "
+            f"the teacher embeds {pictures:,} views of {len(self.images):,} images: "
             f"about {spoken(pictures / speed)} at {speed:,.0f} a second in one process, and "
             f"{_bytes(size)} more on the disk in {kept}"
         )

@@ -132,8 +132,8 @@ def final_checkpoint(root: Path, keep: str) -> Path:
     found = best_checkpoint(root) if keep == "best" else _newest(root)
     if found is None or not _is_whole(found):
         raise UserError(
-            'a stage with optimiser = "kept" continues from the last checkpoint of the stage '
-            f"before, but {found or root} is missing or damaged; remove {root.parent} and run "
+            'a stage with optimiser = "kept" continues from the last checkpoint of the previous '
+            f"stage, but {found or root} is missing or damaged; remove {root.parent} and run "
             "again to repeat that stage"
         )
     return found

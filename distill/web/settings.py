@@ -85,7 +85,7 @@ def _checked_url(url: str) -> str:
 def _readable(certificate: Path) -> Path:
     if not certificate.is_file() or not os.access(certificate, os.R_OK):
         raise UserError(
-            f"--web-cert {certificate}: there is no such file to read; it has to hold the "
+            f"--web-cert {certificate}: there is no such file to read; it must hold the "
             "certificate and its key as PEM"
         )
     return certificate.resolve()

@@ -79,7 +79,7 @@ def test_generations_and_stages_are_steps_of_their_own(workspace):
          [":12:1: teacher.stage: unknown key 'epoch'", "epochs, losses", "mean 'epochs'"]),
         ('evaluate = ["pairs"]', "evaluate = 3", ["data.evaluate"]),
         ('evaluate = ["pairs"]', 'evaluate = ["pairs", "lfw", "pairs"]',
-         [":5:29: data.evaluate 3: 'pairs' stands twice"]),
+         [":5:29: data.evaluate 3: 'pairs' occurs twice"]),
         ("[student]", '[resources]\npartition = "a b"\n[student]',
          [":15:13: resources.partition: 'a b' is not a word of"]),
         ("[student]", "[student", [":14:9: not TOML: Expected ']'"]),

@@ -155,9 +155,7 @@ def test_a_flipped_bit_anywhere_is_found(drawn_store, tmp_path, name):
     size = (cache.folder / name).stat().st_size
     for position in np.random.default_rng(0).integers(128, size, 5).tolist():
         flip_bit(cache.folder / name, position)
-        with pytest.raises(
-            UserError, match=r"is damaged: row \d+ is not what it was; delete the folder"
-        ):
+        with pytest.raises(UserError, match=r"is damaged: row \d+ has changed; delete the folder"):
             cache_embeddings(make_teacher(), drawn_store, tmp_path)
         flip_bit(cache.folder / name, position)
 
@@ -292,7 +290,7 @@ def test_the_cache_of_another_teacher_under_this_name_is_refused(drawn_store, tm
     mine = cache_embeddings(make_teacher(0), drawn_store, tmp_path / "mine")
     other = cache_embeddings(make_teacher(1), drawn_store, tmp_path / "other")
     (mine.folder / "cache.json").write_bytes((other.folder / "cache.json").read_bytes())
-    with pytest.raises(UserError, match=r"cache.json is that of another cache"):
+    with pytest.raises(UserError, match=r"cache.json belongs to another cache"):
         cache_embeddings(make_teacher(0), drawn_store, tmp_path / "mine")
 
 

@@ -211,7 +211,7 @@ def _searches(
     if len(there) < 3:
         missing = next(path for path in (mixed, *files.values()) if not path.exists())
         raise UserError(
-            f"{missing} is missing, although {there[0].name} is there; give all three files of "
+            f"{missing} is missing, although {there[0].name} exists; give all three files of "
             "1:N, or none"
         )
     probes = _gallery(mixed, numbers)

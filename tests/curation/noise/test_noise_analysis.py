@@ -212,7 +212,7 @@ def test_decisions_follow_further_checks_and_keep_edits(
     assert proposed
     decided = read_decisions(table, drawn_store.digest)
     assert decided == ([own, *proposed] if edited else proposed)
-    assert ["keeps what was edited" in line for line in said] == [True] * edited
+    assert ["keeps your edits" in line for line in said] == [True] * edited
 
 
 LFW = EvaluationImages("lfw", people([3] * 40, seed=9)[0], "d1" * 32)

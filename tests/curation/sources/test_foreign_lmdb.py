@@ -137,7 +137,7 @@ def test_keys_of_any_bytes_become_names(tmp_path, noise_images):
     ("text", "reason"),
     [
         ("a 0\nz 1\ny 2\n", "no image has the key 'z' of .*, nor 1 more of its keys"),
-        ("a 0\na 1\n", "line 2: the key 'a' stands twice"),
+        ("a 0\na 1\n", "line 2: the key 'a' occurs twice"),
     ],
     ids=["missing", "twice"],
 )

@@ -163,7 +163,7 @@ def test_another_bundle_there_starts_again(elsewhere: Elsewhere, target: Path):
 
 @pytest.mark.parametrize("token", ["wrong", None, ""])
 def test_a_wrong_token_is_refused(elsewhere: Elsewhere, target: Path, token: str | None):
-    with pytest.raises(UserError, match="not that of the other workspace"):
+    with pytest.raises(UserError, match="does not belong to the other workspace"):
         fetch(elsewhere.url, target, token)
     assert list(target.parent.iterdir()) == []
 

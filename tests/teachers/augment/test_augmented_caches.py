@@ -102,7 +102,7 @@ def test_int8_values_that_cannot_be_are_damage(drawn_store, tmp_path, value):
     unit = np.lib.format.open_memmap(cache.folder / "unit.npy", mode="r+")
     unit[4, 0] = value
     unit.flush()
-    with pytest.raises(UserError, match="row 4 is not what it was"):
+    with pytest.raises(UserError, match="row 4 has changed"):
         cache_embeddings(make_teacher(), drawn_store, tmp_path, answers=small)
 
 
