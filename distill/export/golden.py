@@ -100,7 +100,10 @@ def golden_cosine(folder: Path, embedder: Embedder, expected: str = EMBEDDINGS) 
     arrays = read_arrays(path)
     images, outputs = arrays.get("images"), arrays.get(expected)
     if images is None or outputs is None or not _are_images(images):
-        raise UserError(f"{path}: it holds no uint8 images [B, H, W, 3] with their {expected}")
+        raise UserError(
+            f"{path}: it lacks uint8 images [B, H, W, 3] or their {expected}; export the network "
+            "again with this version"
+        )
     try:
         return lowest_cosine(embedder.embed(images), outputs)
     except UserError as error:

@@ -4,13 +4,15 @@ import html
 import re
 from collections.abc import Sequence
 
+from curation.printable import printable
+
 _MARKS = re.compile(r"([\\`*_{}\[\]()#+!|~$:@-])")
 _TICKS = re.compile(r"`+")
 
 
 def plain(text: str) -> str:
-    """``text`` as one line that Markdown takes for nothing else."""
-    line = " ".join(text.split())
+    """``text`` as one line that Markdown takes for nothing else, in its own order."""
+    line = printable(" ".join(text.split()))
     return html.escape(_MARKS.sub(r"\\\1", line), quote=False)
 
 

@@ -285,7 +285,7 @@ def test_scores_of_another_form_are_refused_in_words(bundle: Path, key: str, val
 
 
 def test_markup_in_an_evaluation_is_text_in_the_card(bundle: Path):
-    hostile = "a\n\n# Heading\n\n<script>|x"
+    hostile = "a\n\n# Heading\n\n<script>|x\u202e"
 
     def change(told: dict) -> None:
         told["thresholds"]["note"] = hostile
@@ -299,6 +299,7 @@ def test_markup_in_an_evaluation_is_text_in_the_card(bundle: Path):
     assert card.count("Heading") == 4
     assert "\n# Heading" not in card
     assert "<script>" not in card
+    assert "\u202e" not in card
 
 
 @pytest.mark.parametrize("change", ["garbage", "outside"])
