@@ -172,7 +172,7 @@ def _folder(path: Path) -> FileKind | None:
     if (path / "data.mdb").exists():
         inner = what_is_this(path / "data.mdb")
         if inner == _LMDB:
-            return _LMDB._replace(what="a folder with an LMDB of another make")
+            return _LMDB._replace(what="a folder with another kind of LMDB")
         what = "no LMDB file" if inner is None or inner.is_text else inner.what
         return FileKind(
             "damaged", f"a folder whose data.mdb is {what}", f"{_AGAIN}, or copy it again"
