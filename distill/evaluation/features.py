@@ -58,22 +58,6 @@ class KeptParts(Protocol):
         ...
 
 
-def embed_encoded(
-    embedder: Embedder,
-    read: Callable[[int], bytes],
-    numbers: Sequence[int],
-    what: str,
-    progress: Progress | None = None,
-) -> np.ndarray:
-    """Unit features (mirror rule) of the images ``read(i) for i in numbers``, float32 [N, D].
-
-    Raises `UserError` that names ``what`` and the number of an image that cannot be decoded.
-    """
-    return embed_pixels(
-        embedder, lambda i: decode(read(i), f"{what}, image {i}"), numbers, progress
-    ).unit
-
-
 def embed_pixels(
     embedder: Embedder,
     pixels: Callable[[int], np.ndarray],

@@ -19,7 +19,7 @@ from curation.records.layout_writer import write_layout
 from curation.views import open_images
 from curation.workspace import Workspace
 from distill.backbones import create
-from distill.evaluation.features import embed_encoded
+from distill.evaluation.features import embed_pixels
 from distill.evaluation.set_source import SetSource
 from distill.export.bundle import export_bundle
 from distill.export.config import BundleConfig, FaceConfig, Framing
@@ -86,7 +86,7 @@ def test_training_sees_the_middle_of_each_image(drawn_store):
 
 def test_evaluation_sees_the_same(drawn_store):
     recorder = Recorder(NARROW)
-    embed_encoded(recorder, drawn_store.read, [3], "drawn")
+    embed_pixels(recorder, lambda i: decode(drawn_store.read(i)), [3])
     np.testing.assert_array_equal(recorder.seen[0][0], expected_pixels(decode(drawn_store.read(3))))
 
 
@@ -222,7 +222,7 @@ def narrow_images(tmp_path) -> Workspace:
 def test_images_of_the_networks_aspect_are_seen_whole(narrow_images):
     images = open_images(narrow_images.datasets / "drawn" / "train.lmdb")
     recorder = Recorder(NARROW)
-    embed_encoded(recorder, images.read, [0], "narrow")
+    embed_pixels(recorder, lambda i: decode(images.read(i)), [0])
     whole = cv2.resize(decode(images.read(0)), (16, 32), interpolation=cv2.INTER_AREA)
     np.testing.assert_array_equal(recorder.seen[0][0], whole)
 

@@ -55,6 +55,18 @@ def _pairs() -> VerificationPairs:
     return VerificationPairs(chosen, np.arange(40) % 2 == 0, "12" * 32, "pairs")
 
 
+def _rewrite(rng: random.Random, files: dict[str, bytes | Special]) -> None:
+    """A text as other editors save it."""
+    names = sorted(name for name in files if name.endswith((".csv", ".tsv", ".txt")))
+    name = rng.choice(names or [""])
+    content = files.get(name)
+    if isinstance(content, bytes) and content:
+        text = content.decode("utf-8", "replace")
+        text = text.replace("\n", rng.choice(("\n", "\r\n", "\n\n", "\r")))
+        encoding = rng.choice(("utf-8-sig", "utf-16", "utf-16-be", "utf-32", "latin-1"))
+        files[name] = text.encode(encoding, "replace")
+
+
 def _lists() -> list[Files]:
     names = [f"{person}/{person}_{number:04d}.jpg" for person in "ab" for number in range(1, 9)]
     files = dict(zip(names, images(), strict=True))
@@ -69,7 +81,7 @@ def _lists() -> list[Files]:
     return [{**files, "pairs.csv": paths.encode()}, {**files, "pairs.txt": lfw.encode()}]
 
 
-@reader("evaluated pairs", _lists, share=0.5)
+@reader("evaluated pairs", _lists, [_rewrite], share=0.5)
 def read_pairs(folder: Path) -> None:
     """Score what a list gives."""
     name = "pairs.csv" if (folder / "pairs.csv").exists() else "pairs.txt"
@@ -91,7 +103,7 @@ def _tables() -> list[Files]:
     ]
 
 
-@reader("groups", _tables, share=0.5)
+@reader("groups", _tables, [_rewrite], share=0.5)
 def read_groups(folder: Path) -> None:
     """Measure by the groups of a table: pairs where it names images, else images by person."""
     name = "groups.csv" if (folder / "groups.csv").exists() else "groups.tsv"
