@@ -69,6 +69,8 @@ def find_teacher(name: str, workspace: Workspace) -> Path:
     for place in (path, inside):
         if place.is_file() or is_bundle(place) or weights_in(place):
             return place
+    if inside.name == BUNDLE and inside.parent.is_dir():
+        raise UserError(f"job {name!r} has no bundle yet; `distill show {name}` shows its state")
     raise UserError(
         f"there is no network {name!r} (looked for {path} and {inside}); "
         "give an .onnx file, a file of weights, a bundle, or a finished job's name"

@@ -114,11 +114,16 @@ def test_an_image_without_an_embedding_stays_zero(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found.vectors, 0)
 
 
-@pytest.mark.parametrize("name", ["none.onnx", "none", "deep/none", "folder"])
+@pytest.mark.parametrize("name", ["none.onnx", "none", "deep/none"])
 def test_a_missing_teacher_names_where_it_was_looked_for(name: str, tmp_path: Path) -> None:
-    (tmp_path / "ws" / "runs" / "folder").mkdir(parents=True)
     with pytest.raises(UserError, match=rf"there is no network '{name}' \(looked for .*give an"):
         find_teacher(name, Workspace(tmp_path / "ws"))
+
+
+def test_a_job_that_is_not_finished_is_no_teacher_yet(tmp_path: Path) -> None:
+    (tmp_path / "runs" / "sample").mkdir(parents=True)
+    with pytest.raises(UserError, match="job 'sample' has no bundle yet; `distill show sample`"):
+        find_teacher("sample", Workspace(tmp_path))
 
 
 def test_teachers_are_found_in_the_workspace(tmp_path: Path) -> None:
