@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from curation.errors import UserError
+from curation.files import atomic_file
 from distill.backbones import NETWORKS, create
 from distill.export.exporter import exporters, write_format
 from distill.export.golden import write_golden
@@ -99,7 +100,8 @@ def main(names: list[str]) -> None:
                 sys.stdout.write(f"{name}, {format}: {found or 'good'}\n")
                 sys.stdout.flush()
                 record.setdefault(name, {})[format] = found
-                RECORD.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
+                with atomic_file(RECORD) as file:
+                    file.write(f"{json.dumps(record, indent=1, sort_keys=True)}\n".encode())
 
 
 if __name__ == "__main__":
