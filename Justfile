@@ -66,7 +66,7 @@ demo: setup
     curate images sample/train "{{ workspace }}/examples" --identities 2 --each 2
     distill embed "{{ workspace }}/bundles/sample" "{{ workspace }}"/examples/*/*.jpg
     distill show sample
-    @echo "the daemon is still there for more jobs; just stop ends it; this link shows all of it in a browser:"
+    @echo "the daemon keeps running until just stop; this link shows the job in a browser:"
     @distill open sample --print
 
 # Curate a data set by its recipe, e.g. `just curate ms1m --source /data/faces_emore`
