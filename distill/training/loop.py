@@ -46,6 +46,7 @@ from distill.training.schedule import scheduled_rate
 from distill.training.scoring import Evaluate, Scoring
 from distill.training.shares import check_engine, check_shares
 from distill.training.state_file import STATE, check_state, of_this_training, read_state
+from distill.training.strided_convolutions import subsample_narrow_convolutions
 from distill.training.views import StudentViews, ViewChoice
 from teachers.augment.augmentation import Augmentation
 from teachers.embedder import Embedder
@@ -349,6 +350,7 @@ class _Run:
 def create_learner(training: Training) -> Learner:
     """The network with its losses, ready for an engine."""
     settings = training.settings
+    subsample_narrow_convolutions(training.network)
     learner = Learner(
         training.network,
         training.losses,
