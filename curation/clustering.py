@@ -1,14 +1,14 @@
-"""Unlabelled faces to identities: which images are of one person, by their embeddings alone.
+"""Groups unlabelled faces into identities by their embeddings alone.
 
-How alike two strangers look to this teacher is measured on random pairs. From that follow both
-limits, without a number to choose:
+The cosines between strangers are measured for this teacher on random pairs. Both limits follow
+from them, without a threshold to choose:
 
-* *Sure links*: a cosine so high that in all of the set one pair of strangers is expected to have
-  it. What hangs together by such links is one person, however different two poses of it are.
-* *Merges*: two groups are one person where the mean cosine between their images is higher than
-  a quarter of a stranger is expected to reach for each image. The means of larger groups scatter
-  less, so less is asked of them. The most alike are merged first, each with its own best, until
-  none is left.
+* *Sure links*: a cosine so high that only one pair of strangers in the whole set is expected to
+  reach it. Images connected by such links are one person, however different their poses.
+* *Merges*: two groups are one person if the mean cosine between their images exceeds the value at
+  which a quarter of a stranger is expected per image. The means of larger groups vary less, so
+  their limit is lower. Each round merges the pairs of groups that are each other's best match,
+  until no pair qualifies.
 """
 
 import math
@@ -21,15 +21,15 @@ from curation.neighbours import blocks, near_each
 from curation.progress import Progress
 
 NEIGHBOURS = 32
-"""Of each image, the pairs that are looked at"""
+"""Pairs examined per image"""
 SURE_STRANGERS = 1.0
-"""Pairs of strangers in the whole set that are expected above the cosine of a sure link"""
+"""Pairs of strangers in the whole set expected above the cosine of a sure link"""
 MERGE_STRANGERS = 0.25
-"""Strangers of each image that are expected above the cosine of a merge"""
+"""Strangers per image expected above the cosine of a merge"""
 LEAST_COUNT = 1_000
-"""Of fewer images the limits are those of so many: people that are few are no more alike"""
+"""Smaller sets use the limits of this many images: fewer people are not more similar"""
 PERSON_SHARE = 0.62
-"""Of the variance of the cosines of strangers: what is left between large groups"""
+"""Share of the variance of strangers' cosines that remains between large groups"""
 _RANDOM_PAIRS = 500_000
 _TRIMS, _TRIM_AT = 8, 3.5
 _BLOCK = 1 << 16
@@ -38,14 +38,14 @@ _MOST_ROUNDS = 200
 
 @dataclass(frozen=True)
 class Strangers:
-    """The cosines of strangers, a normal distribution's centre and spread: by quantiles of random
-    pairs, of which nearly all are such."""
+    """The cosines of strangers as a normal distribution, estimated from quantiles of random pairs,
+    nearly all of which are strangers."""
 
     middle: float
     spread: float
 
     def spread_of(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-        """Of the mean cosine between groups of so many images."""
+        """The standard deviation of the mean cosine between groups of these sizes."""
         own = (1 - PERSON_SHARE) / 2
         return self.spread * np.sqrt(PERSON_SHARE + own / first + own / second)
 
@@ -56,7 +56,7 @@ class Strangers:
 
 
 def measure_strangers(vectors: np.ndarray, seed: int = 0) -> Strangers:
-    """Of unit vectors ``[N, D]``."""
+    """Estimate from unit vectors ``[N, D]``."""
     random = np.random.default_rng(seed)
     cosines = []
     for block in blocks(_RANDOM_PAIRS, _BLOCK):
@@ -64,7 +64,7 @@ def measure_strangers(vectors: np.ndarray, seed: int = 0) -> Strangers:
         apart = first != second
         cosines.append(np.einsum("nd,nd->n", vectors[first[apart]], vectors[second[apart]]))
     left = np.concatenate(cosines)
-    for _ in range(_TRIMS):  # of a few people, many pairs are no strangers: those are on top
+    for _ in range(_TRIMS):  # drops pairs of one person, frequent if people are few
         low, middle = np.quantile(left, [0.1587, 0.5])
         spread = max(float(middle - low), 1e-3)
         left = left[left < middle + _TRIM_AT * spread]
@@ -74,11 +74,11 @@ def measure_strangers(vectors: np.ndarray, seed: int = 0) -> Strangers:
 def group_faces(
     vectors: np.ndarray, progress: Progress | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Groups int64 ``[N]`` of unit vectors float32 ``[N, D]``, and how sure each group is ``[G]``.
+    """Groups int64 ``[N]`` of unit vectors float32 ``[N, D]``, and each group's certainty ``[G]``.
 
-    Groups are numbered by the first image of each. How sure: 1 less the strangers that are expected
-    for each image above the least cosine that made the group, 0 to 1; 1 for an image alone.
-    Progress counts images, while their neighbours are searched.
+    Groups are numbered by their first image. The certainty is 1 minus the strangers expected per
+    image above the lowest cosine that formed the group, from 0 to 1; 1 for a single image.
+    Progress counts images during the neighbour search.
     """
     count = len(vectors)
     if count < 2:
@@ -100,7 +100,7 @@ def group_faces(
 
 
 def connected(count: int, pairs: np.ndarray) -> np.ndarray:
-    """The component of each of ``count`` things, by pairs ``[P, 2]``: int64 ``[N]`` from 0 on."""
+    """The component, int64 ``[N]`` from 0, of each of ``count`` nodes, given edges ``[P, 2]``."""
     least = np.arange(count)
     while True:
         left, right = least[pairs[:, 0]], least[pairs[:, 1]]
@@ -116,7 +116,7 @@ def connected(count: int, pairs: np.ndarray) -> np.ndarray:
 def _near_pairs(
     vectors: np.ndarray, strangers: Strangers, limit: float, progress: Progress | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs int64 ``[P, 2]``, the smaller index first, that could make two groups one."""
+    """Pairs int64 ``[P, 2]``, the smaller index first, that could connect two groups."""
     cosines, which = near_each(vectors, NEIGHBOURS, progress)
     largest = np.array([np.inf])
     lowest = strangers.middle + limit * float(strangers.spread_of(largest, largest)[0])
@@ -131,7 +131,7 @@ def _near_pairs(
 
 
 class _Groups:
-    """Groups while they are merged: ``own`` says which one each of the first groups is in now."""
+    """Groups during merging: ``own`` maps each initial group to its current one."""
 
     def __init__(
         self, vectors: np.ndarray, groups: np.ndarray, strangers: Strangers, limit: float
@@ -140,14 +140,14 @@ class _Groups:
         self.own = np.arange(count)
         self.size = np.bincount(groups).astype(np.float64)
         self.least = np.full(count, np.inf)
-        """Deviations from strangers of the least sure merge of each group"""
+        """The lowest score, in standard deviations above strangers, of each group's merges"""
         self._of, self._strangers, self._limit = groups, strangers, limit
         self._sums = np.zeros((count, vectors.shape[1]), np.float32)
         for block in blocks(len(vectors), _BLOCK):
             np.add.at(self._sums, groups[block], vectors[block])
 
     def merge_all(self, pairs: np.ndarray) -> None:
-        """Merge by the links ``pairs`` of images, until no two groups are alike enough."""
+        """Merge groups along the image pairs ``pairs`` until no two groups are similar enough."""
         links = self._distinct(self._of[pairs])
         scores = self._scores(links)
         for _ in range(_MOST_ROUNDS):
@@ -162,13 +162,13 @@ class _Groups:
             scores = self._scores(links)
 
     def _distinct(self, links: np.ndarray) -> np.ndarray:
-        """Pairs of different groups, each once, the smaller number first."""
+        """Pairs of different groups without duplicates, the smaller number first."""
         low, high = links.min(axis=1), links.max(axis=1)
         keys = np.unique((low * len(self.size) + high)[low != high])
         return np.column_stack(np.divmod(keys, len(self.size)))
 
     def _scores(self, links: np.ndarray) -> np.ndarray:
-        """How many deviations the mean cosine of each pair of groups is above strangers'."""
+        """Standard deviations by which each pair of groups' mean cosine exceeds strangers'."""
         dots = np.empty(len(links), np.float64)
         for block in blocks(len(links), _BLOCK):
             first, second = links[block].T
@@ -178,7 +178,7 @@ class _Groups:
         return (means - self._strangers.middle) / self._strangers.spread_of(first, second)
 
     def _mutual_best(self, links: np.ndarray, scores: np.ndarray) -> np.ndarray:
-        """Which pairs are each other's best; where several are equally good, one of them."""
+        """The pairs that are each other's best match; of equally good ones, one."""
         place = np.empty(len(links), np.int64)
         place[np.argsort(-scores, kind="stable")] = np.arange(len(links))
         best = np.full(len(self.size), len(links))
@@ -196,10 +196,10 @@ class _Groups:
 
 
 def _deviations(probability: float) -> float:
-    """How many standard deviations a normal value exceeds with this probability."""
+    """The number of standard deviations that a normal value exceeds with this probability."""
     return -NormalDist().inv_cdf(min(max(probability, 1e-300), 0.5))
 
 
 def _tail(deviations: float) -> float:
-    """The probability of a normal value above so many standard deviations."""
+    """The probability that a normal value exceeds this many standard deviations."""
     return math.erfc(deviations / math.sqrt(2)) / 2

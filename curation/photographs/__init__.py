@@ -1,1 +1,1 @@
-"""Photographs to aligned faces: read, judged, cut out, and kept with where each came from."""
+"""Turns photographs into aligned faces: read, assessed, cut out, and recorded with their origin."""

@@ -1,7 +1,7 @@
-"""Photographs to a store of aligned faces, with a table beside it; stopped and resumed at will.
+"""Builds a store of aligned faces and a table from photographs; interruptible and resumable.
 
-``NAME.faces.partial/`` keeps what is done so far. When all photographs are, the faces become a
-store as any other source does.
+``NAME.faces.partial/`` holds the results so far. Once all photographs are done, the faces are
+converted to a store like any other source.
 """
 
 import hashlib
@@ -35,14 +35,14 @@ SUFFIX = ".lmdb"
 
 
 class Cutter(Protocol):
-    """What finds faces in photographs and cuts them out."""
+    """Finds faces in photographs and cuts them out."""
 
     settings: FaceSettings
     digest: str
     """Of the detector"""
 
     def cut(self, paths: Iterable[Path]) -> Iterator[Photograph]:
-        """What is in each photograph, in their order."""
+        """The content of each photograph, in order."""
         ...
 
 
@@ -54,7 +54,7 @@ class Collected(NamedTuple):
     sheet: Path
     photographs: int
     fates: Counter[str]
-    """Of faces, and of photographs without any; empty where the table is not there any more"""
+    """Counts of faces by fate, and of photographs without faces; empty if the table is gone"""
     was_complete: bool
 
 
@@ -89,7 +89,7 @@ def collect_faces(
     with disk_errors_explained(destination):
         work.mkdir(parents=True, exist_ok=True)
         with locked(work):
-            if destination.exists():  # finished by another process while this one came
+            if destination.exists():  # another process finished it in the meantime
                 return _existing(destination, listed, stamp)
             _check_resumable(work, stamp)
             _cut_all(Path(root), work, listed, cutter, progress)
@@ -125,14 +125,14 @@ def _list(root: Path, unlabelled: bool) -> _Photographs:
 
 
 def _stamp(root: Path, listed: _Photographs, cutter: Cutter) -> SourceStamp:
-    """By what a run is known: the photographs, the detector, the settings."""
+    """Identifies a run: photographs, detector, settings."""
     listing = hashlib.sha256(f"{cutter.digest}\n{cutter.settings.model_dump_json()}\n".encode())
     size = modified = 0
     for name, label in zip(listed.names, listed.labels, strict=True):
         try:
             status = (root / name).stat()
             its, when = status.st_size, status.st_mtime_ns
-        except OSError:  # it is said when it is read
+        except OSError:  # reading it reports the error
             its, when = 0, 0
         listing.update(f"{label} {its} {name}\n".encode("utf-8", "surrogateescape"))
         size, modified = size + its, max(modified, when)
@@ -180,7 +180,7 @@ def _essence(stamp: SourceStamp) -> tuple[int, str | None]:
 
 
 def _known(path: Path) -> tuple[int, str | None] | None:
-    """What is kept of the stamp of a run; None where it is not there, or something else."""
+    """The recorded stamp of a run; None if it is missing or malformed."""
     try:
         content = read_whole(path, _MOST_STAMP_BYTES)
         return _essence(SourceStamp.model_validate_json(content))
@@ -206,8 +206,8 @@ def _cut_all(
 def _labels(photograph: Photograph, label: int, which: Which) -> list[int]:
     """The label of each face, the largest first.
 
-    Where all are taken, the largest is the person of whom the photograph was taken; the others are
-    nobody in particular.
+    If all faces are kept, the largest is the subject of the photograph and the others are
+    unlabelled.
     """
     count = len(photograph.faces)
     if which == "all":

@@ -1,4 +1,4 @@
-"""Which of the faces of a photograph are kept, and why others are set aside."""
+"""Decides which faces of a photograph are kept, and records why others are not."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, Protocol
@@ -17,57 +17,56 @@ Which = Literal["largest", "all", "central"]
 Fate = Literal["kept", "small", "turned", "blurred", "cut-off", "not-chosen"]
 Coordinate = Annotated[float, Field(ge=-1e6, le=1e6)]
 
-# Eyes, nose and corners of the mouth of a face that looks straight ahead, in pixels of the
-# template: its own x and y, made symmetric, and how far the nose stands out, 0.43 of the distance
-# between the eyes.
+# Eyes, nose and mouth corners of a face that looks straight ahead, in template pixels: the
+# template's x and y, made symmetric, and a nose that protrudes by 0.43 of the eye distance.
 _DEPTHS = (-15.0, -15.0, 0.0, -14.0, -14.0)
 _PITCH_AHEAD = 12.0
-"""Degrees that the five points of an average real face show where it looks straight ahead"""
+"""Pitch in degrees measured from the five points of an average face that looks straight ahead"""
 _INNER = (slice(20, 100), slice(20, 92))
-"""The part of an aligned face that lies in the photograph wherever the five points do"""
+"""The part of an aligned face that is inside the photograph for any position of the points"""
 
 
 class FaceSettings(BaseModel):
-    """Which faces are kept; part of what a run is known by."""
+    """Which faces are kept; part of a run's identity."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     faces: Which = "largest"
     score: float | None = Field(default=None, gt=0, le=1)
-    """The detector's least score; None for what its authors take"""
+    """The detector's minimum score; None for its authors' default"""
     least_size: int = Field(default=56, ge=1, le=10_000)
-    """Pixels of the photograph that a side of the aligned face covers: 56 are doubled"""
+    """Side of the aligned face in photograph pixels; 56 means upscaling by two"""
     most_turn: float = Field(default=60.0, gt=0, le=90)
-    """Degrees to a side, up or down"""
+    """Degrees of yaw or pitch"""
     least_sharpness: float = Field(default=12.0, ge=0, le=1e6)
-    """Measures of ``curation.quality`` on the inner part of the aligned face"""
+    """Sharpness by ``curation.quality`` on the inner part of the aligned face"""
     quality: int = Field(default=95, ge=1, le=100)
-    """Of the JPEG files, which keep the colour of each pixel (4:4:4)"""
+    """Of the JPEG files, which are stored without chroma subsampling (4:4:4)"""
 
 
 class JudgedFace(BaseModel):
-    """A face that was found in a photograph, and what became of it."""
+    """A detected face and its fate."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     fate: Fate
     note: Annotated[str, Field(max_length=200)]
-    """Why it was set aside; empty where it was kept"""
+    """Why it was set aside; empty if it was kept"""
     box: tuple[Coordinate, Coordinate, Coordinate, Coordinate]
-    """x, y, width, height in pixels of the photograph, the right way up"""
+    """x, y, width, height in pixels of the upright photograph"""
     points: Annotated[tuple[Coordinate, ...], Field(min_length=10, max_length=10)]
     """x and y of left eye, right eye, nose, left and right corner of the mouth"""
     score: float = Field(ge=0, le=1.01)
     size: Coordinate
-    """Pixels of the photograph that a side of the aligned face covers"""
+    """Side of the aligned face in photograph pixels"""
     yaw: float = Field(ge=-180, le=180)
     pitch: float = Field(ge=-180, le=180)
-    """Degrees, from the five points; of an average face, so some to either side"""
+    """Degrees, relative to an average face; individual faces deviate either way"""
     sharpness: float = Field(ge=0, le=1e6)
 
 
 class FoundFaces(Protocol):
-    """What a detector gives: boxes ``[F, 4]``, points ``[F, 5, 2]``, scores ``[F]``."""
+    """The output of a detector: boxes ``[F, 4]``, points ``[F, 5, 2]``, scores ``[F]``."""
 
     @property
     def boxes(self) -> "np.ndarray": ...
@@ -78,12 +77,12 @@ class FoundFaces(Protocol):
 
 
 Refine = Callable[["np.ndarray", "np.ndarray", "np.ndarray"], "np.ndarray"]
-"""The points ``[5, 2]`` of a face, more exactly, of a photograph, the face's box and its points"""
+"""Refines the points ``[5, 2]`` of a face, given the photograph, the face's box and its points"""
 _MOST_REFINED = 64
 
 
 class CutFace(NamedTuple):
-    """A face, and its JPEG file; empty where it was not chosen."""
+    """A face and its JPEG file; empty if the face was not chosen."""
 
     face: JudgedFace
     jpeg: bytes
@@ -92,11 +91,11 @@ class CutFace(NamedTuple):
 def cut_faces(
     pixels: "np.ndarray", found: FoundFaces, settings: FaceSettings, refine: Refine | None = None
 ) -> list[CutFace]:
-    """The faces of a photograph uint8 RGB ``[H, W, 3]``, the largest first, each cut and judged.
+    """The faces of a photograph uint8 RGB ``[H, W, 3]``, the largest first, cut out and assessed.
 
-    One is chosen before it is judged: where the largest face is blurred, the next one is not the
-    person of whom the photograph was taken. The points of those that are chosen, of a crowd the
-    largest, are refined.
+    Faces are chosen before they are assessed: if the largest face is blurred, the next one is not
+    the subject of the photograph. ``refine`` is applied to the points of the chosen faces, in a
+    crowd only to the largest.
     """
     import numpy as np
 
@@ -113,7 +112,7 @@ def cut_faces(
 
 
 def _chosen(size: tuple[int, ...], boxes: "np.ndarray", which: Which) -> set[int]:
-    """Places of those that are chosen among boxes ``[F, 4]``, the largest first."""
+    """Indices of the chosen boxes ``[F, 4]``, the largest first."""
     import numpy as np
 
     if which == "all" or not len(boxes):
@@ -170,7 +169,7 @@ def _judge(
     sharp: float,
     settings: FaceSettings,
 ) -> tuple[str, str]:
-    """What becomes of a face that was chosen, and why."""
+    """The fate of a chosen face, and the reason."""
     turn = max(abs(yaw), abs(pitch))
     outside = (points < 0).any() or (points > (photograph[1] - 1, photograph[0] - 1)).any()
     reasons: list[tuple[bool, str, Callable[[], str]]] = [
@@ -190,12 +189,12 @@ def _rounded(values: "np.ndarray") -> list[float]:
 
 
 def pose(points: "np.ndarray") -> tuple[float, float]:
-    """(yaw, pitch) in degrees of a face by its five points ``[5, 2]``.
+    """(yaw, pitch) in degrees of a face from its five points ``[5, 2]``.
 
-    Yaw is positive where the face looks to the right of the picture, pitch where it looks down.
-    The points are taken for those of an average face under a turn, scale and shift: the affine map
-    of least squares, and the nearest rotation to that. Of real profiles half come out between 45
-    and 61 degrees.
+    Yaw is positive if the face looks to the right of the picture, pitch if it looks down. The
+    points are modelled as an average face under rotation, scale and translation: a least-squares
+    affine map, then the nearest rotation. For half of real profiles the result is between 45 and
+    61 degrees.
     """
     import numpy as np
 
@@ -204,7 +203,7 @@ def pose(points: "np.ndarray") -> tuple[float, float]:
     affine = np.linalg.lstsq(model, points - points.mean(axis=0), rcond=None)[0].T
     left, _, right = np.linalg.svd(affine, full_matrices=False)
     rows = left @ right
-    # Roll does not count: the direction of the nose is told in the face's own upright picture.
+    # Roll does not matter: the nose's direction is measured in the face's own upright frame.
     ahead = np.array([rows[0, 2], rows[1, 2], np.cross(rows[0], rows[1])[2]])
     down = points[3:].mean(axis=0) - points[:2].mean(axis=0)
     down /= max(float(np.hypot(*down)), 1e-9)

@@ -1,8 +1,8 @@
-"""What a run has cut out so far, on the disk, and these faces as the source of a store.
+"""The faces that a run has cut out so far, stored on disk, and their use as a source.
 
-``rows.jsonl`` has a line for each photograph, ``faces.bin`` the JPEG files of its faces, one after
-the other. What a run that was stopped at any byte left behind is cut back to the last photograph
-that is whole.
+``rows.jsonl`` has one line per photograph; ``faces.bin`` holds the JPEG files of the faces one
+after the other. After an interruption at any byte, both are truncated to the last complete
+photograph.
 """
 
 import os
@@ -35,28 +35,28 @@ ROWS_FILE, FACES_FILE = "rows.jsonl", "faces.bin"
 KIND = "photographs"
 _TOGETHER = 64
 _SYNC_EVERY = 256
-"""Photographs that are done again, at most, after a power cut"""
+"""Maximum photographs to repeat after a power failure"""
 _LONGEST_ROW = 1 << 20
 Count = Annotated[int, Field(ge=0, lt=1 << 48)]
 
 
 class FaceFile(BaseModel):
-    """A face, and where its JPEG file lies in ``faces.bin``."""
+    """A face and the position of its JPEG file in ``faces.bin``."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     face: JudgedFace
     offset: Count
     length: Count
-    """0 where the face was not chosen"""
+    """0 if the face was not chosen"""
     checksum: Count
     """CRC-32"""
     label: int = Field(ge=-1, lt=1 << 31)
-    """Of its photograph's person; -1 where it is nobody in particular"""
+    """Of the photograph's subject; -1 if unlabelled"""
 
 
 class PhotographRow(BaseModel):
-    """A photograph that is done."""
+    """A processed photograph."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -68,12 +68,12 @@ class PhotographRow(BaseModel):
 
 
 class KeptFaces:
-    """Appends photographs to what lies in ``folder``; a context manager."""
+    """Appends photographs to the files in ``folder``; a context manager."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self.done, rows_size, faces_size = _sound(folder)
-        """Photographs that are done"""
+        """Photographs already processed"""
         self._rows = _open_at(folder / ROWS_FILE, rows_size)
         self._faces = _open_at(folder / FACES_FILE, faces_size)
 
@@ -85,7 +85,7 @@ class KeptFaces:
         self._faces.close()
 
     def add(self, photograph: Photograph, labels: Sequence[int]) -> None:
-        """The next photograph of the list, and the label of each of its faces."""
+        """Add the next photograph of the list with the labels of its faces."""
         files = []
         for (face, jpeg), label in zip(photograph.faces, labels, strict=True):
             place = {"offset": self._faces.tell(), "length": len(jpeg)}
@@ -101,25 +101,25 @@ class KeptFaces:
             self.sync()
 
     def sync(self) -> None:
-        """Bring all of it to the disk."""
+        """Flush everything to disk."""
         for file in (self._faces, self._rows):
             os.fsync(file.fileno())
 
 
 def read_rows(folder: Path) -> Iterator[PhotographRow]:
-    """The photographs that are done, in the order of the list."""
+    """The processed photographs in list order."""
     for row, _ in _whole_rows(folder):
         yield row
 
 
 def read_face(folder: Path, file: FaceFile) -> bytes:
-    """The JPEG file of a face; ``UserError`` where it is not as it was written."""
+    """The JPEG file of a face; ``UserError`` if it has changed since it was written."""
     with (folder / FACES_FILE).open("rb") as faces:
         return _read(faces, folder, file.offset, file.length, file.checksum)
 
 
 def _sound(folder: Path) -> tuple[int, int, int]:
-    """Photographs that are whole, and how far the two files go with them."""
+    """The number of complete photographs, and the sizes of the two files up to there."""
     done = rows_size = faces_size = 0
     there = (folder / FACES_FILE).stat().st_size if (folder / FACES_FILE).exists() else 0
     for row, size in _whole_rows(folder):
@@ -131,7 +131,7 @@ def _sound(folder: Path) -> tuple[int, int, int]:
 
 
 def _whole_rows(folder: Path) -> Iterator[tuple[PhotographRow, int]]:
-    """Each row with its bytes, up to the first that is not whole or not the next."""
+    """Each row with its bytes, up to the first that is incomplete or out of sequence."""
     path = folder / ROWS_FILE
     if not path.exists():
         return
@@ -164,9 +164,9 @@ def _read(faces: BinaryIO, folder: Path, offset: int, length: int, checksum: int
 
 
 class KeptFacesSource(ImageSource):
-    """The faces that were kept, as the source of a store; keys are those of the table of faces.
+    """The kept faces as a source; keys are those of the table of faces.
 
-    ``names`` are those of the photographs, ``stamp`` is what the run is known by.
+    ``names`` are the photographs' names; ``stamp`` identifies the run.
     """
 
     kind = KIND
@@ -187,7 +187,7 @@ class KeptFacesSource(ImageSource):
 
     @property
     def digest(self) -> PrefixDigest:
-        """SHA-256 of what the run is known by, and of key, label and bytes of each face."""
+        """SHA-256 of the run's stamp and of key, label and bytes of each face."""
         return self._digest.value
 
     def stamp(self) -> SourceStamp:
@@ -226,14 +226,14 @@ class KeptFacesSource(ImageSource):
         return f"face {key} of {self.name(offset)}"
 
     def name(self, offset: int) -> str:
-        """The photograph's path; of one with several faces PATH/1, PATH/2, ..."""
+        """The photograph's path; with several faces PATH/1, PATH/2, ..."""
         photograph = int(self._of[offset])
         name = self._photographs[photograph]
         return f"{name}/{self._number[offset]}" if photograph in self._several else name
 
 
 def _columns(folder: Path) -> tuple[np.ndarray, set[int]]:
-    """Of each kept face key, label, place, length, CRC-32, photograph and number in it.
+    """Key, label, position, length, CRC-32, photograph and index in it of each kept face.
 
     int64 ``[7, F]``, and the photographs with several faces.
     """

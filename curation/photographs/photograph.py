@@ -1,4 +1,4 @@
-"""What was found in one photograph."""
+"""The contents of one photograph."""
 
 from typing import NamedTuple
 
@@ -6,7 +6,7 @@ from curation.photographs.faces import CutFace
 
 
 class Photograph(NamedTuple):
-    """The faces of a photograph, the largest first; or why it could not be read."""
+    """The faces of a photograph, the largest first, or why it could not be read."""
 
     faces: list[CutFace]
     reason: str | None

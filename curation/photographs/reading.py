@@ -1,9 +1,9 @@
-"""A photograph as a camera, a scanner or a browser left it: pixels as a person sees them.
+"""Decodes photographs from cameras, scanners and browsers as a person sees them.
 
-Other than the images of a store (``curation.images``), it is turned as its EXIF says, may be of
-more kinds, and of any size: a huge JPEG file is read at a half, a quarter or an eighth. Of moving
-pictures the first frame is taken, of 16 bits the upper eight. It is meant to run in a process with
-limits: the libraries that read TIFF and WebP have none.
+Unlike a store's images (``curation.images``), photographs are rotated by their EXIF orientation,
+and may have more formats and any size: a huge JPEG is decoded at a half, a quarter or an eighth.
+From animations the first frame is used, from 16-bit images the upper eight bits. Run it in a
+process with resource limits: the libraries that decode TIFF and WebP have none.
 """
 
 import re
@@ -27,10 +27,10 @@ _EXIF = b"Exif\0\0"
 
 
 def read_photograph(data: bytes) -> "np.ndarray":
-    """Pixels of a photograph's file: uint8 RGB ``[H, W, 3]``, the right way up.
+    """Pixels of a photograph's file: uint8 RGB ``[H, W, 3]``, upright.
 
-    Raises ``UserError`` with the reason, a sentence without its subject ("is damaged: ..."), where
-    it is no photograph of ``READ_KINDS``, is damaged or cut short, or has too many pixels.
+    Raises ``UserError`` with a reason that lacks its subject ("is damaged: ...") if the file is not
+    one of ``READ_KINDS``, is damaged or truncated, or has too many pixels.
     """
     kind = kind_of(data[:BEGINNING_BYTES])
     if kind is None or kind.name.removeprefix("image ") not in READ_KINDS:
@@ -73,12 +73,12 @@ def _read_other(data: bytes) -> "np.ndarray":
 
 
 def turn_upright(pixels: "np.ndarray", orientation: int) -> "np.ndarray":
-    """``[H, W, C]`` as stored, as a person sees it; ``orientation`` 1 ... 8 is that of EXIF."""
+    """Rotate stored pixels ``[H, W, C]`` upright; ``orientation`` is the EXIF value 1 ... 8."""
     import numpy as np
 
     if orientation in (5, 6, 7, 8):
         pixels = pixels.transpose(1, 0, 2)
-    # Of the transposed picture, 6 and 7 are mirrored, 7 and 8 upside down.
+    # In the transposed picture, 6 and 7 are mirrored, 7 and 8 upside down.
     if orientation in (2, 3, 6, 7):
         pixels = pixels[:, ::-1]
     if orientation in (3, 4, 7, 8):
@@ -87,13 +87,13 @@ def turn_upright(pixels: "np.ndarray", orientation: int) -> "np.ndarray":
 
 
 def exif_orientation(data: bytes) -> int:
-    """The orientation that a JPEG file's EXIF states, 1 ... 8; 1 where it states none."""
+    """The EXIF orientation of a JPEG file, 1 ... 8; 1 if it states none."""
     position = 2
     while data[position : position + 1] == b"\xff":
         length = int.from_bytes(data[position + 2 : position + 4], "big")
         if data[position : position + 2] == _APP1 and data[position + 4 :].startswith(_EXIF):
             return _orientation_of_tiff(data[position + 10 : position + 2 + length])
-        if not 0xE0 <= data[position + 1] <= 0xEF or length < 2:  # EXIF is among the first
+        if not 0xE0 <= data[position + 1] <= 0xEF or length < 2:  # EXIF is in an early segment
             return 1
         position += 2 + length
     return 1

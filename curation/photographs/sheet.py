@@ -1,4 +1,4 @@
-"""One picture of what a run kept and set aside, to be looked at before anything is trained."""
+"""A contact sheet of the faces that a run kept and set aside, for review before training."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 COLUMNS = 12
 MOST_KEPT, MOST_ASIDE = 120, 24
-"""Faces that are shown: of those that were kept, and of each reason to set one aside"""
+"""Maximum faces shown: kept ones, and those set aside per reason"""
 _TITLES = {
     "kept": "kept",
     "small": "too small",
@@ -33,7 +33,7 @@ _QUALITY = 88
 def write_sheet(
     path: Path, folder: Path, rows: Iterable[PhotographRow], fates: "Counter[str]"
 ) -> None:
-    """Write the sheet of the faces in ``folder``, evenly chosen among those of each fate."""
+    """Write the sheet of the faces in ``folder``, evenly sampled from each fate."""
     shown = _choose(rows, fates)
     parts = [
         _section(folder, f"{title}: {fates[fate]:,}", shown[fate])
@@ -62,7 +62,7 @@ def _choose(rows: Iterable[PhotographRow], fates: "Counter[str]") -> dict[str, l
 
 
 def _section(folder: Path, title: str, files: list[FaceFile]) -> np.ndarray:
-    """A title, and the faces below it, each with what speaks against it."""
+    """A title and the faces below it, each with its flaw."""
     import cv2
 
     side = ALIGNED_SIZE[0]

@@ -1,7 +1,7 @@
-"""The table of faces beside a store: where each came from, and why others are not in it.
+"""The table of faces next to a store: where each came from, and why others were left out.
 
-``NAME.faces.tsv`` has a line for each face that was found, and one for each photograph without any.
-It opens in any spreadsheet; docs/formats.md has the columns.
+``NAME.faces.tsv`` has one line per detected face and one per photograph without faces. Any
+spreadsheet opens it; docs/formats.md describes the columns.
 """
 
 import csv
@@ -20,12 +20,12 @@ COLUMNS = (
     *("x", "y", "width", "height", "score", "size", "yaw", "pitch", "sharpness", "points"),
 )
 NO_FACE, UNREADABLE = "no-face", "unreadable"
-"""Fates of photographs; those of faces are ``faces.Fate``"""
+"""Fates of photographs; ``faces.Fate`` lists those of faces"""
 _NOTES = {NO_FACE: "no face was found"}
 
 
 def write_table(path: Path, rows: Iterable[PhotographRow], names: Sequence[str]) -> Counter[str]:
-    """Write the table of ``rows`` of the photographs ``names``; how many have each fate."""
+    """Write the table of ``rows``, whose photographs are ``names``; returns the count per fate."""
     fates: Counter[str] = Counter()
     key = 0
     with atomic_file(path) as file:
@@ -54,7 +54,7 @@ def _cells(file: FaceFile) -> list[object]:
 
 
 def count_fates(path: Path) -> Counter[str]:
-    """How many lines of the table have each fate; ``UserError`` where it is no such table."""
+    """The number of lines per fate; ``UserError`` if the file is not such a table."""
     fates: Counter[str] = Counter()
     text = io.TextIOWrapper(
         open_text(path, "a table of faces"), "utf-8", "surrogateescape", newline=""

@@ -1,1 +1,1 @@
-"""What a conversion takes: a file for each kind of source, behind one protocol."""
+"""Sources that a conversion can read: one file per kind, all behind one protocol."""

@@ -1,4 +1,4 @@
-"""SHA-256 of a source as far as it has been read, by which a resumed conversion recognises it."""
+"""SHA-256 of the part of a source read so far; a resumed conversion checks the source by it."""
 
 import hashlib
 from collections.abc import Iterable
@@ -16,7 +16,7 @@ class PrefixDigest(NamedTuple):
 
 
 def check_unchanged(path: Path, now: PrefixDigest, earlier: PrefixDigest | None) -> None:
-    """``UserError`` where the source had another digest at the same place ``earlier``."""
+    """Raise ``UserError`` if the source had a different digest when ``earlier`` was taken."""
     if earlier is not None and now.length == earlier.length and now != earlier:
         raise UserError(
             f"{path} has changed since the conversion was stopped; remove the unfinished store to "
@@ -25,21 +25,21 @@ def check_unchanged(path: Path, now: PrefixDigest, earlier: PrefixDigest | None)
 
 
 class RunningDigest:
-    """Hashes the images of a source in order; ``count`` is how many were added."""
+    """Hashes the images of a source in order; ``count`` is the number added so far."""
 
     def __init__(self, begin: bytes = b"") -> None:
         self.count = 0
         self._hash = hashlib.sha256(begin)
 
     def add(self, count: int, parts: Iterable[bytes]) -> None:
-        """Add the bytes that stand for the next ``count`` images."""
+        """Add the bytes of the next ``count`` images."""
         for part in parts:
             self._hash.update(part)
         self.count += count
 
     @property
     def value(self) -> PrefixDigest:
-        """The digest of all that was added."""
+        """The digest of everything added so far."""
         return PrefixDigest(self.count, self._hash.hexdigest())
 
     def check_unchanged(self, path: Path, earlier: PrefixDigest | None) -> None:

@@ -1,8 +1,8 @@
-"""Images inside of other files (archives, tables, databases) as the source of a conversion.
+"""A source whose images are packed in other files (archives, tables, databases).
 
-A kind of file says in order what is in it, as ``ImageEntry``; what all kinds have in common is
-here. The digest is the SHA-256 of name, label, size and bytes of every entry, so it does not
-depend on how they were packed. A resumed conversion reads everything before it again.
+Each kind of file yields its contents in order as ``ImageEntry``; this module has the code that all
+kinds share. The digest is the SHA-256 of name, label, size and bytes of every entry, so it does not
+depend on how the entries were packed. A resumed conversion reads all earlier entries again.
 """
 
 from abc import abstractmethod
@@ -31,18 +31,18 @@ from curation.text_numbers import decimal, signed
 
 _TOGETHER = 256
 _TOGETHER_BYTES = 4 << 20
-"""Entries, and bytes of them, that are given on together"""
+"""The maximum size in bytes of a batch of entries"""
 SHARD_BITS = 44
-"""An entry's offset: its place in its file, and above these bits which file it is in"""
+"""An offset holds the entry's position in its file; the bits above these hold the file's number"""
 MOST_LABEL = 1 << 53
 _LONGEST_LABEL = 256
-"""Characters of a name"""
+"""Maximum characters of a label that is a name"""
 
 
 class ImageEntry(NamedTuple):
-    """An image: its name in the file, its label (-1 for none), its place, its bytes.
+    """An image: its name in the file, its label (-1 for none), its position and its bytes.
 
-    Where it cannot be taken, ``reason`` says why.
+    ``reason`` states why the image cannot be used, if it cannot.
     """
 
     name: str
@@ -53,7 +53,7 @@ class ImageEntry(NamedTuple):
 
 
 class EntrySource(ImageSource):
-    """The images in the files ``shards``, one after the other; keys are their numbers from 0."""
+    """The images in the files ``shards``, in order; keys number them from 0."""
 
     def __init__(self, kind: str, path: Path, shards: Sequence[Path]) -> None:
         self.kind, self.path, self._shards = kind, path, tuple(shards)
@@ -62,12 +62,14 @@ class EntrySource(ImageSource):
 
     @abstractmethod
     def entries(self) -> Iterator[ImageEntry]:
-        """All entries in order, always the same ones; what is wrong with a whole file is an entry
-        with a reason too."""
+        """All entries, in the same order every time.
+
+        An unreadable file becomes an entry with a ``reason``.
+        """
 
     @abstractmethod
     def progress_of(self, offset: int) -> int:
-        """How many bytes of all files, of ``stamp().size``, lie before the entry at ``offset``."""
+        """The bytes, out of ``stamp().size``, before the entry at ``offset``."""
 
     @property
     def digest(self) -> PrefixDigest:
@@ -104,33 +106,35 @@ class EntrySource(ImageSource):
                 progress(self.progress_of(part[-1].offset), size)
 
     def read(self, offsets: Iterator[int]) -> Iterator[bytes]:
-        """From the beginning, where a kind has no other way: for a few images."""
+        """Reads from the start because not every kind can seek; meant for a few images."""
         wanted = list(offsets)
         asked = set(wanted)
         found = {entry.offset: entry.payload for entry in self.entries() if entry.offset in asked}
         return iter([found[offset] for offset in wanted])
 
     def describe(self, key: int, offset: int) -> str:
-        """How messages name an image: by file and name."""
+        """An image's description for messages: its file and name."""
         name, shard = self.name(offset), self.shard_of(offset)
         return str(shard) if name == shard.name else f"{shard}: {name}"
 
     def shard_of(self, offset: int) -> Path:
-        """The file that an entry is in."""
+        """The file that contains an entry."""
         return self._shards[offset >> SHARD_BITS]
 
     @staticmethod
     def place_of(offset: int) -> int:
-        """Where in its file an entry is."""
+        """The position of an entry in its file."""
         return offset & ((1 << SHARD_BITS) - 1)
 
     def name(self, offset: int) -> str:
-        """The name of the entry at ``offset``, or of its file; where they were not read yet, all
-        are."""
+        """The name of the entry at ``offset``, or of its file.
+
+        Reads all entries if their names are not known yet.
+        """
         return self.names(np.array([offset]))[0]
 
     def names(self, offsets: np.ndarray) -> list[str]:
-        """Several at once, see ``name``."""
+        """The names of several entries; see ``name``."""
         if not len(self._names):
             for _ in self._parts():
                 pass
@@ -141,7 +145,7 @@ class EntrySource(ImageSource):
         return {"files": len(self._shards)}
 
     def _parts(self) -> Iterator[list[ImageEntry]]:
-        """The entries in lists, which have the same ends however a reading began."""
+        """The entries in batches; the boundaries do not depend on where the reading started."""
         part: list[ImageEntry] = []
         size = 0
         for entry in self.entries():
@@ -157,7 +161,7 @@ class EntrySource(ImageSource):
 
 
 class _Names:
-    """Names by ascending offset, in 16 bytes beside each."""
+    """Names by ascending offset, with 16 bytes of overhead per name."""
 
     def __init__(self) -> None:
         self._offsets, self._names = array("q"), PackedNames()
@@ -171,7 +175,7 @@ class _Names:
         self._names.extend(names)
 
     def of(self, offsets: np.ndarray) -> list[str]:
-        """The names at these offsets; "" where there is none."""
+        """The names at these offsets; "" if an offset has none."""
         places = np.searchsorted(np.frombuffer(self._offsets, np.int64), offsets).tolist()
         return [self._at(*one) for one in zip(places, offsets.tolist(), strict=True)]
 
@@ -182,7 +186,7 @@ class _Names:
 
 
 def _hashed(part: list[ImageEntry]) -> Iterator[bytes]:
-    """What the digest is of."""
+    """The bytes that the digest covers."""
     names, labels, _, payloads, _ = zip(*part, strict=True)
     heads = map("{}\t{}\t{}\n".format, names, labels, map(len, payloads))
     yield "".join(heads).encode(*CODING)
@@ -199,13 +203,13 @@ def _images(part: list[ImageEntry], first: int) -> SourceImages:
 
 
 class FolderLabels:
-    """Labels of names in an archive by the folder that they lie in: 0, 1, ... as they come."""
+    """Labels from an image's folder in the archive, numbered 0, 1, ... in order of appearance."""
 
     def __init__(self) -> None:
         self._labels: dict[str, int] = {}
 
     def of(self, name: str) -> int:
-        """The label of an image's name; -1 where it lies in no folder, or below ``unlabelled``."""
+        """The label of an image's name; -1 if it is in no folder or below ``unlabelled``."""
         folder = name.rpartition("/")[0]
         if not folder or folder.split("/", 1)[0] == UNLABELLED_FOLDER:
             return UNLABELLED
@@ -213,15 +217,18 @@ class FolderLabels:
 
 
 class LabelNumbers:
-    """Labels of a source as numbers. Whole numbers stay as they are; names, such as ``m.0abc``, get
-    0, 1, ... as they come. The first label says which of both all are."""
+    """Converts the labels of a source to numbers.
+
+    Whole numbers stay unchanged; names, such as ``m.0abc``, become 0, 1, ... as they appear.
+    The first label determines which of the two all labels must be.
+    """
 
     def __init__(self) -> None:
         self._names: dict[str, int] = {}
         self._are_names: bool | None = None
 
     def of(self, value: object) -> int:
-        """The number of a label; ``ValueError`` where it is neither, or not as the first is."""
+        """The number of a label; ``ValueError`` if it is not of the first label's type."""
         if self._are_names is None:
             self._are_names = isinstance(value, str) and _is_name(value)
         if not self._are_names:
@@ -245,11 +252,11 @@ def _can_be_name(text: str) -> bool:
 
 
 def whole_label(value: object) -> int:
-    """A label as people write it: a whole number, as a number or as text; -1 for none.
+    """A label given as a whole number or as its text; -1 for none.
 
-    ``ValueError`` says what it is instead.
+    The ``ValueError`` for anything else describes the value.
     """
-    if type(value) is int and 0 <= value < MOST_LABEL:  # nearly always
+    if type(value) is int and 0 <= value < MOST_LABEL:  # the usual case
         return value
     if isinstance(value, str | bytes):
         value = _number(value.decode("utf-8", "replace") if isinstance(value, bytes) else value)

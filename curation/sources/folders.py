@@ -1,6 +1,6 @@
-"""A folder of image files as a source: the folder that a file lies in is its identity.
+"""A folder of image files as a source: each subfolder is an identity.
 
-Where the images lie in one folder, which has no others with images, they have no labels.
+If all images are in one folder without subfolders of images, they have no labels.
 """
 
 import os
@@ -18,12 +18,12 @@ from curation.sources.opening import source
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png"})
 LOOKS_LIKE_IMAGES = SUFFIXES | {".bmp", ".gif", ".heic", ".avif", ".tif", ".tiff", ".webp"}
-"""The others cannot go into a store, but must not be passed over in silence."""
+"""The kinds that a store cannot hold are reported instead of ignored."""
 _NUMBERS = re.compile("[0-9]+")
 
 
 def holds_images(root: Path) -> bool:
-    """Whether ``root`` is a folder of images, and of nothing that is read as a whole."""
+    """Whether ``root`` is a folder of images and not another kind of source."""
     wholes = (root / "train.rec", root / DATA_FILE)
     if not root.is_dir() or any(path.exists() or path.is_symlink() for path in wholes):
         return False
@@ -32,14 +32,14 @@ def holds_images(root: Path) -> bool:
 
 @source("folder", "a folder IDENTITY/*.jpg, or of images without labels", holds_images)
 def read_folder(root: Path) -> ImageFiles:
-    """The image files below ``root``, by their suffix, whatever the nesting.
+    """The image files below ``root`` at any depth, recognised by their suffix.
 
-    Every folder with image files is an identity. Identities have the labels 0, 1, ... in the order
-    of their paths, keys number the files; numbers within names count as numbers, so that ``9``
-    comes before ``10``. Hidden files and folders are passed over. A linked folder is read as if it
-    lay here, one that leads back into ``root`` or to a folder that was read is not. Images in
-    ``root/unlabelled`` have no label, and so have those in ``root`` itself where there are no
-    others; beside others they are bad records. Raises ``UserError`` where there are none.
+    Every folder with image files is an identity. Labels are 0, 1, ... in the order of the folders'
+    paths, and keys number the files. Names sort in natural order: ``9`` comes before ``10``. Hidden
+    files and folders are ignored. A linked folder is read like a folder here, unless it leads back
+    into ``root`` or to a folder already read. Images in ``root/unlabelled`` have no label. Images
+    in ``root`` itself have none either if there are no others; otherwise they are bad records.
+    Raises ``UserError`` if there are no images.
     """
     loose: list[str] = []
     files = ImageFiles("folder", root, root, _files_in_folders(root, loose), loose)
@@ -55,7 +55,7 @@ def read_folder(root: Path) -> ImageFiles:
 
 
 def _files_in_folders(root: Path, loose: list[str]) -> Iterator[ImageFile]:
-    """The images in folders below ``root``; the names of those in itself go to ``loose``."""
+    """The images in folders below ``root``; the names of those in ``root`` go to ``loose``."""
     keys, label = count(), 0
     for folder, names in image_folders(root):
         if folder == root:
@@ -70,9 +70,9 @@ def _files_in_folders(root: Path, loose: list[str]) -> Iterator[ImageFile]:
 
 
 def image_folders(root: Path) -> Iterator[tuple[Path, list[str]]]:
-    """Folders with images, each before those in it, and the names of these, in order.
+    """Each folder with images, parents first, and the sorted names of its images.
 
-    Hidden ones are passed over, links are followed once. ``UserError`` where one cannot be read.
+    Ignores hidden folders and follows links once. Raises ``UserError`` if a folder is unreadable.
     """
     home = root.resolve()
     seen: set[tuple[int, int]] = set()
@@ -92,7 +92,7 @@ def image_folders(root: Path) -> Iterator[tuple[Path, list[str]]]:
 
 
 def _is_new(folder: Path, root: Path, home: Path, seen: set[tuple[int, int]]) -> bool:
-    """False for a link to what is read at its own place, or was read: links may go in circles."""
+    """False for a link to a folder that is read elsewhere or was read before; stops link cycles."""
     if folder != root and folder.is_symlink() and folder.resolve().is_relative_to(home):
         return False
     status = folder.stat()
@@ -104,7 +104,7 @@ def _is_new(folder: Path, root: Path, home: Path, seen: set[tuple[int, int]]) ->
 
 
 def _entries(folder: Path) -> tuple[list[str], list[str]]:
-    """The names of the folders and of the images in a folder."""
+    """The names of the subfolders and of the images in a folder."""
     inside: list[str] = []
     images: list[str] = []
     with os.scandir(folder) as entries:
@@ -121,17 +121,17 @@ def _entries(folder: Path) -> tuple[list[str], list[str]]:
 def _is_folder(entry: "os.DirEntry[str]") -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a link in a circle: reading it says so
+    except OSError:  # a link cycle: reading it reports the error
         return False
 
 
 def natural_order(name: str) -> str:
-    """Sorts names with numbers in them as people do: ``9`` before ``10``.
+    """A sort key that orders numbers within names by value: ``9`` before ``10``.
 
-    A number stands behind how many digits it has; zero bytes, which no name has, put numbers before
-    letters. Names that are equal but for leading zeros sort as they are.
+    Each number is preceded by its digit count. Zero bytes, which no name contains, put numbers
+    before letters. Names that differ only in leading zeros sort as text.
     """
-    # Other scripts' digits, such as \u00b2, are letters here.
+    # Digits outside ASCII, such as \u00b2, count as letters here.
     return f"{_NUMBERS.sub(_with_length, name)}\0\0{name}"
 
 

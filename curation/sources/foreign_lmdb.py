@@ -1,10 +1,11 @@
-"""LMDB environments of other libraries as a source.
+"""LMDB environments written by other libraries as a source.
 
-They are folders or single files. The forms that are in use: the image file itself under any key,
-with a list ``KEY LABEL`` beside (one text file in the folder, or with the file's name); and that
-of HaiyuWu/SOTA-Face-Recognition-Train-and-Test, whose values are msgpack of (image file, label), or
-(image file, feature, label). Keys that begin with ``__`` are about the set. Images come in the
-order of the keys. They are read without liblmdb, and without msgpack or pickles.
+An environment is a folder or a single file. Two layouts are supported. Either each value is an
+image file under any key, and a text file lists ``KEY LABEL`` (the only text file in the folder, or
+the one with the environment's name); or the layout of
+HaiyuWu/SOTA-Face-Recognition-Train-and-Test, whose values are msgpack of (image file, label) or
+(image file, feature, label). Keys that begin with ``__`` hold metadata. Images are read in key
+order, without liblmdb, msgpack or pickle.
 """
 
 from collections.abc import Iterator
@@ -29,7 +30,7 @@ _OTHER_KEYS = (b"__", b"num-samples", b"num_samples", b"length")
 
 
 def _is_foreign(path: Path) -> bool:
-    """An LMDB that is not a store of ours, nor one that is being made; also a damaged one."""
+    """Whether this is an LMDB that is not one of our stores or a partial one; it may be damaged."""
     folder, name = _place(path)
     ours = folder.name.endswith(PARTIAL) or (folder / STAMP_FILE).exists()
     if (ours and name == DATA_FILE) or not _is_lmdb(folder / name):
@@ -39,11 +40,11 @@ def _is_foreign(path: Path) -> bool:
         first = next(environment.all_keys(), None)
         return first != bytes(8) and environment.get(META_KEY) is None
     except UserError:
-        return True  # what is wrong with it is said when it is opened
+        return True  # opening it reports what is wrong
 
 
 def _place(path: Path) -> tuple[Path, str]:
-    """The folder of an environment and the name of its file, which may stand for itself
+    """The folder and the file name of an environment, which may be a single file
     (``MDB_NOSUBDIR``)."""
     return (path, DATA_FILE) if path.is_dir() else (path.parent, path.name)
 
@@ -65,7 +66,7 @@ def open_lmdb(path: Path) -> "ForeignLmdb":
 
 
 class ForeignLmdb(EntrySource):
-    """The images of an environment; an entry's place is its number in the order of the keys."""
+    """The images of an environment; an entry's position is its index in key order."""
 
     reads_again = False
 
@@ -95,7 +96,7 @@ class ForeignLmdb(EntrySource):
             yield ImageEntry("", UNLABELLED, number, b"", reason)
 
     def image_sizes(self) -> Iterator[np.ndarray]:
-        """As if all entries had one size."""
+        """Assumes that all entries have the same size."""
         size, count = regular_file_size(self._data), self._environment.entries
         yield np.full(count, size // max(count, 1), np.int64)
 
@@ -114,7 +115,7 @@ def _entry(name: str, number: int, value: bytes | None, label: int | None) -> Im
 
 
 def _list_of(path: Path) -> Path | None:
-    """The list of labels in the folder; beside one file, that of its name."""
+    """The list of labels in the folder, or the one named like the single-file environment."""
     beside = path.iterdir() if path.is_dir() else map(path.with_suffix, _LISTS)
     found = sorted(each for each in beside if each.suffix in _LISTS and each.is_file())
     if len(found) > 1:

@@ -1,4 +1,4 @@
-"""Image files as the source of a conversion, each with the label of its identity."""
+"""Image files as a source, each with the label of its identity."""
 
 import hashlib
 from array import array
@@ -29,12 +29,11 @@ from curation.sources.quarantine import BadRecordError, OnBad, stop_at
 
 _ADDED_TOGETHER = 1 << 12
 _TOGETHER = 64
-"""Files that are read before their images are given on"""
+"""Files read per batch"""
 
 
 class ImageFile(NamedTuple):
-    """An image of a data set: its key, its identity's label (-1 for none), its path below the
-    root."""
+    """An image of a data set: its key, its label (-1 for none) and its path below the root."""
 
     key: int
     label: int
@@ -42,7 +41,7 @@ class ImageFile(NamedTuple):
 
 
 class FileTable:
-    """Image files in 24 bytes and their names each."""
+    """A table of image files that needs 24 bytes and the name for each."""
 
     def __init__(self, files: Iterable[ImageFile]) -> None:
         self.keys, self._labels, self._names = array("q"), array("q"), PackedNames()
@@ -66,8 +65,8 @@ class FileTable:
 class ImageFiles(ImageSource):
     """Image files in the order of ``files``, below ``root``.
 
-    ``orphans`` are the names of files that lie in no identity's folder: bad records, numbered after
-    the files. Its digest is the SHA-256 of key, label, path and bytes of each file. ``files`` is
+    ``orphans`` are the names of files that are in no identity's folder: bad records, numbered after
+    the files. The digest is the SHA-256 of key, label, path and bytes of each file. ``files`` is
     held in memory, see ``FileTable``.
     """
 
@@ -87,21 +86,21 @@ class ImageFiles(ImageSource):
         return len(self._files)
 
     def keys(self) -> np.ndarray:
-        """Those of all files, int64 ``[N]``."""
+        """The keys of all files, int64 ``[N]``."""
         return np.array(self._files.keys, np.int64)
 
     @property
     def digest(self) -> PrefixDigest:
-        """SHA-256 of the files that have been read."""
+        """SHA-256 of the files read so far."""
         return self._digest.value
 
     @property
     def position(self) -> Position:
-        """The file after those that were given."""
+        """The file after the last one yielded."""
         return Position(self._digest.count, self._digest.count)
 
     def stamp(self) -> SourceStamp:
-        """Sizes and times of all files, digest of their names."""
+        """Sizes and modification times of all files, and the digest of their names."""
         listing, size, modified = hashlib.sha256(), 0, 0
         for file in self._files:
             status = self._status(file)
@@ -122,7 +121,7 @@ class ImageFiles(ImageSource):
         self._digest = RunningDigest()
         if start == BEGINNING:
             self._name_orphans(on_bad)
-        # A resumed reading groups files in the same way as an uninterrupted one.
+        # A resumed reading forms the same batches as an uninterrupted one.
         for part in batches(self._all_read(on_bad, start.number), _TOGETHER, _length):
             first = self._digest.count
             self._digest.add(len(part), chain.from_iterable(starmap(_hashed, part)))
@@ -142,16 +141,16 @@ class ImageFiles(ImageSource):
         yield np.array([self._status(file)[0] for file in self._files], np.int64)
 
     def describe(self, key: int, offset: int) -> str:
-        """How messages name an image: by its path."""
+        """An image's description for messages: its path."""
         return str(self._root / self._files[offset].name)
 
     def name(self, offset: int) -> str:
-        """The path of the file with this number, or of the orphan after them."""
+        """The path of the file, or of the orphan, with this number."""
         orphans = offset - len(self._files)
         return self._orphans[orphans] if orphans >= 0 else self._files[offset].name
 
     def without_labels(self) -> "ImageFiles":
-        """All files, also those that lie in no identity's folder, without labels."""
+        """All files without labels, including those in no identity's folder."""
         files = (file._replace(label=UNLABELLED) for file in self._files)
         if self._orphans:
             names = chain(self._orphans, (file.name for file in self._files))
@@ -159,7 +158,7 @@ class ImageFiles(ImageSource):
         return ImageFiles(self.kind, self.path, self._root, files)
 
     def _all_read(self, on_bad: OnBad, first: int) -> Iterator[tuple[ImageFile, bytes | None]]:
-        """All files with their bytes; None where one was bad, which is told from ``first`` on."""
+        """All files with their bytes, None for a bad one; reports bad files from ``first`` on."""
         for number, file in enumerate(self._files):
             yield file, self._read(number, file, on_bad if number >= first else _told)
 
@@ -169,7 +168,7 @@ class ImageFiles(ImageSource):
             data = read_whole(path, MAX_FILE_BYTES)
         except UnreadableError as error:
             reason, kind = error.reason, None
-            with suppress(OSError):  # a name that no file can have
+            with suppress(OSError):  # an impossible file name
                 kind = None if path.exists() else what_is_this(path)
             if kind is not None:
                 reason = f"it is {kind.what}; {kind.advice}"
@@ -184,7 +183,7 @@ class ImageFiles(ImageSource):
             on_bad(BadRecordError(str(self._root / name), None, number, reason))
 
     def _status(self, file: ImageFile) -> tuple[int, int]:
-        """Bytes and time of change; zeros where the file is missing, which reading it will say."""
+        """Size and modification time; zeros if the file is missing, which reading it reports."""
         try:
             status = (self._root / file.name).stat()
         except OSError:
@@ -193,7 +192,7 @@ class ImageFiles(ImageSource):
 
 
 def _told(bad: BadRecordError) -> None:
-    """What was bad before a conversion was stopped stands in its quarantine."""
+    """Ignore a record: the quarantine already lists those from before the interruption."""
 
 
 def _entry(file: ImageFile) -> bytes:
@@ -205,7 +204,7 @@ def _length(read: tuple[ImageFile, bytes | None]) -> int:
 
 
 def _images(part: Sequence[tuple[ImageFile, bytes | None]], first: int) -> SourceImages:
-    """The good ones of the files that were read, which are numbered from ``first`` on."""
+    """The good files among those read, numbered from ``first``."""
     good = [(i, file, data) for i, (file, data) in enumerate(part, first) if data is not None]
     return SourceImages(
         np.array([file.key for _, file, _ in good], np.int64),
@@ -216,7 +215,7 @@ def _images(part: Sequence[tuple[ImageFile, bytes | None]], first: int) -> Sourc
 
 
 def _hashed(file: ImageFile, data: bytes | None) -> Iterator[bytes]:
-    """What the digest is of."""
+    """The bytes that the digest covers."""
     yield _entry(file)
     if data is not None:
         yield f"{len(data)}\n".encode()

@@ -1,4 +1,4 @@
-"""What a conversion reads from: the one protocol of all kinds of sources."""
+"""The protocol that every kind of source implements."""
 
 import hashlib
 from abc import abstractmethod
@@ -16,39 +16,39 @@ from curation.sources.digests import PrefixDigest
 from curation.sources.quarantine import OnBad, stop_at
 
 SourceKind = Annotated[str, Field(pattern="^[a-z][a-z0-9-]{0,31}$")]
-"""The name under which a kind of source is registered; stores keep it"""
+"""The registered name of a kind of source; stores record it"""
 
 
 class SourceImages(NamedTuple):
-    """Some images in a row; the arrays are int64 ``[n]``, n may be 0.
+    """Consecutive images; the arrays are int64 ``[n]``, and n may be 0.
 
-    A source may use the memory of the image files again for those that it gives next.
+    A source may reuse the memory of the image files for the next images.
     """
 
     keys: np.ndarray
     labels: np.ndarray
-    """Identities; -1 where an image has no label"""
+    """Identities; -1 if an image has no label"""
     offsets: np.ndarray
     """Byte offsets of records, or numbers of files"""
     payloads: Sequence[bytes | memoryview]
     """The image files"""
 
     def take(self, places: Sequence[int]) -> "SourceImages":
-        """The images at these places."""
+        """The images at these indices."""
         rows = list(places)
         payloads = [self.payloads[i] for i in rows]
         return SourceImages(self.keys[rows], self.labels[rows], self.offsets[rows], payloads)
 
 
 class Position(NamedTuple):
-    """How far a reading is: the number of the next record, images or not, and its offset."""
+    """The progress of a reading: the number and the offset of the next record, image or not."""
 
     number: int
     offset: int
 
 
 class SourceStamp(BaseModel):
-    """By what a source is known again without reading all of it."""
+    """Identifies a source without reading all of it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -62,30 +62,30 @@ class SourceStamp(BaseModel):
 
 
 class ImageSource(Protocol):
-    """The images of a data set, in the order in which they are read.
+    """The images of a data set in reading order.
 
-    A class that names this one as its base has those methods that have a body here.
+    Subclasses inherit the methods that have a body here.
     """
 
     kind: str
-    """The name under which the kind of source is registered"""
+    """The registered name of the kind of source"""
     path: Path
     reads_again: bool = True
-    """Whether ``read`` is cheap in any order; else a conversion that sorts keeps what it read"""
+    """Whether ``read`` is cheap in any order; if not, a conversion that sorts keeps all it read"""
 
     @property
     @abstractmethod
     def position(self) -> Position:
-        """What comes next, behind the images that ``images`` has given."""
+        """The record after the last image that ``images`` yielded."""
 
     @property
     @abstractmethod
     def digest(self) -> PrefixDigest:
-        """SHA-256 of what has been read, at the end of all of the source."""
+        """SHA-256 of what has been read so far; after the last image, of the whole source."""
 
     @abstractmethod
     def stamp(self) -> SourceStamp:
-        """By what the source is known again; cheap."""
+        """Identifies the source; cheap."""
 
     @abstractmethod
     def images(
@@ -95,47 +95,47 @@ class ImageSource(Protocol):
         earlier: PrefixDigest | None = None,
         progress: Progress | None = None,
     ) -> Iterator[SourceImages]:
-        """The images from ``start`` on, their files as they are, byte for byte.
+        """The images from ``start`` on, as the unchanged bytes of their files.
 
-        ``start`` and ``earlier`` are the ``position`` and ``digest`` of a reading that was stopped;
-        what lies before is read for its digest, and ``UserError`` raised where that is another one.
-        Bad records go to ``on_bad``, which raises, or returns to have them skipped. Progress counts
-        what the kind of source says.
+        ``start`` and ``earlier`` are the ``position`` and ``digest`` of an interrupted reading. The
+        part before ``start`` is read for its digest; ``UserError`` is raised if that differs. Bad
+        records go to ``on_bad``, which raises, or returns to skip them. The unit of ``progress``
+        depends on the kind of source.
         """
 
     @abstractmethod
     def read(self, offsets: Iterator[int]) -> Iterator[bytes]:
-        """The image files at these offsets again."""
+        """Read the image files at these offsets again."""
 
     @abstractmethod
     def image_sizes(self) -> Iterator[np.ndarray]:
-        """About how many bytes each image has, without reading it; int64 arrays."""
+        """The approximate bytes of each image, without reading it; int64 arrays."""
 
     @abstractmethod
     def describe(self, key: int, offset: int) -> str:
-        """How messages name an image."""
+        """An image's description for messages."""
 
     def stated_image_size(self) -> tuple[int, int] | None:
-        """(height, width) as the source states it, or None."""
+        """(height, width) as stated by the source, or None."""
         return None
 
     def name(self, offset: int) -> str | None:
-        """The file's path in the source; None where images are no files."""
+        """The file's path in the source; None if images are not files."""
         return None
 
     def names(self, offsets: np.ndarray) -> list[str] | None:
-        """Those of several images; None where images are no files."""
+        """The names of several images; None if images are not files."""
         names = [self.name(offset) for offset in offsets.tolist()]
         return [name for name in names if name is not None] or None
 
     def differences(
         self, images: int, identities: int, image_size: tuple[int, int]
     ) -> Iterator[str]:
-        """Statements of the source about itself that are wrong: a line each, for people."""
+        """Wrong statements of the source about itself, one line of text each."""
         return iter(())
 
     def details(self) -> dict[str, Any]:
-        """What ``curate inspect`` says of it beside counts, size and digest; for JSON."""
+        """What ``curate inspect`` reports besides counts, size and digest; for JSON."""
         return {}
 
     def without_labels(self) -> "ImageSource":
@@ -143,7 +143,7 @@ class ImageSource(Protocol):
         return _WithoutLabels(self)
 
     def whole_digest(self, progress: Progress | None = None) -> str:
-        """The digest of all of the source, as ``images`` has it at the end."""
+        """The digest of the whole source, equal to that of ``images`` at its end."""
         for _ in self.images(lambda bad: None, progress=progress):
             pass
         return self.digest.hex
@@ -153,7 +153,7 @@ BEGINNING = Position(0, 0)
 
 
 class _WithoutLabels(ImageSource):
-    """A source whose labels are not taken; known again as another one than that with its labels."""
+    """A source whose labels are ignored; its stamp differs from that of the labelled source."""
 
     def __init__(self, source: ImageSource) -> None:
         self._source, self.kind, self.path = source, source.kind, source.path

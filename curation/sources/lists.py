@@ -1,18 +1,18 @@
 """A list of image files as a source: one line per image.
 
-The forms that are in use, with tabs, commas, semicolons or blanks between the words:
+Supported forms, separated by tabs, commas, semicolons or spaces:
 
-- ``KEY LABEL PATH``, MXNet's ``.lst``; more labels before PATH are not used.
-- ``ALIGNED PATH LABEL``, insightface's ``.lst``; a box and landmarks behind LABEL are not used.
-- ``PATH LABEL``, as Caffe, FaceX-Zoo and most others have it.
+- ``KEY LABEL PATH``, MXNet's ``.lst``; further labels before PATH are ignored.
+- ``ALIGNED PATH LABEL``, insightface's ``.lst``; a box and landmarks after LABEL are ignored.
+- ``PATH LABEL``, used by Caffe, FaceX-Zoo and most others.
 - ``LABEL PATH``.
-- ``PATH NAME`` or ``NAME PATH``: the name of an identity, as MS-Celeb-1M's lists have it.
+- ``PATH NAME`` or ``NAME PATH``: the name of an identity, as in MS-Celeb-1M's lists.
 - ``PATH``: images without labels.
 
-Numbers tell them apart, beside a name the ending of an image file: of each line it must be clear
-which word is the path. The first line decides which form all have. KEY and LABEL are whole numbers
-from 0, LABEL may be written as ``5.000000``, and -1 where an image has none. Without KEY the key is
-the number of the image, from 0. A relative PATH begins at the list's own folder.
+Numbers distinguish the forms; next to a NAME, the suffix of an image file marks the path. It must
+be clear on every line which word is the path. The first line determines the form of all. KEY and
+LABEL are whole numbers from 0. LABEL may be written as ``5.000000``, and is -1 for an image without
+one. The default for KEY is the image's number, from 0. PATH is relative to the list's folder.
 """
 
 import re
@@ -33,20 +33,20 @@ from curation.text_files import SEPARATORS, split_line, text_lines, unquoted
 
 SUFFIXES = frozenset({".lst", ".list", ".txt", ".tsv", ".csv"})
 _OF_OTHER_KINDS = frozenset({".tar", ".tgz", ".gz", ".zip", ".parquet", ".rec"})
-"""A text with such a name is a download that failed, not a list"""
+"""A text file with such a suffix is a failed download, not a list"""
 _FORMS = "KEY LABEL PATH, ALIGNED PATH LABEL, PATH LABEL, LABEL PATH, PATH NAME, NAME PATH, or PATH"
 _NUMBER = re.compile(r"[+-]?\d+(\.\d*)?(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 _BARE_PATH = re.compile(r"[^\s,;]+\.(jpe?g|png|bmp|webp|tiff?)", re.IGNORECASE)
 _IMAGE = re.compile(r".*\.(jpe?g|png|bmp|webp|tiff?)", re.IGNORECASE | re.DOTALL)
 _HEADING = re.compile(r"[^\W\d][\w ]*")
 _BEHIND_ALIGNED = (1, 5, 15)
-"""Numbers behind insightface's path: a label, a box of four, five landmarks"""
+"""Numbers after insightface's path: a label, a box of four, five landmarks"""
 _LIMIT = 1 << 31
 _LONGEST_PATH = 4096
 
 
 class _Words(NamedTuple):
-    """A line's numbers before the path, the path, and the numbers behind it."""
+    """The numbers before the path, the path, and the numbers after it."""
 
     before: list[str]
     path: str
@@ -54,13 +54,13 @@ class _Words(NamedTuple):
 
 
 class ListForm(NamedTuple):
-    """Where a line has its path: behind ``before`` words, with the label before or behind it."""
+    """The position of the path in a line: after ``before`` words; the label precedes or follows."""
 
     separator: str
     before: int
     label_behind: bool
     is_named: bool = False
-    """Whether the label is a name, not a number"""
+    """Whether the label is a name instead of a number"""
 
     def __str__(self) -> str:
         if self.is_named:
@@ -78,14 +78,14 @@ class ListForm(NamedTuple):
         return self.before > 1
 
     def cut(self, line: str) -> _Words | None:
-        """The parts of a line; None where it has too few or too many words."""
+        """The parts of a line; None if it has too few or too many words."""
         words = _split(line, self.separator)
         behind = int(self.label_behind)
         if self.label_behind and self.before:  # ALIGNED
             behind = _count_numbers(reversed(words))
         if len(words) <= self.before + behind or behind < self.label_behind:
             return None
-        if self.separator == " ":  # only the path may hold blanks
+        if self.separator == " ":  # only the path may contain spaces
             *before, rest = line.split(None, self.before)
             path, *after = rest.rstrip().rsplit(None, behind)
             return _Words(before, unquoted(path), after)
@@ -108,7 +108,7 @@ def _is_list(path: Path) -> bool:
 
 @source("list", "a list of images (.lst, .txt, .csv)", _is_list)
 def read_list(path: Path) -> ImageFiles:
-    """The images that the list ``path`` names; ``UserError`` names file and line of a mistake."""
+    """The images that the list ``path`` names; a ``UserError`` names file and line of a mistake."""
     lines = text_lines(path, "a list of images")
     first = next(lines, None)
     if first is None:
@@ -156,7 +156,7 @@ def _image_files(
 
 
 def _check_keys(files: ImageFiles, first: int, path: Path) -> None:
-    """``UserError`` where two lines have one key; that of the first image is ``first``."""
+    """Raise ``UserError`` if two lines have the same key; the first image has the key ``first``."""
     keys = files.keys()
     different, at = np.unique(keys, return_index=True)
     if len(different) == len(keys):
@@ -190,7 +190,7 @@ def _label(word: str, where: str, names: LabelNumbers | None) -> int:
 
 
 def _form_of(line: str) -> ListForm | None:
-    """The form of a line; of several separators, the one that leaves the path an image's name."""
+    """The form of a line, preferring the separator that leaves an image file's name as the path."""
     forms = [_form_with(line, separator) for separator in SEPARATORS if separator in line]
     found = [(form, form.cut(line)) for form in forms if form is not None]
     named = [form for form, words in found if words is not None and _IMAGE.fullmatch(words.path)]
@@ -212,13 +212,13 @@ def _form_with(line: str, separator: str) -> ListForm | None:
             return None
         label_behind = are_images[0]
         if separator == " " and not label_behind and "/" not in words[1]:
-            return None  # a path with a blank, rather than a name and a path
+            return None  # a path with a space rather than a name and a path
         form = ListForm(separator, 0 if label_behind else 1, label_behind, is_named=True)
     return form if form.cut(line) else None
 
 
 def _is_heading(line: str) -> bool:
-    """Whether a line names columns, or is a remark, instead of an image."""
+    """Whether a line is a column heading or a comment instead of an image."""
     if line.lstrip().startswith("#"):
         return True
     separator = next((mark for mark in "\t,;" if mark in line), " ")
@@ -227,19 +227,19 @@ def _is_heading(line: str) -> bool:
 
 def _split(line: str, separator: str) -> list[str]:
     words = split_line(line, separator)
-    # A separator at the end of the line, but not an empty path.
+    # A trailing separator, but not an empty path.
     if words and words[-1] == "" and not all(map(_NUMBER.fullmatch, words[:-1])):
         words.pop()
     return words
 
 
 def _count_numbers(words: Iterable[str]) -> int:
-    """How many of the first words are numbers."""
+    """How many leading words are numbers."""
     return sum(1 for _ in takewhile(_NUMBER.fullmatch, words))
 
 
 def _with_slashes(path: str) -> str:
-    """The path with the slashes of this system where Windows wrote it."""
+    """The path with this system's separators if it was written on Windows."""
     return path.replace("\\", "/") if "/" not in path else path
 
 

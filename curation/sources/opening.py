@@ -1,7 +1,7 @@
-"""The kinds of sources, and which one lies at a path.
+"""Registers the kinds of sources and recognises the kind at a path.
 
-A kind is a file in this package: a class or function that opens a path as an ``ImageSource``, under
-``@source``. That is enough for ``curate convert``, ``inspect``, ``verify`` and the recipes.
+A kind is a file in this package with a class or function under ``@source`` that opens a path as an
+``ImageSource``. That is all that ``curate convert``, ``inspect``, ``verify`` and the recipes need.
 """
 
 from collections.abc import Callable
@@ -20,13 +20,13 @@ class SourceFormat(NamedTuple):
     """A kind of source."""
 
     wanted: str
-    """What messages say that can be given: "a folder IDENTITY/*.jpg\""""
+    """The expected input as named in messages: "a folder IDENTITY/*.jpg\""""
     recognises: Callable[[Path], bool]
-    """Whether a path, which need not exist, is of this kind: by its name or first bytes"""
+    """Whether a path, which need not exist, is of this kind, judged by name or first bytes"""
     open: Callable[[Path], ImageSource]
-    """Raises ``UserError`` where the path is of this kind and cannot be used"""
+    """Raises ``UserError`` if the path is of this kind but unusable"""
     unit: str
-    """What progress counts"""
+    """The unit of progress"""
 
 
 _FORMATS: dict[str, SourceFormat] = {}
@@ -35,7 +35,7 @@ _FORMATS: dict[str, SourceFormat] = {}
 def source(
     kind: str, wanted: str, recognises: Callable[[Path], bool], unit: str = "images"
 ) -> Callable[[Open], Open]:
-    """Register what opens a path as a source of this kind; see ``SourceFormat``."""
+    """Register a function or class that opens a path as this kind; see ``SourceFormat``."""
 
     def register(opens: Open) -> Open:
         before = _FORMATS.get(kind)
@@ -47,9 +47,9 @@ def source(
 
 
 def open_source(path: Path, labels: bool = True) -> ImageSource:
-    """The images at ``path``, of the one kind that recognises it; unlabelled without ``labels``.
+    """The images at ``path``, opened by the kind that recognises it; without ``labels`` unlabelled.
 
-    Raises ``UserError`` saying what it is and what was looked for.
+    Raises ``UserError`` naming what the path is and which sources are supported.
     """
     path = Path(path)
     found = find_format(path)
@@ -60,7 +60,7 @@ def open_source(path: Path, labels: bool = True) -> ImageSource:
 
 
 def find_format(path: Path) -> SourceFormat | None:
-    """The kind of source at ``path``; None where there is none, ``UserError`` where several are."""
+    """The kind of source at ``path``, or None; raises ``UserError`` if several match."""
     import_files("curation.sources")
     found = [name for name in sorted(_FORMATS) if _FORMATS[name].recognises(path)]
     if len(found) > 1:
@@ -70,9 +70,9 @@ def find_format(path: Path) -> SourceFormat | None:
 
 
 def wanted_sources() -> str:
-    """What can be given as a source, for messages."""
+    """The supported sources, for messages."""
     *others, last = [_FORMATS[name].wanted for name in sorted(_FORMATS)]
-    return f"{'; '.join(others)}; or {last}"  # some have commas of their own
+    return f"{'; '.join(others)}; or {last}"  # some contain commas
 
 
 def _refusal(path: Path) -> UserError:

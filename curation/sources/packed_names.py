@@ -1,21 +1,21 @@
-"""Many names in little memory."""
+"""A compact list of many names."""
 
 from array import array
 from collections.abc import Iterable
 from itertools import accumulate
 
 CODING = "utf-8", "surrogateescape"
-"""For names of files, which need not be text"""
+"""For file names, which need not be valid text"""
 
 
 class PackedNames:
-    """Names in order: 8 bytes, and the name itself, for each."""
+    """Names in order, with 8 bytes of overhead each."""
 
     def __init__(self) -> None:
         self._ends, self._text = array("q", [0]), bytearray()
 
     def extend(self, names: Iterable[str]) -> None:
-        """Append names; several at once are faster."""
+        """Append names; faster for several at once."""
         encoded = [name.encode(*CODING) for name in names]
         self._ends.extend(accumulate(map(len, encoded), initial=self._ends.pop()))
         self._text += b"".join(encoded)

@@ -1,5 +1,5 @@
-"""Values of msgpack that hold an image and a label: an array whose first part is bytes and whose
-last is a whole number. Nothing else of msgpack is made. Source: msgpack/spec.md.
+"""Reads msgpack values that hold an image and a label: an array that begins with bytes and ends
+with a whole number. Other msgpack types are not decoded. Source: msgpack/spec.md.
 """
 
 import struct
@@ -16,7 +16,7 @@ _REFUSED = "its value is neither a JPEG or PNG file nor msgpack of (image file, 
 
 
 def image_and_label(value: bytes) -> tuple[bytes, int]:
-    """The bytes of the first part and the number that is the last; ``ValueError`` for others."""
+    """The bytes at the start of the array and the number at its end; ``ValueError`` if not so."""
     count = value[0] & 0x0F if value[:1] and value[0] & 0xF0 == 0x90 else 0
     if count == 0 or len(value) < 3:
         raise ValueError(_REFUSED)
@@ -37,7 +37,7 @@ def image_and_label(value: bytes) -> tuple[bytes, int]:
 
 
 def _last(value: bytes, end: int, count: int) -> int:
-    """The whole number that ends the value; of two parts it begins right behind the first."""
+    """The whole number at the end of the value; in a pair it directly follows the first part."""
     left = len(value) - end
     for size, marks in _LAST:
         if left >= size and value[-size] in marks and (count > 2 or left == size):

@@ -1,7 +1,7 @@
-"""Parquet tables as a source, as Hugging Face has them: a column of images, one of labels.
+"""Parquet tables in the layout of Hugging Face as a source: a column of images, one of labels.
 
-An image is a struct with ``bytes`` (and ``path``), or bytes themselves. pyarrow reads the tables, a
-few rows at a time; labels in disorder make the conversion keep what it has read.
+An image is a struct with ``bytes`` (and ``path``), or plain bytes. pyarrow reads the tables a few
+rows at a time. If labels are unsorted, the conversion keeps what it has read.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -26,14 +26,14 @@ SUFFIXES = (".parquet",)
 IMAGES = ("image", "img", "jpg", "jpeg", "png", "image_bytes", "bytes")
 LABELS = ("label", "labels", "cls", "class", "identity", "target", "class_id")
 NAMES = ("__key__", "file_name", "filename", "path", "key", "name")
-"""Columns by their names, the first that is there"""
+"""Names of the name column in order of preference"""
 _ROWS = 256
-"""Read together at most"""
+"""Maximum rows per read"""
 _BYTES_TOGETHER, _DICTIONARY_BYTES_TOGETHER = 32 << 20, 256 << 20
-"""Of rows as large as the average of their page, and of rows that are all one value"""
+"""Limits for rows of their page's average size, and for rows that share one dictionary value"""
 _LONGEST_NAME = 4096
 _MOST_TEXT, _MOST_PARTS = 1 << 24, 1 << 22
-"""What a file's description may hold: bytes of a text, parts of a list"""
+"""Limits for a file's metadata: bytes of a string, elements of a list"""
 
 
 def _is_parquet(path: Path) -> bool:
@@ -45,7 +45,7 @@ def _is_parquet(path: Path) -> bool:
 
 @source("parquet", "Parquet tables (.parquet; one or a folder of them)", _is_parquet, unit="bytes")
 def open_tables(path: Path) -> "ParquetSource":
-    """The tables that ``path`` means; ``UserError`` where one is something else, or of others."""
+    """The tables at ``path``; ``UserError`` if one is no Parquet file or they mix splits."""
     shards = find_shards(path, SUFFIXES) or [path]
     splits = sorted({shard.name.partition("-")[0] for shard in shards if "-of-" in shard.name})
     if len(splits) > 1:
@@ -62,7 +62,7 @@ def open_tables(path: Path) -> "ParquetSource":
 
 
 def load_parquet() -> ModuleType:
-    """``pyarrow.parquet``; ``UserError`` says how to install it."""
+    """``pyarrow.parquet``; the ``UserError`` explains how to install it."""
     try:
         import pyarrow.parquet
     except ImportError:
@@ -74,7 +74,7 @@ def load_parquet() -> ModuleType:
 
 
 class ParquetSource(EntrySource):
-    """The images in Parquet tables; an entry's place is its row."""
+    """The images in Parquet tables; an entry's position is its row."""
 
     reads_again = False
 
@@ -108,7 +108,7 @@ class ParquetSource(EntrySource):
         return f"{self.shard_of(offset)}: {self._row_name(offset)}"
 
     def name(self, offset: int) -> str:
-        """The name that the row at ``offset`` has, or its number."""
+        """The name in the row at ``offset``, or the row's number."""
         shard = f"{self.shard_of(offset).name}: " if len(self._shards) > 1 else ""
         found = self._row_name(offset)
         return f"{shard}{found}" if found == _row_number(self.place_of(offset)) else found
@@ -119,7 +119,7 @@ class ParquetSource(EntrySource):
         return found if is_named else _row_number(self.place_of(offset))
 
     def image_sizes(self) -> Iterator[np.ndarray]:
-        """By the descriptions of the tables: each has images of one size."""
+        """From the tables' metadata, assuming images of equal size within a table."""
         for shard in self._shards:
             try:
                 with _opened(shard) as table:
@@ -157,7 +157,7 @@ def _table_entries(shard: Path, first: int, numbers: LabelNumbers) -> Iterator[I
 
 
 def _rows_together(shard: Path, table: Any, columns: list[str]) -> int:
-    """How many rows are read together: few where they may be large."""
+    """The rows per read: few if rows may be large."""
     pages = measure_pages(shard, table, columns)
     by_size = _BYTES_TOGETHER // max(pages.a_row, 1)
     by_dictionary = _DICTIONARY_BYTES_TOGETHER // max(pages.a_value, 1)
@@ -165,7 +165,7 @@ def _rows_together(shard: Path, table: Any, columns: list[str]) -> int:
 
 
 class _TableColumns:
-    """Which columns of a table have images, labels and names."""
+    """The columns of a table that hold images, labels and names."""
 
     def __init__(self, shard: Path, schema: Any) -> None:
         import pyarrow as pa
@@ -198,7 +198,7 @@ class _TableColumns:
 
 
 def _names(count: int, *columns: Any) -> Iterable[str]:
-    """For each row the first name that there is in the columns."""
+    """For each row, the first name found in the columns."""
     there = [column.to_pylist() for column in columns if column is not None] or [[""] * count]
     first = (next(filter(None, row), "") for row in zip(*there, strict=True))
     names = there[0] if len(there) == 1 else first
@@ -206,9 +206,9 @@ def _names(count: int, *columns: Any) -> Iterable[str]:
 
 
 def _files(images: Any) -> Iterator[bytes | int | None]:
-    """The bytes in a column, or how many there are where they are too many; None where it is null.
+    """The bytes of each row in a column, their length if it exceeds the limit, or None for null.
 
-    From Arrow's buffers: several times faster than an object of pyarrow's for each.
+    Reads Arrow's buffers directly, several times faster than creating a pyarrow object per row.
     """
     if str(images.type) not in ("binary", "large_binary"):
         images = images.cast("large_binary")

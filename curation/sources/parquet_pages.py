@@ -1,8 +1,8 @@
-"""How much memory the pages of a Parquet column take, by their headers, before pyarrow reads them.
+"""Estimates the memory of a Parquet column's pages from their headers before pyarrow reads them.
 
-A few kilobytes can stand for gigabytes: a page that is unpacked as a whole, or a long value that
-stands once in a dictionary and is meant by every row. The description at the end of a file says
-nothing of either; the header before each page does, and pyarrow takes no more memory than it says.
+A few kilobytes can expand to gigabytes: a compressed page, or a long dictionary value to which
+every row refers. The file's footer reveals neither. The header before each page does, and pyarrow
+allocates no more memory than the header states.
 
 Source: parquet-format's ``parquet.thrift`` (``PageHeader``), Thrift's compact protocol.
 """
@@ -14,10 +14,10 @@ from curation.errors import UserError
 from curation.files import open_regular
 
 MOST_PAGE = 512 << 20
-"""Bytes of a page, unpacked"""
+"""Bytes of an uncompressed page"""
 _DICTIONARY = 2
 _UNPACKED, _PACKED, _DATA, _DATA_2 = 2, 3, 5, 8
-"""Fields of a page's header; the first of ``_DATA`` and ``_DATA_2`` is how many values it has"""
+"""Fields of a page header; the first field of ``_DATA`` and ``_DATA_2`` is the value count"""
 _SHORT_HEADER, _LONGEST_HEADER = 1 << 8, 1 << 20
 _DEEPEST = 4
 # Types of the compact protocol.
@@ -28,15 +28,15 @@ class ColumnPages(NamedTuple):
     """The memory for some columns, in bytes."""
 
     a_row: int
-    """Most for each row, as the average of a page"""
+    """Maximum per row, averaged over a page"""
     a_value: int
-    """Most that one value in a dictionary has"""
+    """Maximum of one dictionary value"""
 
 
 def measure_pages(shard: Path, table: Any, columns: list[str]) -> ColumnPages:
-    """Of the ``columns`` of a ``pyarrow.parquet.ParquetFile``; of each the largest in the file.
+    """Measure ``columns`` of a ``pyarrow.parquet.ParquetFile``; each result is the file's maximum.
 
-    Raises ``UserError`` where a page is larger than ``MOST_PAGE``, ``ValueError`` where a header is
+    Raises ``UserError`` if a page is larger than ``MOST_PAGE``, ``ValueError`` if a header is
     damaged.
     """
     rows = dict.fromkeys(columns, 0)
@@ -81,7 +81,7 @@ def _measure_chunk(file: BinaryIO, chunk: Any, where: str) -> ColumnPages:
 
 
 def _page_header(file: BinaryIO, begin: int) -> tuple[dict[int, int], int]:
-    """The whole numbers of the header at ``begin``, of structs the first one, and its length."""
+    """The integers of the header at ``begin`` by field, for a struct its first, and its length."""
     for most in (_SHORT_HEADER, _LONGEST_HEADER):
         file.seek(begin)
         reader = _Compact(file.read(most))
@@ -93,14 +93,14 @@ def _page_header(file: BinaryIO, begin: int) -> tuple[dict[int, int], int]:
 
 
 class _Compact:
-    """Reads Thrift's compact protocol; ``IndexError`` where the bytes end, ``ValueError`` for types
-    that no page header has."""
+    """Reads Thrift's compact protocol; ``IndexError`` if the bytes end, ``ValueError`` for types
+    that no page header contains."""
 
     def __init__(self, data: bytes) -> None:
         self._data, self.at = data, 0
 
     def struct(self, depth: int = 0) -> dict[int, int]:
-        """Its whole numbers by their field; of a struct in it, the number that is its first."""
+        """The integers of a struct by field; a nested struct gives its first integer."""
         if depth == _DEEPEST:
             raise ValueError("the header of a page is nested too deep")
         found: dict[int, int] = {}

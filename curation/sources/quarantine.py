@@ -1,4 +1,4 @@
-"""Bad records: an error with its place, or a line of ``quarantine.tsv`` where they are skipped."""
+"""Bad records: an error with its position, or a line of ``quarantine.tsv`` if skipped."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -14,10 +14,10 @@ QUARANTINE_HEADER = "key\toffset\treason\n"
 
 
 class BadRecordError(UserError):
-    """A record that cannot go into a store: its key in the index, where known, and its place.
+    """A record that a store cannot hold: its key in the index, if known, and its position.
 
-    ``what`` is how a message names it.
-    ``offset`` is the byte in a record file, the number of the file in a folder or list.
+    ``what`` is the record's description in messages.
+    ``offset`` is the byte in a record file, or the number of the file in a folder or list.
     """
 
     def __init__(self, what: str, key: int | None, offset: int, reason: str) -> None:
@@ -25,18 +25,18 @@ class BadRecordError(UserError):
         self.what, self.key, self.offset, self.reason = what, key, offset, reason
 
     def line(self, name: str | None) -> str:
-        """The record as a line of the quarantine file, with the ``name`` of one that is a file."""
+        """The record as a line of the quarantine file; ``name`` is the name of an image file."""
         key = "-" if self.key is None else str(self.key)
         reason = self.reason if name is None else f"{name}: {self.reason}"
         return f"{key}\t{self.offset}\t{printable(' '.join(reason.split()))}\n"
 
 
 OnBad = Callable[[BadRecordError], None]
-"""What happens to a bad record: it returns to have it skipped."""
+"""Handles a bad record: raises, or returns to skip it."""
 
 
 def stop_at(bad: BadRecordError) -> NoReturn:
-    """Let the first bad record end the reading."""
+    """Raise the bad record's error, which ends the reading."""
     raise bad
 
 
@@ -49,9 +49,9 @@ class Quarantined(NamedTuple):
 
 
 def read_quarantine(folder: Path) -> list[Quarantined]:
-    """What the conversion to the store ``folder`` skipped; nothing where it has no such file.
+    """The records that the conversion to the store ``folder`` skipped; empty without such a file.
 
-    Raises ``UserError`` naming the line where the file is something else.
+    Raises ``UserError`` naming the line if the file is malformed.
     """
     path = folder / QUARANTINE_FILE
     if not path.exists():

@@ -1,4 +1,4 @@
-"""A file's bytes in large blocks, read and hashed by a second thread ahead of the consumer."""
+"""Reads a file in large blocks and hashes them in a second thread ahead of the consumer."""
 
 import hashlib
 import itertools
@@ -12,15 +12,15 @@ from curation.sources.digests import PrefixDigest
 
 BLOCK_BYTES = 2 << 20
 OVERLAP_BYTES = 64 << 10
-"""A multiple of four, longer than nearly all records"""
+"""A multiple of four that is longer than nearly all records"""
 _BLOCKS_AHEAD = 4
 
 
 class FileBlock(NamedTuple):
-    """Bytes of a file, where they begin, and the digest of everything up to their end.
+    """Bytes of a file, their position, and the digest of the file up to their end.
 
-    They begin with the last ``OVERLAP_BYTES`` of the block before, so that what is cut by the end
-    of one is whole in the next.
+    They begin with the last ``OVERLAP_BYTES`` of the previous block, so that a record cut off at
+    the end of one block is whole in the next.
     """
 
     offset: int
@@ -29,7 +29,7 @@ class FileBlock(NamedTuple):
 
 
 def read_blocks(path: Path) -> Generator[FileBlock, None, None]:
-    """All bytes of the file in order, each block until the next is asked for.
+    """All bytes of the file in order; each block is valid until the next is requested.
 
     Closing the iterator ends the thread.
     """
@@ -44,7 +44,7 @@ def read_blocks(path: Path) -> Generator[FileBlock, None, None]:
             yield item
     finally:
         left.set()
-        while not blocks.empty():  # a reader that waits for room sees that nobody takes more
+        while not blocks.empty():  # wakes a reader that waits for room, so that it ends
             blocks.get_nowait()
         thread.join()
 
@@ -63,7 +63,7 @@ def _read(
 
 
 def _hashed_blocks(path: Path) -> Iterator[FileBlock]:
-    # One that is being filled, those that wait, and one that is in use.
+    # One being filled, those in the queue, and one in use.
     buffers = [bytearray(OVERLAP_BYTES + BLOCK_BYTES) for _ in range(_BLOCKS_AHEAD + 2)]
     digest = hashlib.sha256()
     end = 0

@@ -1,4 +1,4 @@
-"""A record file as a source: MS1M and its children, see ``curation.records.ms1m``."""
+"""A record file as a source: MS1M and data sets derived from it, see ``curation.records.ms1m``."""
 
 from collections.abc import Iterator
 from contextlib import suppress
@@ -30,13 +30,13 @@ from curation.sources.opening import source
 from curation.sources.quarantine import BadRecordError, OnBad, stop_at
 
 _HEADS = 8 + 24
-"""Bytes of a frame's and an image's header"""
+"""Bytes of the headers of a frame and of an image"""
 _LOOKED_AT = 64
-"""Records that tell whether the property file fits"""
+"""Records against which the property file is checked"""
 
 
 class SourceImage(NamedTuple):
-    """One image record: its key in the index, its identity label, its byte offset, its file."""
+    """One image record: its key in the index, its label, its byte offset, its image file."""
 
     key: int
     label: int
@@ -45,10 +45,10 @@ class SourceImage(NamedTuple):
 
 
 def read_images(source: Source, progress: Progress | None = None) -> Iterator[SourceImage]:
-    """All image records in the order of the file; progress counts bytes.
+    """All image records in file order; progress counts bytes.
 
-    Raises ``UserError`` where the file is damaged or holds no image, a label is not an identity, or
-    the index does not fit.
+    Raises ``UserError`` if the file is damaged or holds no image, a label is not an identity, or
+    the index does not match.
     """
     for images in RecordImages(source).images(progress=progress):
         keys, labels, offsets, payloads = images
@@ -57,7 +57,7 @@ def read_images(source: Source, progress: Progress | None = None) -> Iterator[So
 
 
 def _is_record_file(path: Path) -> bool:
-    """If the name says so, the path need not be a valid record file, nor exist."""
+    """If the name matches, the path need not be a valid record file nor exist."""
     records = path / "train.rec"
     if path.suffix == ".rec" or records.exists() or records.is_symlink():
         return True
@@ -72,7 +72,7 @@ def _is_record_file(path: Path) -> bool:
     unit="bytes",
 )
 def open_records(path: Path) -> "RecordImages":
-    """The training set in the folder, or of the record file, ``path``."""
+    """The training set in the folder ``path``, or the record file ``path``."""
     return RecordImages(find_source(path))
 
 
@@ -88,16 +88,16 @@ class RecordImages(ImageSource):
 
     @property
     def position(self) -> Position:
-        """The record after those that were given."""
+        """The record after the last one yielded."""
         return Position(0 if self._walk is None else self._walk.number, self._stream.position)
 
     @property
     def digest(self) -> PrefixDigest:
-        """SHA-256 of as much of the file as has been read."""
+        """SHA-256 of the part of the file read so far."""
         return self._stream.digest
 
     def stamp(self) -> SourceStamp:
-        """Size and time of the record file, digest of the index."""
+        """Size and modification time of the record file, and the digest of the index."""
         status, index = self.path.stat(), self.source.index
         return SourceStamp(
             name=self.path.name,
@@ -107,7 +107,7 @@ class RecordImages(ImageSource):
         )
 
     def stated_image_size(self) -> tuple[int, int] | None:
-        """(height, width) from the property file; None where there is none, or it does not fit."""
+        """(height, width) from the property file; None if it is missing or does not match."""
         stated = stated_image_size(self.source)
         sizes = self._first_sizes()
         return None if len(sizes) == 1 and stated not in sizes else stated
@@ -124,7 +124,7 @@ class RecordImages(ImageSource):
     def differences(
         self, images: int, identities: int, image_size: tuple[int, int]
     ) -> Iterator[str]:
-        """What header and property file say otherwise of what was found."""
+        """Contradictions between the images and the header or property file."""
         announced = stated_images(self.path)
         if announced is not None and announced != images:
             yield f"{self.path}: its header announces {announced:,} images, {images:,} came"
@@ -149,7 +149,7 @@ class RecordImages(ImageSource):
         earlier: PrefixDigest | None = None,
         progress: Progress | None = None,
     ) -> Iterator[SourceImages]:
-        """The images in the order of the file, see ``ImageSource``."""
+        """The images in file order, see ``ImageSource``."""
         self._walk = walk = RecordWalk(self.source, on_bad, start)
         self._stream = RecordStream(self.path, start.offset, earlier, walk.damaged)
         size = self.path.stat().st_size
@@ -168,28 +168,28 @@ class RecordImages(ImageSource):
                 yield ImageRecord.unpack(reader.read(offset)).payload
 
     def image_sizes(self) -> Iterator[np.ndarray]:
-        """About how many bytes each image has; int64 arrays.
+        """The approximate bytes of each image; int64 arrays.
 
-        By the distances in the index. Without one, or where it is in disorder, as if the whole file
-        were like its first thousand records.
+        Taken from the distances in the index. Without an index, or if it is unsorted, the first
+        thousand records are extrapolated to the whole file.
         """
         size, index = self.path.stat().st_size, self.source.index
         if index is not None and is_ordered(index):
             for sizes in record_sizes(index, size):
                 yield np.maximum(sizes - _HEADS, 0)
         else:
-            known = [_HEADS]  # there may be none that can be read
+            known = [_HEADS]  # in case no record is readable
             with RecordReader(self.path) as reader, suppress(BadRecordError):
                 known.extend(len(record) for _, record in islice(reader, 1000))
             sizes = np.array(known, np.int64)
             yield np.resize(np.maximum(sizes - _HEADS, 0), len(sizes) * size // int(sizes.sum()))
 
     def describe(self, key: int, offset: int) -> str:
-        """How messages name an image: by its key and byte."""
+        """An image's description for messages: its key and byte."""
         return f"{self.path}: record {key} at byte {offset}"
 
     def details(self) -> dict[str, Any]:
-        """The files beside the records."""
+        """The files next to the record file."""
         index = self.source.index
         return {
             "index": None if index is None else str(index),

@@ -1,8 +1,8 @@
-"""Files in an archive as images with labels: as WebDataset has them, or as a tree of folders.
+"""Groups the files of an archive into labelled images: WebDataset samples or a folder tree.
 
-In WebDataset consecutive files ``KEY.jpg`` and ``KEY.cls`` (``.json``, ``.txt``) are one sample;
-KEY ends at the first dot of the file's name. Where the first sample in a folder has no file with a
-label, the folder that an image lies in is its identity. A label without an image beside it is bad.
+In WebDataset, consecutive files ``KEY.jpg`` and ``KEY.cls`` (``.json``, ``.txt``) form a sample;
+KEY ends at the first dot of the file name. If the first sample in a folder has no label file, the
+folder of each image is its identity. A label file without an image is a bad record.
 """
 
 import re
@@ -19,11 +19,11 @@ from curation.text_files import decoded
 
 LABELS = ("cls", "json", "txt", "text", "label")
 _KEYS = ("label", "cls", "class", "identity", "target")
-"""Of a JSON object, the one that has the label; the first that is there"""
+"""Keys of a JSON object that may hold the label, in order of preference"""
 _IMAGES = frozenset(suffix[1:] for suffix in LOOKS_LIKE_IMAGES)
 IMAGE, LABEL = "image", "label"
 MOST_BYTES = {IMAGE: MAX_FILE_BYTES, LABEL: 1 << 16}
-"""Of a file with this role"""
+"""Maximum file size by role"""
 _MOST_IN_SAMPLE = 16
 _ALONE = (
     "its sample has no image: the files of a WebDataset sample follow each other; write the "
@@ -36,7 +36,7 @@ _IN_TREE = (
 
 
 class ArchiveFile(NamedTuple):
-    """A file in an archive that is an image or may have a label, by its ``role``."""
+    """A file in an archive that is an image or may hold a label; see ``role``."""
 
     name: str
     key: str
@@ -48,8 +48,8 @@ class ArchiveFile(NamedTuple):
 
 
 def key_and_role(name: str) -> tuple[str, str | None]:
-    """The key of a file's sample, and whether it is an image (of a kind that can be taken or not),
-    may have a label, or is neither."""
+    """The key of a file's sample, and the file's role: an image (of a supported format or not), a
+    possible label, or None."""
     stem, _, ending = name.rpartition(".")
     role = _role(ending)
     if stem and "." not in stem:
@@ -66,7 +66,7 @@ def _role(ending: str) -> str | None:
 
 
 class ArchiveError(ValueError):
-    """The archive is damaged at byte ``offset``; nothing behind it can be read."""
+    """The archive is damaged at byte ``offset``; nothing after it can be read."""
 
     def __init__(self, offset: int, reason: str) -> None:
         super().__init__(reason)
@@ -74,17 +74,17 @@ class ArchiveError(ValueError):
 
 
 class Samples:
-    """Gathers the files of archives, in their order, into entries."""
+    """Groups the files of archives, in order, into entries."""
 
     def __init__(self) -> None:
         self._folders, self._numbers = FolderLabels(), LabelNumbers()
         self._has_labels: bool | None = None
-        """Whether labels are files; not known before an image that has one or lies in a folder"""
+        """Whether labels are files; None until an image with a label file or in a folder is seen"""
 
     def entries(self, files: Iterable[ArchiveFile], first: int) -> Iterator[ImageEntry]:
-        """The images of an archive with their labels, their places counted from ``first``.
+        """The labelled images of an archive, their positions counted from ``first``.
 
-        Where ``files`` ends with an ``ArchiveError``, the last entry says so.
+        If ``files`` raises ``ArchiveError``, the last entry reports it.
         """
         key: str | None = None
         images: list[ArchiveFile] = []
@@ -96,7 +96,7 @@ class Samples:
                     yield from self._sample(images, others, first)
                     key, images, others = file.key, [], []
                 its = images if file.role == IMAGE else others
-                if len(its) < _MOST_IN_SAMPLE:  # with more it is refused for its images
+                if len(its) < _MOST_IN_SAMPLE:  # more images make it refused
                     its.append(file)
         except ArchiveError as error:
             damage.append(ImageEntry("", UNLABELLED, first + error.offset, b"", str(error)))
@@ -105,7 +105,7 @@ class Samples:
         yield from damage
 
     def _is_whole(self, images: list[ArchiveFile], others: list[ArchiveFile]) -> bool:
-        """Whether the sample at which an archive was cut off has all that it needs."""
+        """Whether the sample at the point of truncation is complete."""
         return bool(images and (others or not self._has_labels))
 
     def _sample(
@@ -138,7 +138,7 @@ class Samples:
 
 
 def extension(name: str) -> str:
-    """What the name ends with, without the dot, in small letters."""
+    """The suffix of the name without its dot, in lower case."""
     return name[name.rfind(".") + 1 :].lower()
 
 
@@ -151,7 +151,7 @@ def _bad(file: ArchiveFile, first: int, reason: str) -> ImageEntry:
 
 
 def _says_label(file: ArchiveFile) -> bool:
-    """Whether a file that stands alone is a label; a text or JSON may be anything."""
+    """Whether a file on its own is a label; text or JSON may be anything."""
     if extension(file.name) == "cls":
         return True
     try:
@@ -162,8 +162,8 @@ def _says_label(file: ArchiveFile) -> bool:
 
 
 def _label(file: ArchiveFile) -> object:
-    """The label that a file says, a number or a name; None where it has none, ``ValueError`` where
-    it cannot be read."""
+    """The label in a file, a number or a name; None if it contains none. Raises ``ValueError`` if
+    the file cannot be read."""
     if file.payload.isdigit() and len(file.payload) < 16:
         return int(file.payload)
     if file.reason:

@@ -1,4 +1,4 @@
-"""The files of a data set that comes in several: a folder of them, a pattern, or one alone."""
+"""The files of a sharded data set: a folder, a pattern, or a single file."""
 
 import hashlib
 import itertools
@@ -14,15 +14,15 @@ from curation.sources.image_source import SourceStamp
 _BRACES = re.compile(r"\{(?:(\d+)\.\.(\d+)|([^{}]*,[^{}]*))\}")
 _MOST_OPEN = 64
 _MOST = 100_000
-"""Files of one data set"""
+"""Maximum files of one data set"""
 
 
 def find_shards(path: Path, suffixes: Sequence[str]) -> list[Path]:
-    """The files with one of the ``suffixes`` that ``path`` means, in natural order; [] for none.
+    """The files with one of the ``suffixes`` at ``path``, in natural order; [] if there are none.
 
-    It is a file, a folder that holds them (or whose folder ``data`` does), or a pattern with
-    ``{0000..0099}``, ``{a,b}``, ``*`` or ``?``. Raises ``UserError`` where a pattern names too many
-    files, or one that is not there.
+    ``path`` is a file, a folder with such files (or with such files in its folder ``data``), or a
+    pattern with ``{0000..0099}``, ``{a,b}``, ``*`` or ``?``. Raises ``UserError`` if a pattern
+    names too many files, or a missing one.
     """
     if path.is_dir():
         return _in_folder(path, suffixes) or _in_folder(path / "data", suffixes)
@@ -36,8 +36,7 @@ def find_shards(path: Path, suffixes: Sequence[str]) -> list[Path]:
 
 
 class OpenShards:
-    """Files by their paths, opened when they are asked for: a context manager, ``_MOST_OPEN`` of
-    them at a time."""
+    """A context manager that opens files by path on demand, at most ``_MOST_OPEN`` at a time."""
 
     def __init__(self) -> None:
         self._open: dict[Path, BinaryIO] = {}
@@ -58,7 +57,7 @@ class OpenShards:
 
 
 def stamp_of(path: Path, shards: Sequence[Path]) -> SourceStamp:
-    """Sizes and times of all files, digest of their names and sizes."""
+    """Sizes and modification times of all files, and the digest of their names and sizes."""
     listing, size, modified = hashlib.sha256(), 0, 0
     for shard in shards:
         status = shard.stat()
@@ -84,7 +83,7 @@ def _in_folder(folder: Path, suffixes: Sequence[str]) -> list[Path]:
 
 
 def _without_braces(pattern: str) -> list[str]:
-    """The names that a pattern with braces stands for, as a shell has them."""
+    """The names to which a pattern with braces expands, as in a shell."""
     found = _BRACES.search(pattern)
     if found is None:
         return [pattern]

@@ -1,6 +1,6 @@
-"""The files in a tar archive, one after the other.
+"""Reads the files in a tar archive in order.
 
-Python's ``tarfile`` is several times slower, and believes what an archive says of its sizes.
+Python's ``tarfile`` is several times slower and trusts the sizes that an archive states.
 
 Sources: POSIX.1-2017, pax Interchange Format; GNU tar's manual, "Basic Tar Format".
 """
@@ -16,7 +16,7 @@ BLOCK = 512
 _ADLER = 65_521
 _ZEROS = bytes(BLOCK)
 _MOST_EXTENSION = 1 << 20
-"""Bytes of a long name, or of a pax header"""
+"""Maximum bytes of a long name or pax header"""
 _FILES, _SPARSE = (b"0", b"\0", b"7"), b"S"
 _KINDS = {b"1": "a link", b"2": "a link", b"5": "a folder", b"S": "a sparse file"}
 _WITHOUT_BYTES = (b"1", b"2", b"3", b"4", b"5", b"6")
@@ -24,7 +24,7 @@ _EXTENSIONS = (b"x", b"L", b"K", b"g")
 
 
 class ArchiveBytes(Protocol):
-    """The bytes of an archive from its beginning."""
+    """The bytes of an archive from its start."""
 
     def read(self, size: int, /) -> bytes: ...
 
@@ -32,7 +32,7 @@ class ArchiveBytes(Protocol):
 
 
 class _Extension(NamedTuple):
-    """What the headers before a member say of it: pax headers, or GNU's long names."""
+    """The extension headers before a member: pax headers or GNU long names."""
 
     offset: int
     """Of the first of them"""
@@ -42,9 +42,9 @@ class _Extension(NamedTuple):
 
 
 def archive_files(file: ArchiveBytes) -> Iterator[ArchiveFile]:
-    """The images and labels in an archive; all others are passed over.
+    """The images and labels in an archive; other files are skipped.
 
-    ``ArchiveError`` where it is damaged.
+    Raises ``ArchiveError`` if it is damaged.
     """
     read = file.read
     offset, before = 0, None
@@ -84,7 +84,7 @@ def archive_files(file: ArchiveBytes) -> Iterator[ArchiveFile]:
             file.skip(padded)
             block = read(BLOCK)
         else:
-            data = read(padded + BLOCK)  # with the next header
+            data = read(padded + BLOCK)  # including the next header
             if len(data) < size:
                 raise _damaged(begin, f"{name} is cut off")
             yield ArchiveFile(name, key, role, begin, data[:size])
@@ -112,9 +112,9 @@ def _no_header(block: bytes) -> str:
 
 @lru_cache(1 << 12)
 def _right_sum(field: bytes) -> int:
-    """What Adler-32 of the header with this checksum has in its lower half; -1 for none.
+    """The lower half of Adler-32 for a header with this checksum; -1 if it is malformed.
 
-    That is 1 more than the sum of all bytes, modulo 65,521: several times faster than ``sum``.
+    It is the sum of all bytes plus 1, modulo 65,521, and several times faster than ``sum``.
     """
     stated = _number(field)
     if stated is None or len(field) < 8 or not 0 <= stated <= BLOCK * 255:
@@ -124,13 +124,13 @@ def _right_sum(field: bytes) -> int:
 
 @lru_cache(1 << 12)
 def _size(field: bytes) -> int:
-    """-1 where it is not a number."""
+    """The size, or -1 if the field is not a number."""
     number = _number(field)
     return -1 if number is None else number
 
 
 def _number(field: bytes) -> int | None:
-    """Octal digits, or GNU's base 256; None for anything else."""
+    """A number in octal digits or GNU's base 256; None for anything else."""
     if field[:1] >= b"\x80":
         return int.from_bytes(field[1:], "big") if field[0] == 0x80 else None
     digits = field.strip(b" \0") or b"0"
@@ -146,7 +146,7 @@ def _name(block: bytes) -> str:
 
 
 def _bytes_of(file: ArchiveBytes, size: int, offset: int) -> bytes:
-    """The bytes of a long name or pax header, without their padding."""
+    """The bytes of a long name or pax header, without padding."""
     if size > _MOST_EXTENSION:
         raise _damaged(offset, f"a long name or pax header has {size:,} bytes")
     padded = size + -size % BLOCK
@@ -163,7 +163,7 @@ def _extended(before: _Extension, kind: bytes, data: bytes) -> _Extension:
 
 
 def _pax(before: _Extension, data: bytes) -> _Extension:
-    """Name, size and whether it is sparse, by the records ``LENGTH KEY=VALUE``."""
+    """Name, size and whether the file is sparse, from the records ``LENGTH KEY=VALUE``."""
     begin, name, size, is_sparse = before
     at = 0
     while at < len(data):

@@ -1,7 +1,7 @@
-"""Tar archives as a source, plain or gzipped: WebDataset's shards, or trees of folders.
+"""Tar archives as a source, plain or gzipped: WebDataset shards or folder trees.
 
-Nothing is unpacked to the disk. A plain archive is read again at any place; of a gzipped one the
-conversion keeps what it has read where labels are in disorder.
+Nothing is unpacked to disk. A plain archive can be read again at any position. For a gzipped one
+with unsorted labels, the conversion keeps what it has read.
 """
 
 import gzip
@@ -27,9 +27,9 @@ from curation.sources.tar_headers import archive_files
 PLAIN, GZIPPED = (".tar",), (".tar.gz", ".tgz")
 _BUFFER, _SHORT = 1 << 18, 1 << 12
 _MOST_SKIPPED = 1 << 30
-"""Bytes of one file in a gzipped archive that are unpacked to be passed over"""
+"""Maximum bytes of one file in a gzipped archive that are decompressed to skip it"""
 _LOOKED_AT = 8 << 20
-"""Bytes of an archive by which the sizes of images are estimated"""
+"""Bytes of an archive from which image sizes are estimated"""
 
 
 def _is_tar(path: Path) -> bool:
@@ -46,7 +46,7 @@ def _is_tar(path: Path) -> bool:
     unit="bytes",
 )
 def open_tars(path: Path) -> "TarSource":
-    """The archives that ``path`` means; ``UserError`` where one is something else."""
+    """The archives at ``path``; ``UserError`` if one is not a tar archive."""
     shards = find_shards(path, PLAIN + GZIPPED) or [path]
     for shard in shards:
         kind = what_is_this(shard)
@@ -65,7 +65,7 @@ class TarSource(EntrySource):
         self.reads_again = not any(self._gzipped)
         self._begins = np.cumsum([0, *map(regular_file_size, shards)]).tolist()
         self._raw: BinaryIO | None = None
-        """The archive that is being read"""
+        """The archive being read"""
 
     def progress_of(self, offset: int) -> int:
         number, byte = offset >> SHARD_BITS, self.place_of(offset)
@@ -88,10 +88,10 @@ class TarSource(EntrySource):
                 try:
                     yield next(archive_files(_Plain(file))).payload
                 except (ArchiveError, StopIteration):
-                    yield b""  # the conversion says that it has changed
+                    yield b""  # the conversion reports that the source has changed
 
     def image_sizes(self) -> Iterator[np.ndarray]:
-        """By the first images of the first archive, as if all of it were like them."""
+        """Extrapolated from the first images of the first archive."""
         sizes, taken = [0], 1
         with open_regular(self._shards[0], _BUFFER) as raw:
             file = _Unpacked(raw) if self._gzipped[0] else _Plain(raw)
@@ -107,7 +107,7 @@ class TarSource(EntrySource):
 
 
 def _files(file: "_Plain | _Unpacked") -> Iterator[ArchiveFile]:
-    """The images and labels of an archive; ``ArchiveError`` where it cannot be read."""
+    """The images and labels of an archive; ``ArchiveError`` if it cannot be read."""
     offset = 0
     try:
         for found in archive_files(file):
@@ -120,7 +120,7 @@ def _files(file: "_Plain | _Unpacked") -> Iterator[ArchiveFile]:
 
 
 class _Plain:
-    """A file as it is."""
+    """An uncompressed file."""
 
     def __init__(self, file: BinaryIO) -> None:
         self.read = file.read
@@ -134,7 +134,7 @@ class _Plain:
         return size
 
     def skip(self, size: int) -> None:
-        if size < _SHORT:  # is in the buffer
+        if size < _SHORT:  # already in the buffer
             self._file.read(size)
         elif size > self._size - self._file.tell():
             raise OSError(f"it has fewer than the {size:,} bytes of a file in it: it was cut off")
@@ -142,11 +142,11 @@ class _Plain:
             self._file.seek(size, os.SEEK_CUR)
 
     def finish(self) -> None:
-        """Nothing behind the archive matters."""
+        """Does nothing: bytes after the archive are ignored."""
 
 
 class _Unpacked:
-    """A gzipped file, unpacked as it is read."""
+    """A gzipped file, decompressed while it is read."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = gzip.GzipFile(fileobj=file)
@@ -162,7 +162,7 @@ class _Unpacked:
             size -= len(data)
 
     def finish(self) -> None:
-        """Read to the end, where gzip has the checksum of all."""
+        """Read to the end, where gzip stores its checksum."""
         self.skip(_MOST_SKIPPED)
         if self._file.read(1):
             raise OSError(f"more than {_MOST_SKIPPED:,} bytes follow the end of the archive")

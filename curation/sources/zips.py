@@ -1,7 +1,8 @@
-"""Zip archives as a source: parts of a tree of folders, or samples as in WebDataset's shards.
+"""Zip archives as a source: parts of a folder tree, or samples as in WebDataset shards.
 
-Python's ``zipfile`` holds more than half a kilobyte for each file of an archive; here its directory
-is read along with the files. Source: PKWARE's APPNOTE.TXT 6.3.10, sections 4.3 and 4.5.3.
+Python's ``zipfile`` needs more than half a kilobyte of memory per file. This module reads the
+central directory in step with the files. Source: PKWARE's APPNOTE.TXT 6.3.10, sections 4.3 and
+4.5.3.
 """
 
 import struct
@@ -37,11 +38,11 @@ _STORED, _DEFLATED = 0, 8
 _FULL = 0xFFFFFFFF
 _ENCRYPTED, _UTF8 = 1, 1 << 11
 _LOOKED_AT = 1000
-"""Images by which sizes are estimated"""
+"""Images from which sizes are estimated"""
 
 
 class ZipMember(NamedTuple):
-    """A file in an archive, by its entry in the directory at byte ``entry``."""
+    """A file in an archive; its directory entry is at byte ``entry``."""
 
     name: str
     entry: int
@@ -55,7 +56,7 @@ class ZipMember(NamedTuple):
 
 
 class ZipError(ValueError):
-    """The archive is damaged; nothing behind that place is read."""
+    """The archive is damaged; nothing after that position is read."""
 
 
 def _is_zip(path: Path) -> bool:
@@ -64,7 +65,7 @@ def _is_zip(path: Path) -> bool:
 
 @source("zip", "zip archives (.zip; one or a folder of them)", _is_zip, unit="bytes")
 def open_zips(path: Path) -> "ZipSource":
-    """The archives that ``path`` means; ``UserError`` where one is something else."""
+    """The archives at ``path``; ``UserError`` if one is not a zip archive."""
     shards = find_shards(path, SUFFIXES)
     for shard in shards:
         kind = what_is_this(shard)
@@ -75,13 +76,13 @@ def open_zips(path: Path) -> "ZipSource":
 
 
 class ZipSource(EntrySource):
-    """The images in zip archives; an entry's place is that of its line in the directory."""
+    """The images in zip archives; an entry's position is that of its directory entry."""
 
     def __init__(self, path: Path, shards: Sequence[Path]) -> None:
         super().__init__("zip", path, shards)
         self._begins = np.cumsum([0, *map(regular_file_size, shards)]).tolist()
         self._file: BinaryIO | None = None
-        """The archive that is being read"""
+        """The archive being read"""
 
     def progress_of(self, offset: int) -> int:
         number = offset >> SHARD_BITS
@@ -104,10 +105,10 @@ class ZipSource(EntrySource):
                     member = _read_entry(file, self.place_of(offset))
                     yield _unpacked(file, member)
                 except ValueError:
-                    yield b""  # the conversion says that it has changed
+                    yield b""  # the conversion reports that the source has changed
 
     def image_sizes(self) -> Iterator[np.ndarray]:
-        """By the directories, as if all files were like the first images."""
+        """From the directories, assuming that all files are like the first images."""
         for shard in self._shards:
             sizes: list[int] = []
             taken = 1
@@ -126,7 +127,7 @@ class ZipSource(EntrySource):
 
 
 def members_of(file: BinaryIO) -> Iterator[ZipMember]:
-    """The files in the order of the directory; ``ZipError`` where that is damaged."""
+    """The files in directory order; ``ZipError`` if the directory is damaged."""
     begin, end, count = _directory(file)
     at = begin
     for _ in range(count):
@@ -138,7 +139,7 @@ def members_of(file: BinaryIO) -> Iterator[ZipMember]:
 
 
 def _directory(file: BinaryIO) -> tuple[int, int, int]:
-    """Where the directory begins and ends, and how many entries it has."""
+    """Start and end of the directory, and its number of entries."""
     size = file.seek(0, 2)
     begin = max(0, size - _LARGEST_COMMENT - _END.size)
     file.seek(begin)
@@ -189,7 +190,7 @@ def _read_entry(file: BinaryIO, at: int) -> ZipMember:
 
 
 def _large(extra: bytes, *stated: int) -> tuple[int, ...]:
-    """Size, packed size and offset, of which those that are full stand in a field of their own."""
+    """Size, packed size and offset; those at their maximum are taken from the zip64 field."""
     at = 0
     while at + 4 <= len(extra):
         kind, length = struct.unpack_from("<HH", extra, at)
@@ -202,14 +203,14 @@ def _large(extra: bytes, *stated: int) -> tuple[int, ...]:
 
 
 def _files(directory: BinaryIO, file: BinaryIO) -> Iterator[ArchiveFile]:
-    """The images and labels of an archive; ``ArchiveError`` where it is damaged."""
+    """The images and labels of an archive; ``ArchiveError`` if it is damaged."""
     at, left = 0, directory.seek(0, 2)
     seen: set[int] = set()
     try:
         for member in members_of(directory):
             at = member.entry
             key, role = key_and_role(member.name)
-            if role is None:  # a folder's ends with a slash
+            if role is None:  # a folder's name ends with a slash
                 continue
             left -= member.packed
             if left < 0:
@@ -228,7 +229,7 @@ def _files(directory: BinaryIO, file: BinaryIO) -> Iterator[ArchiveFile]:
 
 
 def _refusal(member: ZipMember, seen: set[int], role: str) -> str:
-    """Why the file is not taken; "" where it is."""
+    """Why the file is refused; "" if it is accepted."""
     if hash(member.name) in seen:
         return "the archive has two files of this name"
     if member.flags & _ENCRYPTED:
@@ -242,7 +243,7 @@ def _refusal(member: ZipMember, seen: set[int], role: str) -> str:
 
 
 def _unpacked(file: BinaryIO, member: ZipMember) -> bytes:
-    """The bytes of a file that is small enough; ``ValueError`` where they are not those stated."""
+    """The bytes of a file within the size limit; ``ValueError`` if they contradict the header."""
     file.seek(member.offset)
     head = file.read(_LOCAL.size)
     if len(head) < _LOCAL.size or head[:4] != b"PK\3\4":

@@ -1,1 +1,1 @@
-"""`distill serve --web`: pages for the queue, the jobs and the data, for a browser."""
+"""`distill serve --web`: browser pages for the queue, the jobs and the data."""

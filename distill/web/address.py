@@ -1,4 +1,4 @@
-"""Where the pages of a workspace are, as ``daemon/web.json`` says while a daemon serves them."""
+"""The address of a workspace's pages, kept in ``daemon/web.json`` while a daemon serves them."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +19,7 @@ _RECORD = "web.json"
 
 
 class WebAddress(Record):
-    """Where a browser finds the pages, and which process it is that serves them."""
+    """The address of the pages and the process that serves them."""
 
     url: Annotated[str, Field(pattern=r"^https?://[A-Za-z0-9.:\[\]-]{1,300}$")]
     process: ProcessIdentity
@@ -28,7 +28,7 @@ class WebAddress(Record):
 
 @contextmanager
 def announced(workspace: Workspace, address: WebAddress) -> Iterator[None]:
-    """Let the commands know where the pages are, as long as the block lasts."""
+    """Publish the address of the pages to other commands for the duration of the block."""
     path = workspace.daemon / _RECORD
     write_whole(path, address.model_dump_json())
     try:
@@ -38,7 +38,7 @@ def announced(workspace: Workspace, address: WebAddress) -> Iterator[None]:
 
 
 def find_pages(workspace: Workspace) -> WebAddress:
-    """Where the pages are; ``UserError`` where no daemon serves any."""
+    """The address of the pages; ``UserError`` if no daemon serves them."""
     if (daemon := daemon_lock.find(workspace)) is None:
         raise UserError(
             f"no daemon serves {workspace.root}: start one with `distill serve --web --background`"
@@ -53,7 +53,7 @@ def find_pages(workspace: Workspace) -> WebAddress:
 
 
 def signed_in(workspace: Workspace, page: str = "/") -> str:
-    """The address of a page that signs a browser in, once; ``UserError`` without pages."""
+    """A one-time link to a page that signs a browser in; ``UserError`` if no pages are served."""
     address = find_pages(workspace)
     keys = Keys(read_token(workspace.daemon / TOKEN_FILE), address.start)
     return f"{address.url}/sign-in?{urlencode({'link': keys.link(), 'to': page})}"

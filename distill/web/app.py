@@ -29,7 +29,7 @@ ROUTERS: Sequence[Callable[[Site], APIRouter]] = (
 
 
 def create_pages(site: Site, keys: Keys, origins: frozenset[str], secure: bool) -> Guard:
-    """The pages, and the daemon's API below ``/api``, which they use for all that they change."""
+    """The pages, and below ``/api`` the daemon's API, which the pages use for every change."""
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     cookie = sign_in.cookie_name(site.workspace)
     app.include_router(sign_in.router(site, keys, cookie, secure))
@@ -42,10 +42,10 @@ def create_pages(site: Site, keys: Keys, origins: frozenset[str], secure: bool) 
 
 
 def answer_errors(app: FastAPI, pages: PageMaker) -> None:
-    """Errors as a page for a person, as one line of JSON for a program."""
+    """Report errors as a page to a person, as one line of JSON to a program."""
 
     def answer(request: Request, status: int, why: str) -> Response:
-        """A page for a person; one line of JSON for a program and for a part of a page."""
+        """A page for a person; one line of JSON for a program and for fragments of a page."""
         is_page = "text/html" in request.headers.get("accept", "")
         if is_page and "hx-request" not in request.headers:
             return pages.page("error.html", status, status=status, why=why)
@@ -74,9 +74,9 @@ def answer_errors(app: FastAPI, pages: PageMaker) -> None:
 
     @app.exception_handler(Exception)
     def broken(request: Request, error: Exception) -> Response:
-        """The traceback is in the log."""
+        """An internal error; the log has the traceback."""
         return answer(request, 500, "a fault of the server; the end of its log says more")
 
     @app.exception_handler(ClientDisconnect)
     def gone(request: Request, error: ClientDisconnect) -> Response:
-        return Response(status_code=400)  # nobody reads it
+        return Response(status_code=400)  # the client has disconnected

@@ -1,4 +1,4 @@
-"""The curves of a job: ``metrics.jsonl`` as columns, which grow with it, thinned for a screen."""
+"""The curves of a job: ``metrics.jsonl`` as columns, read incrementally, thinned for display."""
 
 import math
 import threading
@@ -16,9 +16,9 @@ from curation.json_text import parse_json
 from distill.run_directory import METRICS, read_log
 
 POINTS = 800
-"""Of a curve, at most: more than a screen has columns"""
+"""Maximum per curve; more than a screen has columns"""
 MOST_ROWS = 100_000
-"""That are kept of a step; of a longer one every second, then every fourth"""
+"""Maximum rows kept per step; a longer step keeps every second row, then every fourth"""
 _MOST_STEPS, _MOST_KEYS, _LONGEST_NAME = 1000, 200, 200
 _PIECE = 1 << 20
 _MOST_JOBS = 16
@@ -32,12 +32,12 @@ GROUPS = {
     "Scores": ("score", "accuracy_"),
     "Gradient norm": ("gradient_norm",),
 }
-"""The keys of each chart, by how they begin"""
+"""Charts by the prefixes of their keys"""
 
 
 @dataclass
 class _Step:
-    """The rows of one step: for each key where it has a value, and which."""
+    """The rows of one step: the positions and values of each key."""
 
     columns: dict[str, tuple[list[float], list[float]]] = field(default_factory=dict)
     every: int = 1
@@ -47,7 +47,7 @@ class _Step:
         at = _number(row.get("iteration"))
         if at is None:
             return
-        is_score = "score" in row  # there are few of them, and none is left out
+        is_score = "score" in row  # there are few scores, and none is dropped
         self.seen += not is_score
         if not is_score and self.seen % self.every:
             return
@@ -77,7 +77,7 @@ def _number(value: Any) -> float | None:
 
 
 class Curves:
-    """What the metrics of a job say so far; only what was added is read again."""
+    """The metrics of a job so far; only new lines are read."""
 
     def __init__(self, run: Path) -> None:
         self._path = run / METRICS
@@ -89,7 +89,7 @@ class Curves:
         self._steps: dict[str, _Step] = {}
 
     def steps(self) -> dict[str, list[str]]:
-        """The steps that have curves, in their order, with the keys of each."""
+        """The steps that have curves, in order, with the keys of each."""
         with self._lock:
             self._read_on()
             return {name: sorted(step.columns) for name, step in self._steps.items()}
@@ -97,9 +97,9 @@ class Curves:
     def curve(
         self, step: str, key: str, first: float = -math.inf, last: float = math.inf
     ) -> tuple[list[float], list[float]]:
-        """The places and values of one curve between two iterations, thinned to ``POINTS``.
+        """The x and y values of one curve between two iterations, thinned to ``POINTS``.
 
-        Of each stretch the lowest and the highest value are kept, so that no spike is lost.
+        The minimum and the maximum of each interval are kept, so that no spike is lost.
         """
         with self._lock:
             self._read_on()
@@ -129,7 +129,7 @@ class Curves:
                 self._steps.setdefault(name[:_LONGEST_NAME], _Step()).take(row)
 
     def _new_lines(self) -> Iterator[bytes]:
-        """The whole lines that were added; what is too long for a line is none."""
+        """The complete lines added since the last call; lines over the length limit are skipped."""
         while True:
             try:
                 piece, self._offset = read_log(self._path, self._offset, _PIECE)
@@ -143,7 +143,7 @@ class Curves:
 
 
 def thinned(x: np.ndarray, y: np.ndarray) -> tuple[list[float], list[float]]:
-    """At most ``POINTS`` of the points, the lowest and highest of each stretch."""
+    """At most ``POINTS`` of the points: the minimum and the maximum of each interval."""
     if len(x) <= POINTS:
         return x.tolist(), y.tolist()
     edges = np.linspace(0, len(x), POINTS // 2 + 1).astype(int)
@@ -156,7 +156,7 @@ def thinned(x: np.ndarray, y: np.ndarray) -> tuple[list[float], list[float]]:
 
 
 class CurveStore:
-    """The curves of the jobs that are looked at."""
+    """The curves of recently viewed jobs."""
 
     def __init__(self, runs: Path) -> None:
         self._runs = runs
@@ -164,7 +164,7 @@ class CurveStore:
         self._kept: OrderedDict[str, Curves] = OrderedDict()
 
     def of(self, job: str) -> Curves:
-        """Those of one job; the ones that nobody has asked for lately are forgotten."""
+        """The curves of a job; drops the least recently used ones."""
         with self._lock:
             found = self._kept.pop(job, None) or Curves(self._runs / job)
             self._kept[job] = found
@@ -174,7 +174,7 @@ class CurveStore:
 
 
 def grouped(keys: list[str]) -> dict[str, list[str]]:
-    """The charts for these keys, in their order, with the keys of each; the rest come last."""
+    """The keys of each chart, in chart order; unknown keys come last."""
     charts: dict[str, list[str]] = {}
     left = list(keys)
     for title, beginnings in GROUPS.items():

@@ -1,4 +1,4 @@
-"""The stores and views of a workspace, opened for looking at; pure reading."""
+"""Opens the stores and views of a workspace, read-only."""
 
 import threading
 from collections import OrderedDict
@@ -19,28 +19,28 @@ from curation.views import View, open_images
 from curation.workspace import Workspace
 
 SIDE = 112
-"""Pixels of a picture's longer side"""
+"""Pixels of a thumbnail's longer side"""
 SAMPLED = 1000
-"""Images that a measure is taken of, for its histogram"""
+"""Images measured for a histogram"""
 MOST_FOUND = 100
 _MOST_OPEN = 8
 _TOGETHER = 1 << 12
-"""Vectors that are compared at a time: few enough to stay in the cache of a core"""
+"""Vectors compared at once: few enough for the cache of a core"""
 
 
 @dataclass(frozen=True)
 class Family:
-    """A store with the views of it, or what cannot be opened, with the reason."""
+    """A store with its views, or a set that cannot be opened, with the reason."""
 
     name: str
     rows: tuple[FunnelRow, ...] = ()
     addresses: dict[str, str] | None = None
-    """Of the sets in ``rows``"""
+    """Page addresses of the sets in ``rows``"""
     problem: str | None = None
 
 
 class DataSets:
-    """The sets below ``datasets/``, by the names that job specs have for them; opened once."""
+    """The sets below ``datasets/``, named as in job specs; each is opened once."""
 
     def __init__(self, workspace: Workspace) -> None:
         self._folder = workspace.datasets
@@ -48,7 +48,7 @@ class DataSets:
         self._open: OrderedDict[str, tuple[object, Store | View]] = OrderedDict()
 
     def names(self) -> dict[str, Path]:
-        """Every store and view, ``FOLDER/NAME``; a view with the name of a store has its suffix."""
+        """Every store and view, ``FOLDER/NAME``; a view named like a store keeps its suffix."""
         found: dict[str, Path] = {}
         for path in [
             *sorted(self._folder.glob("*/*.lmdb")),
@@ -59,7 +59,7 @@ class DataSets:
         return found
 
     def open(self, name: str) -> Store | View:
-        """One of them; ``UserError`` where there is none, or it is damaged."""
+        """Open a set; ``UserError`` if it does not exist or is damaged."""
         names = self.names()
         if (path := names.get(name)) is None:
             raise UserError(
@@ -78,7 +78,7 @@ class DataSets:
         return kept[1]
 
     def families(self) -> Iterator[Family]:
-        """Each store with its views, and what cannot be opened."""
+        """Each store with its views, and each set that cannot be opened."""
         opened: dict[str, list[tuple[str, ImageSet]]] = {}
         for name, path in self.names().items():
             try:
@@ -96,12 +96,12 @@ class DataSets:
 
 
 def address(name: str) -> str:
-    """The page of a set; a folder may have any name."""
+    """The page address of a set; the folder name may contain any characters."""
     return f"/data/{quote(name)}"
 
 
 def picture(images: ImageSet, i: int, side: int = SIDE) -> bytes | None:
-    """Image ``i`` as a small JPEG; ``None`` where it cannot be decoded."""
+    """Image ``i`` as a small JPEG; ``None`` if it cannot be decoded."""
     import cv2
 
     try:
@@ -116,13 +116,13 @@ def picture(images: ImageSet, i: int, side: int = SIDE) -> bytes | None:
 
 
 def identity_of(images: ImageSet, i: int) -> int | None:
-    """Whose image it is; ``None`` where it has no label."""
+    """The identity of an image; ``None`` if it has no label."""
     label = int(images.labels[i])
     return None if label < 0 else label
 
 
 def by_size(images: ImageSet, order: str, first: int, count: int) -> list[int]:
-    """Identities, those with the most or the fewest images first, or in their own order."""
+    """Identities by descending or ascending number of images, or in their own order."""
     if order not in ("most", "fewest"):
         return list(range(first, min(first + count, images.identities)))
     sizes = np.diff(images.offsets)
@@ -132,14 +132,14 @@ def by_size(images: ImageSet, order: str, first: int, count: int) -> list[int]:
 
 @dataclass(frozen=True)
 class Found:
-    """What somebody has searched for."""
+    """Search results."""
 
     identities: list[int]
     images: list[int]
 
 
 def search(images: ImageSet, words: str) -> Found:
-    """By a number: the identity, the label in the source, the key of an image; else by name."""
+    """Search a number as identity, source label or image key; anything else as a name."""
     words = words.strip()
     if words.isascii() and words.isdigit() and len(words) < 19:
         number = int(words)
@@ -160,7 +160,7 @@ def _by_name(images: ImageSet, words: str) -> list[int]:
 
 
 def name_of(images: ImageSet, i: int) -> str | None:
-    """The path that an image had in its source."""
+    """The path of an image in its source."""
     names = images.store.source_names
     return None if names is None else names[int(images.rows[i])]
 
@@ -170,9 +170,9 @@ class MeasuredSample:
     """A measure of a sample of a set's images, in bins of equal width."""
 
     counts: list[int]
-    """The first and the last bin also count what is beyond them"""
+    """The first and the last bin also count the values beyond them"""
     edges: list[float]
-    """From the 1st percentile to the 99th"""
+    """From the 1st to the 99th percentile"""
     quantiles: dict[str, float]
     lowest: list[int]
     """Images with the lowest values, the lowest first"""
@@ -181,7 +181,7 @@ class MeasuredSample:
 
 
 def measured(images: ImageSet, measure: str, bins: int = 24) -> MeasuredSample:
-    """The measure (of ``curation.quality.MEASURES``) of images drawn evenly from the set."""
+    """A measure of ``curation.quality.MEASURES`` on images sampled evenly from the set."""
     count = min(SAMPLED, len(images))
     places = np.linspace(0, len(images) - 1, count).astype(np.int64)
     of = MEASURES[measure]
@@ -195,7 +195,7 @@ def measured(images: ImageSet, measure: str, bins: int = 24) -> MeasuredSample:
     places, values = places[known], values[known]
     if not len(values):
         return MeasuredSample([], [], {}, [], [], 0)
-    seen = np.quantile(values, [0.01, 0.99])  # one broken image would squeeze all others together
+    seen = np.quantile(values, [0.01, 0.99])  # one broken image would compress all others
     counts, edges = np.histogram(values.clip(*seen), bins)
     order = np.argsort(values, kind="stable")
     shares = {"1 %": 0.01, "5 %": 0.05, "median": 0.5, "95 %": 0.95, "99 %": 0.99}
@@ -206,7 +206,7 @@ def measured(images: ImageSet, measure: str, bins: int = 24) -> MeasuredSample:
 
 @dataclass(frozen=True)
 class Near:
-    """An identity near a face: its most similar image, and how similar that is (cosine)."""
+    """An identity near a face, with its most similar image and that image's cosine."""
 
     identity: int
     image: int
@@ -214,10 +214,10 @@ class Near:
 
 
 def nearest(cache: Path, images: ImageSet, i: int, count: int = 12) -> tuple[str, list[Near]]:
-    """The identities nearest to image ``i`` by a teacher's cached embeddings, and whose they are.
+    """The teacher, and the identities nearest to image ``i`` by its cached embeddings.
 
-    Empty where no cache below ``cache`` has this image. Every image of the set that a cache has is
-    compared, a block at a time; of each identity the nearest image counts.
+    Empty if no cache below ``cache`` has this image. Compares every image of the set that the cache
+    has, one block at a time; an identity ranks by its nearest image.
     """
     for folder in sorted(cache.glob("*/cache.json")):
         found = _nearest_in(folder.parent, images, i, count)
@@ -241,14 +241,14 @@ def _nearest_in(
         return None
     rows = images.rows
     own = cache.vectors(rows[i : i + 1], 0)[0].astype(np.float32)
-    if not own.any():  # nobody has asked for it yet
+    if not own.any():  # not embedded yet
         return None
     labelled, offsets = len(images) - images.unlabelled, images.offsets
     similar = np.full(labelled, -np.inf, np.float32)
     for first in range(0, labelled, _TOGETHER):
         here = slice(first, min(first + _TOGETHER, labelled))
         similar[here] = cache.vectors(rows[here], 0).astype(np.float32) @ own
-    similar[similar == 0] = -np.inf  # nobody has asked for these yet
+    similar[similar == 0] = -np.inf  # not embedded yet
     if i < labelled:
         similar[i] = -np.inf
     best = np.maximum.reduceat(similar, offsets[:-1]) if labelled else similar

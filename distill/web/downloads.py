@@ -1,4 +1,4 @@
-"""Files that leave: one of a bundle, or a whole bundle as a tar file that is made while it goes."""
+"""Downloads: one file of a bundle, or a whole bundle as a tar file that is created on the fly."""
 
 import tarfile
 from collections.abc import Iterator, Mapping
@@ -8,7 +8,7 @@ _PIECE = 1 << 20
 
 
 def tar_of(files: Mapping[str, Path], top: str) -> Iterator[bytes]:
-    """Files, by their names, as an uncompressed tar file, below the folder ``top``."""
+    """The files, by name, as an uncompressed tar file with the top folder ``top``."""
     for name, path in files.items():
         size = path.stat().st_size
         head = tarfile.TarInfo(f"{top}/{name}")

@@ -1,4 +1,4 @@
-"""Server-sent events: a page hears that something changed, and asks for what it shows."""
+"""Server-sent events: they tell a page that something changed, and the page reloads its parts."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -16,14 +16,14 @@ _QUIET_LOOKS = 15
 
 
 def changes(site: Site, look: Callable[[], object]) -> StreamingResponse:
-    """An event whenever ``look`` gives something else than before."""
+    """Send an event whenever the value of ``look`` changes."""
     if not site.streams.acquire(blocking=False):
         raise HTTPException(503, f"{MOST_STREAMS} pages are open already; close one")
     return _Counted(site, look)
 
 
 class _Counted(StreamingResponse):
-    """Gives its place back at its end, also if the browser has gone before it could begin."""
+    """Frees its stream slot at its end, even if the browser left before the first event."""
 
     def __init__(self, site: Site, look: Callable[[], object]) -> None:
         super().__init__(_events(site, look), media_type="text/event-stream")
@@ -46,12 +46,12 @@ async def _events(site: Site, look: Callable[[], object]) -> AsyncIterator[bytes
         if not quiet:
             yield b"data: changed\n\n"
         elif quiet % _QUIET_LOOKS == 0:
-            yield b": still here\n\n"  # or it would not be noticed that the page has gone
+            yield b": still here\n\n"  # a keep-alive, which also detects a closed page
         before = now
 
 
 def stamp(path: Path) -> object:
-    """What changes when a file does."""
+    """A value that changes with the file."""
     try:
         status = path.stat()
     except OSError:

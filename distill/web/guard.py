@@ -1,4 +1,4 @@
-"""The checks of every request: its host, its rate, its user, its origin, its size."""
+"""Checks every request: host, rate, user, origin and size."""
 
 from collections.abc import Mapping
 from http.cookies import CookieError, SimpleCookie
@@ -11,11 +11,11 @@ from distill.web.keys import Keys
 from distill.web.limits import RateLimit
 
 LARGEST_BODY = 1 << 20
-"""Bytes: a decision on 100,000 faces (``MOST_LINES``), and far more than a job spec."""
+"""Bytes; enough for a decision on 100,000 faces (``MOST_LINES``), and ample for a job spec."""
 AT_ONCE, A_SECOND = 600, 300
-"""Requests of one browser: a page of faces asks for a hundred pictures"""
+"""Burst and rate of one browser's requests; a page of faces requests a hundred pictures"""
 OPEN = ("/sign-in", "/static/")
-"""What is shown to everybody"""
+"""Paths that need no sign-in"""
 _CHANGES_NOTHING = ("GET", "HEAD")
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
@@ -33,9 +33,9 @@ HEADERS: Mapping[str, str] = {
 
 
 class Guard:
-    """Lets through to ``app`` what may be asked, and puts the headers on every answer.
+    """Passes permitted requests on to ``app``, and adds the security headers to every response.
 
-    ``origins`` are the schemes, hosts and ports that browsers may know these pages by.
+    ``origins`` are the schemes, hosts and ports under which browsers may reach these pages.
     """
 
     def __init__(
@@ -101,12 +101,12 @@ BEARER = {"WWW-Authenticate": "Bearer"}
 
 
 def refused(status: int, why: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
-    """Every refusal is one line of JSON, and nothing of the body is waited for."""
+    """A refusal as one line of JSON, sent without reading the body."""
     return JSONResponse({"error": why}, status, {"Connection": "close", **(headers or {})})
 
 
 def _asked_to_sign_in(scope: Scope, headers: Headers) -> Response:
-    """A person is led to where one signs in; a program is told how."""
+    """Redirects a person to the sign-in page; tells a program how to sign in."""
     if scope["method"] == "GET" and "text/html" in headers.get("accept", ""):
         return RedirectResponse("/sign-in", 303)
     why = "sign in: `distill open`, or the header Authorization: Bearer with the token"
@@ -114,7 +114,7 @@ def _asked_to_sign_in(scope: Scope, headers: Headers) -> Response:
 
 
 def _limited(receive: Receive) -> Receive:
-    """The body; of one that turns out to be too large no more is read, as if nobody sent it."""
+    """The body up to the size limit; beyond it, pretends that the client disconnected."""
     taken = 0
 
     async def limited() -> Message:

@@ -1,7 +1,7 @@
-"""Who may see the pages: whoever has the token of the workspace, or a session made with it.
+"""Access to the pages: requires the workspace's token, or a session created with it.
 
-The token is a file that only its owner can read. Links and sessions are signed with it, so that
-they last over a restart, and end when the file is replaced.
+Only the owner of the token file can read it. Links and sessions are signed with the token, so they
+survive a restart and become invalid when the file is replaced.
 """
 
 import hashlib
@@ -27,9 +27,9 @@ _LARGEST = 1 << 12
 
 
 def workspace_token(folder: Path) -> str:
-    """The token in a ``daemon/`` folder, made where there is none yet.
+    """The token in a ``daemon/`` folder, created on first use.
 
-    ``UserError`` where others could read it, or the file holds anything else.
+    Raises ``UserError`` if others can read the file, or if it holds anything but a token.
     """
     path = folder / TOKEN_FILE
     try:
@@ -44,7 +44,7 @@ def workspace_token(folder: Path) -> str:
 
 
 def read_token(path: Path) -> str:
-    """The token in a file; ``UserError`` where it cannot be trusted."""
+    """The token in a file; ``UserError`` if the file is not trustworthy."""
     text = read_whole(path, _LARGEST).decode(errors="replace").strip()
     status = path.lstat()
     if not _TOKEN.fullmatch(text):
@@ -57,7 +57,7 @@ def read_token(path: Path) -> str:
 
 
 class Keys:
-    """Signs and checks; ``start`` names the process whose links these are."""
+    """Creates and checks signatures; ``start`` identifies the process that issues the links."""
 
     def __init__(self, token: str, start: str, now: Callable[[], float] = time.time) -> None:
         self._token = token
@@ -66,15 +66,15 @@ class Keys:
         self._used: dict[str, float] = {}
 
     def is_token(self, text: str) -> bool:
-        """Whether somebody knows the token."""
+        """Whether ``text`` is the token."""
         return hmac.compare_digest(text.encode(errors="replace"), self._token.encode())
 
     def link(self) -> str:
-        """What signs a browser in, once, within the next minutes."""
+        """A one-time sign-in link that expires after a few minutes."""
         return self._signed(f"link {self._start}", LINK_SECONDS)
 
     def take_link(self, text: str) -> bool:
-        """Whether the link is good; from now on it is not."""
+        """Whether the link is valid; it cannot be used again."""
         now = self._now()
         self._used = {used: ends for used, ends in self._used.items() if ends > now}
         if not self._holds(f"link {self._start}", text) or text in self._used:
@@ -83,7 +83,7 @@ class Keys:
         return True
 
     def session(self) -> str:
-        """What a browser that is signed in keeps as its cookie."""
+        """The cookie of a signed-in browser."""
         return self._signed("session", SESSION_SECONDS)
 
     def is_session(self, text: str) -> bool:

@@ -1,4 +1,4 @@
-"""How much a browser, and whoever guesses at the token, may ask for."""
+"""Rate limits for browsers and for attempts to guess the token."""
 
 import time
 from collections.abc import Callable
@@ -7,7 +7,7 @@ _MOST_KNOWN = 1000
 
 
 class RateLimit:
-    """The number of requests of a client at once, and per second after that."""
+    """Limits a client to a burst of requests and to a rate after it."""
 
     def __init__(
         self, at_once: float, a_second: float, now: Callable[[], float] = time.monotonic
@@ -18,11 +18,11 @@ class RateLimit:
         self._left: dict[str, tuple[float, float]] = {}
 
     def allows(self, who: str) -> bool:
-        """Whether one more is within the limit; it counts if it is."""
+        """Whether one more request is within the limit; counts it if so."""
         now = self._now()
         left, since = self._left.pop(who, (self._at_once, now))
         left = min(self._at_once, left + (now - since) * self._a_second)
         self._left[who] = (left - 1 if left >= 1 else left, now)
         if len(self._left) > _MOST_KNOWN:
-            del self._left[next(iter(self._left))]  # who has been quiet for longest
+            del self._left[next(iter(self._left))]  # the client that has been idle longest
         return left >= 1

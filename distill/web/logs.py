@@ -1,4 +1,4 @@
-"""A log to look at: its end, and the lines that have a word in them."""
+"""Shows a log: its end, or the lines that contain a text."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,31 +10,31 @@ from distill.run_directory import read_log
 TAIL_BYTES = 1 << 15
 MOST_FOUND = 200
 MOST_SEARCHED = 64 << 20
-"""Bytes at the log's end"""
+"""Bytes at the end of the log that are searched"""
 _PIECE = 1 << 20
 _LONGEST_LINE = 2000
 
 
 @dataclass(frozen=True)
 class FoundLines:
-    """Lines of a log, the last ones, and whether there are more before them."""
+    """The last matching lines of a log, and whether there are earlier ones."""
 
     lines: list[str]
     more: bool
 
 
 def tail(path: Path) -> FoundLines:
-    """The last lines."""
+    """The last lines of the log."""
     text, end = read_log(path, -TAIL_BYTES, TAIL_BYTES)
     lines = text.removesuffix(b"\n").split(b"\n") if text else []
     begins = end - len(text)
     if begins and len(lines) > 1:
-        del lines[0]  # its beginning is missing
+        del lines[0]  # it is cut off
     return FoundLines([_shown(line) for line in lines], begins > 0)
 
 
 def search(path: Path, words: str) -> FoundLines:
-    """The last lines that have these words in them, whatever their case."""
+    """The last lines that contain ``words``, ignoring case."""
     wanted, found, more = words.casefold(), [], False
     for line in _lines(path):
         shown = _shown(line)
@@ -59,6 +59,6 @@ def _lines(path: Path) -> Iterator[bytes]:
 
 
 def _shown(line: bytes) -> str:
-    """Of a bar that was drawn over itself what is seen last."""
+    """The visible text of a line; of a progress bar, its last state."""
     last = line[-_LONGEST_LINE:].rstrip(b"\r").rpartition(b"\r")[2]
     return "".join(map(printable, last.decode(errors="replace").replace("\t", "    ")))

@@ -1,4 +1,4 @@
-"""The pages while a daemon lives: their listener, their thread, and the word where they are."""
+"""Serves the pages while a daemon runs: their listener, their thread, their published address."""
 
 import ipaddress
 import logging
@@ -23,11 +23,11 @@ from distill.web.site import Site
 _log = logging.getLogger("distill.daemon")
 
 _THREADS = 8
-"""That make pages and read pictures"""
+"""Threads that render pages and read pictures"""
 
 
 def pages(settings: WebSettings) -> Pages:
-    """What `distill.daemon.server.serve` takes to serve pages as well."""
+    """The value that `distill.daemon.server.serve` needs to serve the pages too."""
 
     @contextmanager
     def serving(service: JobService, slots: int) -> Iterator[None]:
@@ -72,11 +72,11 @@ def _listener(settings: WebSettings) -> socket.socket:
 
 
 def _url(settings: WebSettings, port: int) -> str:
-    """What is in the browser's address bar."""
+    """The address that browsers show."""
     if settings.url is not None:
         return settings.url
     host = ipaddress.ip_address(settings.host)
-    if host.is_unspecified:  # every address of the machine
+    if host.is_unspecified:  # all addresses of the machine
         name = socket.gethostname().lower()
     else:
         name = f"[{host}]" if host.version == 6 else str(host)
@@ -84,7 +84,7 @@ def _url(settings: WebSettings, port: int) -> str:
 
 
 def _origins(settings: WebSettings, port: int) -> frozenset[str]:
-    """The schemes, names and ports that browsers may ask for."""
+    """The schemes, names and ports that browsers may use in requests."""
     scheme = "https" if settings.certificate else "http"
     here = [f"{scheme}://{name}:{port}" for name in ("localhost", "127.0.0.1", "[::1]")]
     return frozenset({_url(settings, port), *here})

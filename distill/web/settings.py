@@ -1,4 +1,4 @@
-"""Where the pages are served, and under which addresses browsers may ask for them."""
+"""The address of the pages, and the addresses under which browsers may request them."""
 
 import ipaddress
 import os
@@ -11,34 +11,34 @@ from curation.errors import UserError
 
 PORT = 8642
 ADDRESS = f"127.0.0.1:{PORT}"
-"""Where the pages are served unless another address is asked for"""
+"""The default address of the pages"""
 _URL = re.compile(r"https?://[A-Za-z0-9.-]{1,253}(:[0-9]{1,5})?/?")
 
 
 @dataclass(frozen=True, kw_only=True)
 class WebSettings:
-    """The options of `distill serve` about its pages."""
+    """The page options of `distill serve`."""
 
     host: str
     port: int
-    """0 for any that is free"""
+    """0 for any free port"""
     any_port: bool = False
-    """Where ``port`` is taken, another one is used"""
+    """Use another port if ``port`` is in use"""
     url: str | None = None
-    """What browsers have in their address bar, where a proxy stands between"""
+    """The address that browsers show if there is a proxy in between"""
     certificate: Path | None = None
     """A PEM file with the certificate and its key"""
 
     @property
     def is_secure(self) -> bool:
-        """Browsers speak TLS, with this process or with the proxy."""
+        """Whether browsers use TLS, to this process or to a proxy."""
         return self.certificate is not None or (self.url or "").startswith("https:")
 
 
 def web_settings(
     address: str | None = None, url: str | None = None, certificate: Path | None = None
 ) -> WebSettings:
-    """The options, checked. ``UserError`` for an address that others reach without TLS."""
+    """The checked options; ``UserError`` for an address reachable by others without TLS."""
     host, port = _host_and_port(address or ADDRESS)
     settings = WebSettings(
         host=host,
@@ -78,7 +78,7 @@ def _checked_url(url: str) -> str:
             "use, such as https://faces.example.org"
         )
     parts = urlsplit(url.rstrip("/"))
-    usual = {"http": ":80", "https": ":443"}[parts.scheme]  # browsers leave it out
+    usual = {"http": ":80", "https": ":443"}[parts.scheme]  # browsers omit the default port
     return f"{parts.scheme}://{parts.netloc.lower().removesuffix(usual)}"
 
 

@@ -1,4 +1,4 @@
-"""What every page works with: the jobs, the templates, and whether the server ends."""
+"""The state shared by all pages: the jobs, the templates, and whether the server is stopping."""
 
 import hashlib
 import threading
@@ -25,14 +25,14 @@ from distill.web.curves import CurveStore
 _FOLDER = Path(__file__).parent
 STATIC = _FOLDER / "static"
 MOST_STREAMS = 32
-"""Pages that are looked at, at the same time; those in the background ask for nothing."""
+"""Maximum pages with open event streams; pages in the background hold none"""
 
 
 class PageMaker:
-    """Makes pages of the files in ``templates/``."""
+    """Renders the templates in ``templates/``."""
 
     def page(self, template: str, status_code: int = 200, **values: Any) -> HTMLResponse:
-        """A page, or a part of one."""
+        """A whole page or a fragment."""
         text = _environment().get_template(template).render(site=self, **values)
         return HTMLResponse(text, status_code)
 
@@ -44,7 +44,7 @@ class Site(PageMaker):
     service: JobService
     slots: int
     ending: threading.Event = field(default_factory=threading.Event)
-    """The server stops: what answers for long comes to its end"""
+    """Set when the server stops; long responses then end"""
     streams: threading.BoundedSemaphore = field(
         default_factory=lambda: threading.BoundedSemaphore(MOST_STREAMS)
     )
@@ -58,14 +58,14 @@ class Site(PageMaker):
         return self.service.workspace
 
     def around(self, jobs: Sequence[Job]) -> Surroundings:
-        """What is to be told of jobs beside what they say themselves."""
+        """What to show about jobs beyond their own records."""
         service, runs = self.service, self.workspace.runs
         return surroundings(service.queue, self.slots, runs, jobs, service.capacity())
 
 
 @cache
 def _environment() -> Environment:
-    """Templates that escape whatever is put into them."""
+    """Templates that escape every value."""
     found = environment(_FOLDER / "templates")
     found.globals["static"] = static_address
     found.filters |= {
@@ -81,7 +81,7 @@ def _environment() -> Environment:
 
 @cache
 def static_files() -> Mapping[str, bytes]:
-    """The files that pages load, by their addresses below ``/static/VERSION/``."""
+    """Static files by their addresses below ``/static/VERSION/``."""
     ours = [path for path in sorted(STATIC.rglob("*")) if path.suffix in (".js", ".css", ".svg")]
     files = {path.relative_to(STATIC).as_posix(): path.read_bytes() for path in ours}
     return {STYLE.name: STYLE.read_bytes(), **files}
@@ -89,9 +89,9 @@ def static_files() -> Mapping[str, bytes]:
 
 @cache
 def static_version() -> str:
-    """Changes with any of the files: browsers may keep what is below ``/static/VERSION/``.
+    """Changes with any of the files, so that browsers may cache ``/static/VERSION/`` forever.
 
-    It is a folder in the address, so that a script finds the scripts beside it in the same version.
+    It is a folder in the address, so that a script imports its neighbours in the same version.
     """
     whole = hashlib.sha256()
     for name, content in static_files().items():
@@ -100,6 +100,6 @@ def static_version() -> str:
 
 
 def static_address(name: str) -> str:
-    """The address of a file."""
+    """The address of a static file."""
     assert name in static_files(), name
     return f"/static/{static_version()}/{name}"

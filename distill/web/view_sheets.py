@@ -1,6 +1,7 @@
-"""The contact sheets of augmented views that job pages show, made by ``distill views``.
+"""The contact sheets of augmented views on job pages, created by ``distill views``.
 
-In a process of its own, as it takes the teacher and a gigabyte; kept by the text of the spec.
+It runs in a separate process because it loads the teacher and needs a gigabyte. The sheets are
+cached by the text of the spec.
 """
 
 import hashlib
@@ -39,12 +40,12 @@ class ViewSheets:
         self._one = threading.Lock()
 
     def find(self, spec: str) -> Path | None:
-        """The sheet of a spec, if it was made."""
+        """The sheet of a spec, if it exists."""
         path = self._path(spec)
         return path if path.is_file() else None
 
     def make(self, spec: str) -> Path:
-        """Make the sheet, one at a time; ``UserError`` with what is in the way."""
+        """Create the sheet, one at a time; the ``UserError`` states why it could not be created."""
         if not self._one.acquire(blocking=False):
             raise UserError("a sheet of views is being made; ask again when it is done")
         try:
@@ -78,7 +79,7 @@ class ViewSheets:
             raise UserError(error_in(said) or f"`distill views` ended: {last_line(said)}")
 
     def _ended(self, process: "subprocess.Popen[bytes]") -> bool:
-        """Wait for it; whether it ended before the time was over, or the server stopped."""
+        """Wait for the process; False if the time limit passed or the server stopped."""
         deadline = time.monotonic() + LONGEST_SECONDS
         while time.monotonic() < deadline and not self._ending.is_set():
             try:

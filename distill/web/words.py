@@ -1,4 +1,4 @@
-"""What pages say of jobs."""
+"""Texts about jobs on the pages."""
 
 from datetime import UTC, datetime
 
@@ -12,7 +12,7 @@ from distill.daemon.states import State
 
 
 def doing(job: JobReport) -> str:
-    """What a running job is at, what a queued one waits for, or why one ended."""
+    """The activity of a running job, what a queued job waits for, or why a job ended."""
     if job.state is State.RUNNING:
         return "; ".join(filter(None, [_progress(job), job.waiting_for, job.stalled]))
     if job.state is State.QUEUED:
@@ -36,7 +36,7 @@ def _progress(job: JobReport) -> str:
 
 
 def left(job: JobReport) -> str:
-    """How long it still takes, or how long it took."""
+    """The remaining time, or the duration of an ended job."""
     if job.state is State.RUNNING and job.progress is not None:
         seconds = job.progress.get("job_seconds_left") or job.progress.get("seconds_left")
         return "" if seconds is None else f"about {spoken(seconds)}"
@@ -47,12 +47,12 @@ def left(job: JobReport) -> str:
 
 
 def clock(time: str) -> str:
-    """A time in ISO 8601, which is in UTC, as ``2026-11-30 02:01:35 UTC``."""
+    """An ISO 8601 time in UTC as ``2026-11-30 02:01:35 UTC``."""
     return time.replace("T", " ").replace("+00:00", " UTC")
 
 
 def code(text: str) -> Markup:
-    """Text, which is escaped, with the commands that stand between backticks as ``<code>``."""
+    """Escaped text, with the commands between backticks as ``<code>``."""
     parts = map(printable, text.split("`"))
     command = Markup("<code>{}</code>")
     return Markup().join(
@@ -61,6 +61,6 @@ def code(text: str) -> Markup:
 
 
 def ago(time: str, now: datetime | None = None) -> str:
-    """A time in ISO 8601, as it is told a little later."""
+    """An ISO 8601 time relative to now."""
     seconds = ((now or datetime.now(UTC)) - datetime.fromisoformat(time)).total_seconds()
     return f"{spoken(max(seconds, 0))} ago"

@@ -1,1 +1,1 @@
-"""The review of flagged identities as a page: what it is given, and what it sends."""
+"""The review page for flagged identities: the data it receives and sends."""

@@ -1,4 +1,4 @@
-"""`curate review`: the review of one image set, served by itself."""
+"""`curate review`: serves the review of one image set on its own."""
 
 import secrets
 import signal
@@ -28,20 +28,20 @@ _THREADS = 8
 def serve_review(
     path: Path, workspace: Workspace, port: int | None, ready: Callable[[str], None]
 ) -> None:
-    """Serve until INT or TERM; ``ready`` gets the link that signs a browser in, once.
+    """Serve until INT or TERM; calls ``ready`` with a one-time sign-in link.
 
-    ``port`` None stands for the usual one, or any that is free. Raises ``UserError`` where there is
-    nothing to review, and ``OSError`` where the port is taken.
+    If ``port`` is None, uses the default port, or any free one. Raises ``UserError`` if there is
+    nothing to review, and ``OSError`` if the port is in use.
     """
     reviews = Reviews(lambda name: path)
-    reviews.open(_NAME)  # before anybody waits for it
+    reviews.open(_NAME)  # loads it before a browser waits for it
     workspace.daemon.mkdir(parents=True, exist_ok=True, mode=0o700)
     keys = Keys(workspace_token(workspace.daemon), secrets.token_urlsafe(16))
     with _listener(port) as listener:
         url = f"http://{_HOST}:{listener.getsockname()[1]}"
         app = _application(reviews, keys, sign_in.cookie_name(workspace), url)
         signals = (signal.SIGINT, signal.SIGTERM)
-        signal.pthread_sigmask(signal.SIG_BLOCK, signals)  # before there are other threads
+        signal.pthread_sigmask(signal.SIG_BLOCK, signals)  # before other threads start
         with answering(app, listener, BoundedProtocol, threads=_THREADS, name="review"):
             ready(f"{url}/sign-in?link={keys.link()}&to=/review%3Fset%3D{_NAME}")
             signal.sigwait(signals)

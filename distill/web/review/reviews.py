@@ -1,4 +1,4 @@
-"""Which reviews there are: opened when they are asked for, and kept."""
+"""The available reviews, opened on request and kept."""
 
 import threading
 from collections.abc import Callable
@@ -14,7 +14,7 @@ _MOST_KEPT = 4
 
 
 class Reviews:
-    """Reviews by the names of their image sets; ``locate`` says where a set lies."""
+    """Reviews by the names of their image sets; ``locate`` maps a name to the set's path."""
 
     def __init__(self, locate: Callable[[str], Path]) -> None:
         self._locate = locate
@@ -22,9 +22,9 @@ class Reviews:
         self._open: dict[str, Review] = {}
 
     def open(self, name: str) -> Review:
-        """The review of a store or view, opened again where its findings were made again.
+        """The review of a store or view, reopened if its findings have changed.
 
-        ``UserError`` where there is no such set, or nothing was found in it.
+        Raises ``UserError`` if there is no such set, or it has no findings.
         """
         with self._mutex:
             review = self._open.pop(name, None)
@@ -39,7 +39,7 @@ class Reviews:
 def open_review(path: Path) -> Review:
     """The review of a store or view, or of the findings in a folder of that name.
 
-    ``UserError`` where there is no such set, or nothing was found in it.
+    Raises ``UserError`` if there is no such set, or it has no findings.
     """
     if (path / FINDINGS_FILE).exists():
         images, findings = _images_of(path), path
@@ -55,7 +55,7 @@ def open_review(path: Path) -> Review:
 
 
 def _images_of(findings: Path) -> ImageSet:
-    """The store or view beside findings that they are about."""
+    """The store or view next to the findings, to which they refer."""
     wanted = read_meta(findings).images_digest
     name = findings.name.partition(".findings")[0]
     for beside in (findings.with_name(f"{name}{suffix}") for suffix in (".view", ".lmdb")):

@@ -1,4 +1,4 @@
-"""Cases, events and faces as the page gets them: JSON with the indices of images."""
+"""Cases, events and faces as JSON for the page; images are given by index."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -17,13 +17,13 @@ from curation.store import ImageSet
 
 MOST_FOUND = 20
 _AS_THEY_ARE = 256
-"""Pixels of the longer side up to which pictures are sent as the store has them"""
+"""Pictures whose longer side has at most this many pixels are sent unchanged"""
 _SMALL = 160
 _KINDS = {b"\xff\xd8\xff": "image/jpeg", b"\x89PN": "image/png"}
 
 
 def shown_case(review: Review, case: int, seen: int) -> dict[str, Any]:
-    """All that a reviewer looks at; ``seen`` is how many events there were before."""
+    """A case with everything the page shows; ``seen`` is the number of earlier events."""
     one, check = review.cases.scored(case), review.cases.checks[review.cases.check[case]]
     try:
         evidence = check.evidence(one)
@@ -83,14 +83,14 @@ def _row(review: Review, row: ShownRow) -> dict[str, Any]:
 
 
 def _runs(images: np.ndarray) -> list[list[int]]:
-    """Indices ``[n]`` as the first and last of each run: an identity may have 100,000 images."""
+    """Indices ``[n]`` as the first and last of each run; an identity may have 100,000 images."""
     ends = np.flatnonzero(np.diff(images) != 1)
     begins = np.concatenate([[0], ends + 1])
     return np.stack([images[begins], images[np.append(ends, len(images) - 1)]], axis=1).tolist()
 
 
 def _fates(review: Review, images: np.ndarray) -> dict[int, str]:
-    """What reviewers have done to images, in a word each."""
+    """One word per image that reviewers have decided on."""
     found = review.lines_about(images.tolist())
     done = {image: next((d for d in lines if d.apply), None) for image, lines in found.items()}
     return {image: _word(line) for image, line in done.items() if line is not None}
@@ -124,7 +124,7 @@ def shown_event(review: Review, event: ReviewEvent) -> dict[str, Any]:
 
 
 def shown_conflict(review: Review, conflict: Conflict) -> dict[str, Any]:
-    """A conflict, and by what it is known again."""
+    """A conflict with its key."""
     identity, image = conflict.about
     return {
         "about": f"identity {identity}" if image is None else f"image {image}",
@@ -135,12 +135,12 @@ def shown_conflict(review: Review, conflict: Conflict) -> dict[str, Any]:
 
 
 def conflict_key(conflict: Conflict) -> str:
-    """Names a conflict: what it is about, and its decisions."""
+    """Identifies a conflict by its subject and its decisions."""
     return " ".join([str(conflict.about), *(event.id for event in conflict.events)])
 
 
 def shown_progress(review: Review) -> dict[str, Any]:
-    """How far the review is, and how well the checks are calibrated."""
+    """The progress of the review, and the calibration of the checks."""
     return {
         **vars(review.progress()),
         "calibration": [{**vars(one), "words": str(one)} for one in review.calibration()],
@@ -148,7 +148,7 @@ def shown_progress(review: Review) -> dict[str, Any]:
 
 
 def shown_identity(review: Review, identity: int, most: int = 6) -> dict[str, Any]:
-    """An identity that somebody searched for, with its first faces."""
+    """An identity found by a search, with its first faces."""
     images = review.images
     if not 0 <= identity < images.identities:
         raise UserError(f"there is no identity {identity}; there are {images.identities:,}")
@@ -166,7 +166,7 @@ def shown_identity(review: Review, identity: int, most: int = 6) -> dict[str, An
 
 
 def find_identities(review: Review, text: str) -> list[dict[str, Any]]:
-    """Identities by their index, their label in the source, or a part of their name there."""
+    """Identities by index, source label, or part of their source name."""
     found = dict.fromkeys(_matches(review, text.strip().lower()))
     return [shown_identity(review, identity) for identity in list(found)[:MOST_FOUND]]
 
@@ -186,9 +186,9 @@ def _matches(review: Review, text: str) -> Iterator[int]:
 
 
 def picture(images: ImageSet, image: int) -> tuple[bytes, str]:
-    """A face as a file, and its kind; large pictures are made smaller.
+    """A face as an image file and its media type; large pictures are scaled down.
 
-    ``UserError`` where there is no such image or it cannot be decoded.
+    Raises ``UserError`` if there is no such image or it cannot be decoded.
     """
     if not 0 <= image < len(images):
         raise UserError(f"there is no image {image}; there are {len(images):,}")
@@ -196,7 +196,7 @@ def picture(images: ImageSet, image: int) -> tuple[bytes, str]:
 
 
 def compared_picture(review: Review, place: int, image: int) -> tuple[bytes, str]:
-    """A face of an evaluation set that a case names; raises the errors of ``picture``."""
+    """A face of an evaluation set named by a case; raises the errors of ``picture``."""
     data = review.compared.get(place, image)
     if data is None:
         raise UserError(f"no case is about image {image} of an evaluation set that is at hand")

@@ -1,1 +1,1 @@
-"""The pages, a file for each subject: `router(site)` has its addresses."""
+"""The pages, one file per subject; `router(site)` returns its routes."""

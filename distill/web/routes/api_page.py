@@ -1,4 +1,4 @@
-"""What the API can be asked, as a page."""
+"""The API's requests as a page."""
 
 from functools import cache
 
@@ -9,7 +9,7 @@ from distill.daemon.api import create_app
 from distill.web.site import Site
 
 _Request = tuple[str, list[str], list[str], list[str]]
-"""Method, parts of the path, paragraphs, parameters"""
+"""Method, path segments, paragraphs, parameters"""
 
 
 def router(site: Site) -> APIRouter:
@@ -31,12 +31,12 @@ def router(site: Site) -> APIRouter:
 
     @routes.get("/docs")
     def docs() -> Response:
-        """The requests of the API, by its own description."""
+        """The requests of the API, from its own description."""
         return site.page("api.html", requests=requests())
 
     return routes
 
 
 def paragraphs(text: str) -> list[str]:
-    """Each on one line."""
+    """The paragraphs of a text, each on one line."""
     return [" ".join(each.split()) for each in text.split("\n\n") if each.strip()]

@@ -1,4 +1,4 @@
-"""Jobs side by side: their curves in one picture, their results, and in what their specs differ."""
+"""Compares jobs: their curves in shared charts, their results, and how their specs differ."""
 
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Any
@@ -15,7 +15,7 @@ from distill.web.curves import grouped
 from distill.web.site import Site
 
 MOST = 8
-"""Jobs: as many colours as curves have"""
+"""Maximum jobs: there are this many curve colours"""
 _OFFERED = 500
 
 
@@ -27,7 +27,7 @@ def router(site: Site) -> APIRouter:
     def compare_jobs(
         job: Annotated[list[str] | None, Query(max_length=100)] = None, step: str | None = None
     ) -> Response:
-        """The jobs of ``job`` side by side, with the curves of one step."""
+        """The jobs ``job`` side by side, with the curves of one step."""
         asked = dict.fromkeys(each.strip() for each in job or [] if each.strip())
         names = [check_name(each) for each in asked][:MOST]
         found = [look(each, place) for each in names]
@@ -59,7 +59,7 @@ def router(site: Site) -> APIRouter:
 
 
 def _steps_of(site: Site, names: Sequence[str]) -> dict[str, list[str]]:
-    """The steps that any of the jobs has curves of, with all keys that they have there."""
+    """The steps for which any job has curves, with all their keys."""
     steps: dict[str, set[str]] = {}
     for name in names:
         for step, keys in site.curves.of(name).steps().items():
@@ -68,19 +68,19 @@ def _steps_of(site: Site, names: Sequence[str]) -> dict[str, list[str]]:
 
 
 def _fullest(site: Site, names: Sequence[str], steps: Iterable[str]) -> str | None:
-    """The last of the steps that most of the jobs have curves of."""
+    """The step for which most jobs have curves; of equals, the last."""
     of_each = [site.curves.of(name).steps() for name in names]
     count = {step: sum(step in each for each in of_each) for step in steps}
     return max(reversed(count), key=count.__getitem__, default=None)
 
 
 def _charts(keys: list[str]) -> dict[str, list[str]]:
-    """A chart for each key, so that a line in it is a job."""
+    """One chart per key, with one line per job."""
     return {key: [key] for group in grouped(keys).values() for key in group}
 
 
 def apart(row: Row) -> list[bool]:
-    """Of each subject whether its interval and the first's have nothing in common."""
+    """Whether each subject's interval is disjoint from the first one's."""
     first: Any = row.intervals[0] if row.intervals else None
     others = row.intervals if first is not None and row.comparable else [None] * len(row.values)
     return [each is not None and (each[0] > first[1] or each[1] < first[0]) for each in others]

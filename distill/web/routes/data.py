@@ -15,9 +15,9 @@ from distill.web import data
 from distill.web.site import Site
 
 PEOPLE, EACH = 24, 6
-"""Identities on a page, and the faces that are shown of each"""
+"""Identities per page, and faces shown per identity"""
 FACES = 120
-"""Of one identity, on a page"""
+"""Faces of one identity per page"""
 _Number = Annotated[int, Path(ge=0, lt=1 << 40)]
 _Page = Annotated[int, Query(ge=1, lt=1 << 30)]
 
@@ -41,7 +41,7 @@ def router(site: Site) -> APIRouter:
 
     @routes.get("/data")
     def families() -> Response:
-        """Every store with its views, their history and what they keep."""
+        """Every store with its views, their history and their sizes."""
         return site.page("data.html", families=list(sets.families()))
 
     @routes.get(at)
@@ -52,7 +52,7 @@ def router(site: Site) -> APIRouter:
         order: Literal["most", "fewest", "own"] = "own",
         words: Annotated[str, Query(max_length=200)] = "",
     ) -> Response:
-        """A store or view: its history, its identities a page at a time, and a search in it."""
+        """A store or view: its history, a page of its identities, and a search."""
         images = sets.open(f"{folder}/{name}")
         pages = max(1, -(-images.identities // PEOPLE))
         people = data.by_size(images, order, (page - 1) * PEOPLE, PEOPLE)
@@ -81,7 +81,7 @@ def router(site: Site) -> APIRouter:
 
     @routes.get(at + "/measure/{measure}")
     def measure(folder: str, name: str, measure: str) -> Response:
-        """How a measure of quality is distributed, and the faces at both ends."""
+        """The distribution of a quality measure, and the faces at both ends."""
         if measure not in MEASURES:
             raise HTTPException(404, f"there is no such measure; there are {', '.join(MEASURES)}")
         images = sets.open(f"{folder}/{name}")
@@ -90,7 +90,7 @@ def router(site: Site) -> APIRouter:
 
     @routes.get(at + "/identity/{identity}")
     def show_identity(folder: str, name: str, identity: _Number, page: _Page = 1) -> Response:
-        """All faces of an identity, a page at a time."""
+        """The faces of an identity, one page at a time."""
         images = sets.open(f"{folder}/{name}")
         if identity >= images.identities:
             raise HTTPException(404, f"the identities are 0 to {images.identities - 1}")
@@ -109,13 +109,13 @@ def router(site: Site) -> APIRouter:
 
     @routes.get(at + "/face/{face}")
     def show_face(folder: str, name: str, face: _Number) -> Response:
-        """One face, and who is near it."""
+        """One face and the identities near it."""
         images = existing(folder, name, face)
         return page_of("face.html", f"{folder}/{name}", images, face=face)
 
     @routes.get(at + "/near/{face}")
     def near(folder: str, name: str, face: _Number) -> Response:
-        """The identities that are nearest to a face, by cached embeddings."""
+        """The identities nearest to a face, by cached embeddings."""
         images = existing(folder, name, face)
         teacher, found = data.nearest(site.workspace.cache, images, face)
         return page_of("near.html", f"{folder}/{name}", images, teacher=teacher, near=found)
@@ -124,7 +124,7 @@ def router(site: Site) -> APIRouter:
     def picture(
         folder: str, name: str, face: _Number, side: Literal["112", "224"] = "112"
     ) -> Response:
-        """A face as a picture, which browsers may keep: its address has the set's digest."""
+        """A face as a picture; cacheable because its address contains the set's digest."""
         content = data.picture(existing(folder, name, face), face, int(side))
         if content is None:
             raise HTTPException(404, "this image cannot be decoded")

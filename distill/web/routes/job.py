@@ -1,4 +1,4 @@
-"""One job: its road, curves, log, evaluation, bundle, and spec."""
+"""One job: its steps, curves, log, evaluation, bundle, and spec."""
 
 import json
 from pathlib import Path
@@ -27,7 +27,7 @@ from distill.web.site import Site
 from distill.web.view_sheets import ViewSheets, has_views
 
 _OFFERED = 200
-"""Other jobs, to compare the spec with"""
+"""Maximum other jobs offered for comparing specs"""
 
 
 def router(site: Site) -> APIRouter:
@@ -77,7 +77,7 @@ def router(site: Site) -> APIRouter:
 
     @routes.get("/events/jobs/{name}")
     def events(name: str) -> Response:
-        """An event whenever the job has done something, or something was done with it."""
+        """An event whenever the job progresses or is acted on."""
         run = place.runs / service.job(name).name
         files = [run / record for record in (PROGRESS, STEPS, METRICS, LOG)]
         files += [place.daemon / f"{QUEUE_FILE}{end}" for end in ("", "-wal")]
@@ -85,14 +85,14 @@ def router(site: Site) -> APIRouter:
 
     @routes.get("/jobs/{name}/log")
     def log(name: str, words: str = "") -> Response:
-        """The end of the log, or the lines that have these words in them."""
+        """The end of the log, or the lines that contain these words."""
         path = place.runs / service.job(name).name / LOG
         found = search(path, words[:200]) if words.strip() else tail(path)
         return site.page("log.html", log=found, words=words)
 
     @routes.get("/jobs/{name}/log.txt")
     def whole_log(name: str) -> Response:
-        """The whole log, to be kept."""
+        """The whole log as a download."""
         path = place.runs / service.job(name).name / LOG
         if not path.is_file():
             raise HTTPException(404, "this job has no log yet")
@@ -100,7 +100,7 @@ def router(site: Site) -> APIRouter:
 
     @routes.post("/jobs/{name}/views")
     def make_views(name: str) -> Response:
-        """Make the contact sheet of the job's augmented views; it is kept."""
+        """Create and keep the contact sheet of the job's augmented views."""
         spec, problem = service.job(name).spec, None
         try:
             sheets.make(spec)
@@ -111,14 +111,14 @@ def router(site: Site) -> APIRouter:
 
     @routes.get("/jobs/{name}/views.png")
     def views(name: str) -> Response:
-        """The contact sheet that was made."""
+        """The contact sheet, if it was created."""
         if (path := sheets.find(service.job(name).spec)) is None:
             raise HTTPException(404, "no contact sheet was made of this job")
         return FileResponse(path, media_type="image/png")
 
     @routes.get("/jobs/{name}/bundle.tar")
     def bundle(name: str) -> Response:
-        """The bundle, whole."""
+        """The whole bundle."""
         if not (files := _files(name)):
             raise HTTPException(404, "this job has no bundle yet")
         leaving = {"Content-Disposition": f'attachment; filename="{name}.tar"'}
@@ -134,7 +134,7 @@ def router(site: Site) -> APIRouter:
         return FileResponse(path, media_type="application/octet-stream", filename=path.name)
 
     def _files(name: str) -> dict[str, Path]:
-        """Those of the bundle, by their names; no link that leads out of the workspace."""
+        """The files of the bundle by name, without links that lead out of the workspace."""
         if (found := outcome_of(place, check_name(name))["bundle"]) is None:
             return {}
         paths = {each: (Path(found["path"]) / each).resolve() for each in found["files"]}
@@ -144,7 +144,7 @@ def router(site: Site) -> APIRouter:
 
 
 def _evaluation(evaluation: dict[str, Any]) -> list[tuple[str, str, dict[str, Any], Any]]:
-    """Network, set, figures and their intervals; the figures of a set in the order of its FARs."""
+    """Network, set, figures and their intervals; the figures of a set in the order of the FARs."""
     return [
         (network, name, figures_of(measured), intervals_of(measured))
         for network, name, measured in reports_of(evaluation)
@@ -152,7 +152,7 @@ def _evaluation(evaluation: dict[str, Any]) -> list[tuple[str, str, dict[str, An
 
 
 def _stamp_of(path: Path | None) -> int | None:
-    """Changes with the file; None where there is none."""
+    """A value that changes with the file; None if there is no file."""
     return None if path is None else path.stat().st_mtime_ns
 
 

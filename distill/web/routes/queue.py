@@ -1,4 +1,4 @@
-"""The queue: all jobs, a page at a time."""
+"""The queue: all jobs, one page at a time."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -26,7 +26,7 @@ def router(site: Site) -> APIRouter:
         label: str | None = None,
         page: Annotated[int, Query(ge=1, le=1 << 40)] = 1,
     ) -> Response:
-        """The jobs, or those in one state or with one label."""
+        """All jobs, or those in one state or with one label."""
         wanted = Wanted(state=state, label=label or None, page=page, limit=LIMIT)
 
         def address(**other: Any) -> str:
@@ -50,12 +50,12 @@ def router(site: Site) -> APIRouter:
 
     @routes.get("/find")
     def find(job: str) -> Response:
-        """The page of the job that somebody has typed."""
+        """The page of the job that the user entered."""
         return RedirectResponse(f"/jobs/{quote(job.strip(), safe='')}", 303)
 
     @routes.get("/events/queue")
     def events() -> Response:
-        """An event whenever a job moved, or a running one has done something."""
+        """An event whenever a job changes state or a running job progresses."""
         daemon, runs = site.workspace.daemon, site.workspace.runs
 
         def look() -> object:

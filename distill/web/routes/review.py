@@ -1,4 +1,4 @@
-"""The review of flagged identities: its page, and what it asks for and sends."""
+"""The review of flagged identities: its page and the requests of that page."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -31,7 +31,7 @@ from distill.web.site import PageMaker
 
 MOST_CASES = 12
 LEFT_SECONDS = 10.0
-"""What is left is counted no oftener: of a million images it takes half a second"""
+"""Minimum time between counts of the remaining images; a count takes 0.5 s for a million images"""
 _Name = Annotated[str, Field(max_length=400)]
 _Id = Annotated[str, Field(pattern="^[0-9A-Za-z._-]{1,60}$")]
 _Keys = Annotated[tuple[_Name, ...], Field(max_length=4 * MOST_CASES)]
@@ -46,7 +46,7 @@ class _Sent(BaseModel):
 
 
 class NextWanted(_Sent):
-    """More cases; those that the page holds already are not given again."""
+    """A request for more cases, listing those the page already holds."""
 
     count: Annotated[int, Field(ge=1, le=MOST_CASES)] = 4
     check: _Name | None = None
@@ -54,7 +54,7 @@ class NextWanted(_Sent):
 
 
 class LineSent(BaseModel):
-    """The same thing for one or several images; an identity as a whole has none."""
+    """One decision for one or more images; a decision on a whole identity has no images."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -64,7 +64,7 @@ class LineSent(BaseModel):
     into: _Index | None = None
 
     def proposals(self) -> list[str]:
-        """As ``Decision.proposal``."""
+        """The line in the form of ``Decision.proposal``."""
         end = "" if self.into is None else f" {self.into}"
         if not self.images:
             return [f"{self.action} {self.identity}{end}"]
@@ -72,7 +72,7 @@ class LineSent(BaseModel):
 
 
 class DecisionSent(_Sent):
-    """A decision, with the id that the page gave it."""
+    """A decision, with an id assigned by the page."""
 
     id: _Id
     case: _Name
@@ -84,14 +84,14 @@ class DecisionSent(_Sent):
 
 
 class UndoSent(_Sent):
-    """The event to be undone."""
+    """The event to undo."""
 
     id: _Id
     undoes: _Name
 
 
 class SettlementSent(_Sent):
-    """Which decision of a conflict stays."""
+    """The decision of a conflict that is kept."""
 
     id: _Id
     conflict: Annotated[str, Field(max_length=2000)]
@@ -99,7 +99,7 @@ class SettlementSent(_Sent):
 
 
 def router(reviews: Reviews, pages: PageMaker, home: Literal["/", ""]) -> APIRouter:
-    """``home`` is the page that leads on from the review, if there is one."""
+    """The routes; ``home`` is the page to which the review links back, or empty."""
     routes = APIRouter(prefix="/review")
     left: dict[str, tuple[int, float, dict[str, int]]] = {}
 
@@ -118,7 +118,7 @@ def router(reviews: Reviews, pages: PageMaker, home: Literal["/", ""]) -> APIRou
 
     @routes.get("/case")
     def case(set: str, key: str) -> dict[str, Any]:
-        """One case, decided or not, as it is now."""
+        """One case in its current state, decided or not."""
         review = reviews.open(set)
         seen = review.refresh()
         return shown_case(review, review.look(key), seen)
@@ -126,7 +126,7 @@ def router(reviews: Reviews, pages: PageMaker, home: Literal["/", ""]) -> APIRou
     @routes.post("/decide")
     @answered
     def decide(sent: DecisionSent) -> Response:
-        """Write a decision down; which of the cases that the page holds are still open."""
+        """Record a decision; returns which of the page's cases are still open."""
         review = reviews.open(sent.set)
         lines = [text for line in sent.lines for text in line.proposals()]
         event = review.decide(
@@ -157,21 +157,21 @@ def router(reviews: Reviews, pages: PageMaker, home: Literal["/", ""]) -> APIRou
 
     @routes.get("/progress")
     def progress(set: str) -> dict[str, Any]:
-        """How far the review is."""
+        """The progress of the review."""
         review = reviews.open(set)
         review.refresh()
         return shown_progress(review)
 
     @routes.get("/left")
     def effect(set: str) -> dict[str, int]:
-        """Images and identities that the decisions leave."""
+        """The numbers of images and identities after applying the decisions."""
         review = reviews.open(set)
         number = review.refresh()
         at, since, found = left.get(set, (-1, -LEFT_SECONDS, {}))
         if at != number and time.monotonic() - since >= LEFT_SECONDS:
             try:
                 found = vars(what_is_left(review.images.labels, review.decisions()))
-            except UserError:  # a table whose merges run in a circle: `curate clean` says so
+            except UserError:  # circular merges, which `curate clean` reports
                 found = {}
             left[set] = number, time.monotonic(), found
         return found
@@ -198,7 +198,7 @@ def router(reviews: Reviews, pages: PageMaker, home: Literal["/", ""]) -> APIRou
 
     @routes.get("/face/{digest}/{image}")
     def face(digest: str, image: int, set: str) -> Response:
-        """A face; its address says of which images it is, so browsers may keep it for good."""
+        """A face; browsers may cache it forever because its address contains the set's digest."""
         review = reviews.open(set)
         if not review.images.digest.startswith(digest):
             return JSONResponse({"error": "the images have become others"}, 404)
@@ -206,7 +206,7 @@ def router(reviews: Reviews, pages: PageMaker, home: Literal["/", ""]) -> APIRou
 
     @routes.get("/compared/{findings}/{place}/{image}")
     def compared(findings: str, place: int, image: int, set: str) -> Response:
-        """A face of an evaluation set; its address says of which findings it is."""
+        """A face of an evaluation set; its address contains the digest of the findings."""
         review = reviews.open(set)
         if findings not in (one.identity for one in review.cases.findings):
             return JSONResponse({"error": "the findings have become others"}, 404)
@@ -214,7 +214,7 @@ def router(reviews: Reviews, pages: PageMaker, home: Literal["/", ""]) -> APIRou
 
     @routes.get("/set")
     def described(set: str) -> dict[str, Any]:
-        """What the page has to know at first."""
+        """The initial data of the page."""
         review = reviews.open(set)
         checks: Sequence[str] = [one.check for one in review.cases.findings]
         return {
@@ -228,13 +228,13 @@ def router(reviews: Reviews, pages: PageMaker, home: Literal["/", ""]) -> APIRou
 
 
 def kept_picture(content: bytes, kind: str) -> Response:
-    """A picture that browsers may keep for good."""
+    """A picture that browsers may cache forever."""
     keep = {"Cache-Control": "private, max-age=31536000, immutable"}
     return Response(content, media_type=kind, headers=keep)
 
 
 def answered(act: Callable[[Any], Response]) -> Callable[[Any], Response]:
-    """``act``, which answers 409 where others were faster, and 507 where the disk is full."""
+    """Wrap ``act`` to answer 409 on a conflicting change, and 507 if the disk is full."""
 
     @wraps(act)
     def attempt(sent: Any) -> Response:

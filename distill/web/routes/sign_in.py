@@ -1,4 +1,4 @@
-"""Signing in: by the link of `distill open`, or by the token."""
+"""Signing in, by the link of `distill open` or with the token."""
 
 import hashlib
 import os
@@ -16,7 +16,7 @@ _GUESSES_AT_ONCE, _GUESSES_A_SECOND = 10, 0.1
 
 
 def cookie_name(workspace: Workspace) -> str:
-    """Browsers send a cookie to all ports of a machine, so each workspace has a name of its own."""
+    """The cookie's name; unique per workspace because all ports of a host share their cookies."""
     return f"distill-{hashlib.sha256(os.fsencode(workspace.root)).hexdigest()[:12]}"
 
 
@@ -38,7 +38,7 @@ def router(site: PageMaker, keys: Keys, cookie: str, secure: bool) -> APIRouter:
 
     @routes.get("/sign-in")
     def sign_in(link: str | None = None, to: str = "/") -> Response:
-        """Follow the link of `distill open`, which is good once; or ask for the token."""
+        """Accept a one-time link of `distill open`, or ask for the token."""
         if link is None:
             return site.page("sign_in.html", why=None)
         if keys.take_link(link):
@@ -48,7 +48,7 @@ def router(site: PageMaker, keys: Keys, cookie: str, secure: bool) -> APIRouter:
 
     @routes.post("/sign-in")
     async def sign_in_by_token(request: Request) -> Response:
-        """Sign in by the token, as a form sends it."""
+        """Sign in with the token from the form."""
         sent = parse_qs((await request.body()).decode(errors="replace"))
         if not guesses.allows(request.client.host if request.client else ""):
             return site.page("sign_in.html", 429, why="Too many tries: wait a minute.")
@@ -58,7 +58,7 @@ def router(site: PageMaker, keys: Keys, cookie: str, secure: bool) -> APIRouter:
 
     @routes.post("/sign-out")
     def sign_out() -> Response:
-        """Forget this browser."""
+        """Sign this browser out."""
         answer = RedirectResponse("/sign-in", 303)
         answer.delete_cookie(cookie, httponly=True, samesite="strict", secure=secure)
         return answer
@@ -67,6 +67,6 @@ def router(site: PageMaker, keys: Keys, cookie: str, secure: bool) -> APIRouter:
 
 
 def _own_page(to: str) -> str:
-    """A page of ours; anything else is the first one."""
+    """``to`` if it is one of our pages; otherwise the home page."""
     is_ours = to.startswith("/") and not to.startswith("//") and "\\" not in to
     return to if is_ours and to.isprintable() else "/"

@@ -1,4 +1,4 @@
-"""The files that pages load: all from here, none from anywhere else."""
+"""The files that the pages load; none come from another server."""
 
 from fastapi import APIRouter
 from starlette.exceptions import HTTPException
@@ -14,7 +14,7 @@ def router(site: PageMaker) -> APIRouter:
 
     @routes.get("/static/{version}/{name:path}")
     async def static(version: str, name: str) -> Response:
-        """One of the files."""
+        """One static file."""
         content = static_files().get(name)
         if content is None or version != static_version():
             raise HTTPException(404, "there is no such file")

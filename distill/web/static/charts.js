@@ -1,11 +1,11 @@
 "use strict";
 
-/* Curves that are loaded when they are seen, thinned by the server to what is seen of them, and that
-   keep what somebody has zoomed to while more comes. */
+/* Curves load when they become visible. The server thins them to the visible range, and new points
+   do not reset the user's zoom. */
 const HEIGHT = 220;
 
 
-/* light-dark() is a colour only once it is computed. */
+/* light-dark() becomes a colour only in the computed style. */
 function computed(name) {
   const probe = document.createElement("i");
   probe.style.color = `var(${name})`;
@@ -20,7 +20,7 @@ class Chart {
     this.place = place;
     this.jobs = JSON.parse(place.dataset.jobs);
     this.keys = JSON.parse(place.dataset.keys);
-    this.range = null; // what somebody has zoomed to
+    this.range = null; // the range the user zoomed to
     this.seen = false;
     this.stale = true;
     this.plot = null;
@@ -44,7 +44,7 @@ class Chart {
     for (const key of this.keys) asked.append("key", key);
     if (this.range) {
       const [first, last] = this.range;
-      const margin = last - first; // so that a little can be seen of what lies beside
+      const margin = last - first; // shows some of the neighbouring points
       asked.set("first", first - margin);
       asked.set("last", last + margin);
     }
@@ -125,7 +125,7 @@ class Chart {
       this.range = [plot.posToVal(left, "x"), plot.posToVal(left + width, "x")];
     }
     this.place.dataset.zoom = this.range ? this.range.map(Math.round).join(" ") : "";
-    setTimeout(() => this.load(), 0); // after uPlot has drawn what it has
+    setTimeout(() => this.load(), 0); // after uPlot has finished drawing
   }
 
   fit() {
@@ -152,7 +152,7 @@ document.addEventListener("DOMContentLoaded", () => {
   document.getElementById("live")?.addEventListener("live", () => each((chart) => chart.changed()));
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => each((chart) => chart.recolour()));
 
-  /* A step has begun, or has other curves: there are charts that the page does not have yet. */
+  /* If a step began or gained curves, the page needs charts that it does not have yet. */
   const before = { ...document.getElementById("charted")?.dataset };
   document.addEventListener("htmx:afterSwap", () => {
     const now = document.getElementById("charted")?.dataset;

@@ -1,6 +1,6 @@
 "use strict";
 
-/* What went wrong, in the daemon's own words. */
+/* Shows an error in the daemon's own words. */
 function say(text) {
   const place = document.getElementById("said");
   if (place) place.textContent = text;
@@ -22,11 +22,11 @@ document.addEventListener("click", (event) => {
 document.addEventListener("htmx:afterRequest", (event) => {
   if (!event.detail.successful || event.detail.requestConfig.verb === "get") return;
   say("");
-  const live = document.getElementById("live"); // what was changed is shown at once
+  const live = document.getElementById("live"); // shows the change at once
   if (live) live.dispatchEvent(new CustomEvent("live"));
 });
 
-/* A page that is looked at hears of changes; one in the background asks for nothing. */
+/* A visible page listens for changes; a page in the background does not. */
 class Live {
   constructor(element) {
     this.element = element;
@@ -56,7 +56,7 @@ document.addEventListener("DOMContentLoaded", () => {
   for (const element of document.querySelectorAll("[data-live]")) new Live(element);
 });
 
-/* The API takes what it is asked in the address, and not as a form. */
+/* The API takes its arguments in the address instead of as a form. */
 document.addEventListener("htmx:configRequest", (event) => {
   if (!event.target.matches("[data-query]")) return;
   const asked = new URLSearchParams(event.detail.formData);

@@ -1,6 +1,6 @@
 "use strict";
 
-/* A spec that is dropped, chosen or typed, and the faults of it at their lines. */
+/* A spec that is dropped, chosen or typed, with its errors at their lines. */
 document.addEventListener("DOMContentLoaded", () => {
   const panel = document.getElementById("submit");
   const form = document.getElementById("spec-form");
@@ -39,7 +39,7 @@ document.addEventListener("DOMContentLoaded", () => {
     if (event.dataTransfer.files[0]) take(event.dataTransfer.files[0]);
   });
 
-  /* "the spec:9:1: ..." and its further lines, by line. */
+  /* Groups "the spec:9:1: ..." and its continuation lines by line number. */
   function faults(text) {
     const found = new Map();
     const rest = [];

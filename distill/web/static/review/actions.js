@@ -1,4 +1,4 @@
-/* What a person can do, and the key that does it. */
+/* The actions and their keys. */
 
 export const ACTIONS = {
   accept: ["y", "Accept what is proposed"],

@@ -1,11 +1,11 @@
-/* The cases that wait to be looked at, the first of which is shown. */
+/* The queue of cases; the first one is shown. */
 
 import { draw } from "./page.js";
 import { Refusal, ask, compared, face, wanted } from "./server.js";
 import { SET, state } from "./state.js";
 
 const AHEAD = 6;
-export const MOST_HELD = 48; // that the server takes
+export const MOST_HELD = 48; // the server's limit
 const MOST_WAITING = 30;
 
 export function current() {
@@ -23,13 +23,13 @@ export function begin() {
   document.querySelectorAll(".row .faces").forEach((pane) => pane.scrollTo(0, 0));
 }
 
-/* A case as it is sent has the first and the last of each run of images in a row. */
+/* The server sends the first and the last index of each run of images. */
 function unpacked(one) {
   const images = (runs) => runs.flatMap(([first, last]) => Array.from({ length: last - first + 1 }, (_, n) => first + n));
   return { ...one, rows: one.rows.map((row) => ({ ...row, images: images(row.images) })) };
 }
 
-/* A case that is to be looked at now. */
+/* Shows a case now. */
 export async function show(key) {
   try {
     const found = unpacked(await ask(wanted("case", { key })));
@@ -40,7 +40,7 @@ export async function show(key) {
   }
 }
 
-/* What the server is not to give again: what is shown, and what is decided but not saved. */
+/* Cases that the server must not send again: those held, and those decided but not saved yet. */
 function heldKeys() {
   const waiting = state.outbox.filter((entry) => entry.path === "decide").map((entry) => entry.body.case);
   return [...new Set([...state.cases.map((one) => one.key), ...waiting])].slice(0, MOST_HELD);
@@ -81,7 +81,7 @@ export function filter(check) {
 
 const ready = new Map();
 
-/* The faces that are seen first, decoded before the case is shown. */
+/* Decodes the faces that are visible first before the case is shown. */
 function preload(one) {
   const images = [...one.faces.map(({ image }) => image), ...one.rows.flatMap((row) => row.images.slice(0, 16))];
   const shown = one.compared.filter(({ there }) => there).map((other) => compared(one, other));

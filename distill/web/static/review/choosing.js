@@ -1,4 +1,4 @@
-/* Faces that are chosen, by click or by key. */
+/* Selects faces by click or key. */
 
 import { current } from "./cases.js";
 import { drawNow } from "./page.js";
@@ -16,7 +16,7 @@ function flat() {
   return [...faces, ...rows];
 }
 
-/* The identity of each face of the case that is shown. */
+/* The identity of each face of the current case. */
 export function identities() {
   const one = current();
   return new Map([
@@ -44,7 +44,7 @@ export function chosenOrSuspect() {
   return state.chosen.size ? [...state.chosen] : one && one.image !== null ? [one.image] : [];
 }
 
-/* Also those of its faces that are not drawn yet. */
+/* Includes the row's faces that are not drawn yet. */
 export function chooseRow() {
   const row = current().rows[flat()[state.focus]?.row];
   (row ? row.images : current().faces.map(({ image }) => image)).forEach((image) => state.chosen.add(image));
@@ -67,7 +67,7 @@ export function step(key, isRange) {
   element?.scrollIntoView({ block: "nearest" });
 }
 
-/* The face above or below, nearest to the middle of the one that has the focus. */
+/* The face above or below, nearest to the centre of the focused one. */
 function beside(faces, isBelow) {
   const here = (faces[state.focus] ?? faces[0]).getBoundingClientRect();
   let best = state.focus, least = Infinity;

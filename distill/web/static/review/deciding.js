@@ -1,4 +1,4 @@
-/* Decisions, undone and redone. */
+/* Makes decisions, and undoes and redoes them. */
 
 import { shownKey } from "./acting.js";
 import { begin, current, fill } from "./cases.js";

@@ -1,4 +1,4 @@
-/* Changes that are marked, to be decided together. */
+/* Changes marked to be decided together. */
 
 import { current } from "./cases.js";
 import { chosenOrSuspect, identities } from "./choosing.js";

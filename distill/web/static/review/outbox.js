@@ -1,5 +1,5 @@
-/* Decisions on their way to the server. They are sent in order; what was not confirmed is sent again
-   under the same id, and the server takes each id once. */
+/* Decisions on their way to the server, sent in order. An unconfirmed one is sent again under the
+   same id, and the server accepts each id once. */
 
 import { MOST_HELD, current, fill, show } from "./cases.js";
 import { draw } from "./page.js";
@@ -17,7 +17,7 @@ export function send(entry) {
   empty();
 }
 
-/* What the server has not confirmed survives the browser, as far as that has room for it. */
+/* Unconfirmed decisions are kept in the browser's storage as far as they fit. */
 function keepOutbox() {
   try {
     localStorage.setItem(outboxName(), JSON.stringify(state.outbox));

@@ -1,4 +1,4 @@
-/* How far the review is. */
+/* The progress of the review. */
 
 import { draw } from "./page.js";
 import { Refusal, ask, wanted } from "./server.js";
@@ -6,7 +6,7 @@ import { state } from "./state.js";
 
 let lookAgain = null;
 
-/* Progress is looked at while nobody is waiting for the next case. */
+/* Updates the progress while nobody waits for the next case. */
 export function lookSoon() {
   clearTimeout(lookAgain);
   lookAgain = setTimeout(look, 1500);

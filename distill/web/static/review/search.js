@@ -1,4 +1,4 @@
-/* The dialog that finds an identity to move to or to merge into. */
+/* The dialog that finds an identity to move to or merge into. */
 
 import { current } from "./cases.js";
 import { mark, mergeInto } from "./marks.js";

@@ -1,4 +1,4 @@
-/* What the page shows: after every change the page is drawn from this one object. */
+/* The state of the page; every change redraws the page from this object. */
 
 import { defaultKeys } from "./actions.js";
 
@@ -29,7 +29,7 @@ export const state = {
   left: null,
   panel: null,
   search: null,
-  awaiting: null, // the action that gets the next key
+  awaiting: null, // the action that takes the next key
   keys: { ...defaultKeys(), ...stored("review-keys", {}) },
 };
 

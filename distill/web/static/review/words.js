@@ -19,7 +19,7 @@ export function markWord(line) {
   return line && { drop: "leave out", move: `→ ${line.into}`, split: "split off" }[line.action];
 }
 
-/* A line of decisions as it is proposed and kept: "move 17 3 5" is image 17 of identity 3, into 5. */
+/* A decision as proposed and stored: "move 17 3 5" moves image 17 of identity 3 to 5. */
 export function lineOf(text) {
   const [action, ...numbers] = text.split(" ");
   const [first, second = null, third = null] = numbers.map(Number);
