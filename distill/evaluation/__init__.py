@@ -1,1 +1,1 @@
-"""How good a network is: ten-fold verification, TAR at FAR over all pairs, thresholds."""
+"""Evaluation of networks: ten-fold verification, TAR at FAR over all pairs, thresholds."""

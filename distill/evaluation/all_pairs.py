@@ -1,7 +1,7 @@
-"""TAR at low FAR over *all* pairs of images, exact, without ever holding them.
+"""Exact TAR at low FAR over *all* pairs of images, without holding all scores in memory.
 
-One pass over the tiles of all pairs (`pair_scan`) keeps the highest impostor scores, twice as many
-as the largest measured FAR allows, so that intervals can be drawn of them, and the genuine scores.
+One pass over the tiles of all pairs (`pair_scan`) keeps the genuine scores and the highest impostor
+scores: twice as many as the largest measured FAR allows, so that intervals can be computed.
 """
 
 from collections.abc import Sequence
@@ -26,9 +26,9 @@ from distill.evaluation.rates import (
 )
 
 MAXIMUM_KEPT = 25_000_000
-"""Kept impostor scores: about 2 GB while the highest of them are chosen."""
+"""Kept impostor scores: about 2 GB while the highest are selected."""
 MOST_GENUINE = 25_000_000
-"""Genuine scores in memory. More are counted in a second pass, and give no interval."""
+"""Genuine scores in memory. If there are more, a second pass counts them, without intervals."""
 
 
 def all_pairs(
@@ -43,9 +43,9 @@ def all_pairs(
     """Verify every pair of images: unit ``features`` [N, D] with identity ``labels`` [N].
 
     Returns JSON: numbers of ``images``, ``identities``, ``genuine`` and ``impostors`` pairs, and
-    ``tar_at_far`` as `rates.rate_report` describes, null with the reason where a feature is not of
-    unit length. ``collectors`` are offered all scores in the same scan. With ``scores``, those of
-    `all_pair_scores`, nothing is scanned again. Runs on the GPU where there is one.
+    ``tar_at_far`` as in `rates.rate_report`; null with a reason if a feature does not have unit
+    length. ``collectors`` see all scores of the scan. ``scores`` from `all_pair_scores` replace the
+    scan. Runs on the GPU if there is one.
     """
     pairs = _own_pairs(labels)
     if broken := why_broken(features):
@@ -78,11 +78,11 @@ def cross_pairs(
 ) -> dict:
     """Verify every probe [P, D] with every gallery image [G, D], as Trillion-Pairs does.
 
-    Labels [P], [G]: of the gallery, -1 is a distractor of unknown identity, which must not be one
-    of the probes'. The gallery may be a memory map of any float; a tile of it is read at a time.
-    For the intervals the people of the probes are drawn, others are always there. ``exponents``
-    are those of the FARs to measure; a high FAR among very many pairs keeps very many scores.
-    Returns JSON like `all_pairs`, with numbers of ``probes`` and ``gallery`` images.
+    A gallery label of -1 marks a distractor of unknown identity, which must not be the identity of
+    a probe. The gallery may be a memory map of any float type; it is read tile by tile. Intervals
+    resample the identities of the probes only. ``exponents`` are those of the FARs to measure; a
+    high FAR among very many pairs keeps very many scores. Returns JSON like `all_pairs`, with the
+    numbers of ``probes`` and ``gallery`` images.
     """
     identities = np.unique(probe_labels)
     if (probe_labels == NOBODY).any():
@@ -112,10 +112,10 @@ def pairs_beside(
     tile: int = TILE,
     intervals: bool = True,
 ) -> dict:
-    """Verify every pair of images [N, D] of ``labels`` [N], and each with every distractor [M, D].
+    """Verify every pair of images [N, D], ``labels`` [N], and each with every distractor [M, D].
 
-    Two distractors, who may be one person, are not compared, as LFR and MegaFace do not. Returns
-    JSON like `all_pairs`, with the number of ``distractors``.
+    As in LFR and MegaFace, distractors are not compared with each other, because two of them may
+    show the same person. Returns JSON like `all_pairs`, with the number of ``distractors``.
     """
     identities, sizes = np.unique(labels, return_counts=True)
     genuine = int(np.sum(sizes * (sizes - 1) // 2))
@@ -155,7 +155,7 @@ def pairs_beside(
 
 @dataclass(frozen=True)
 class _Pairs:
-    """How many pairs there are of either kind, and the ``identities`` [I] they are of."""
+    """The numbers of genuine and impostor pairs, and their ``identities`` [I]."""
 
     genuine: int
     impostors: int
@@ -163,7 +163,7 @@ class _Pairs:
     totals: ImpostorTotals
 
     def places(self, labels: np.ndarray) -> np.ndarray:
-        """The places of ``labels`` [N] among the identities, -1 where they are none of them."""
+        """The indices of ``labels`` [N] in the identities; -1 for other labels."""
         found = np.searchsorted(self.identities, labels)
         found = np.minimum(found, len(self.identities) - 1)
         known = self.identities[found] == labels
@@ -181,9 +181,9 @@ def all_pair_scores(
     progress: Progress | None = None,
     collectors: Sequence[Collector] = (),
 ) -> PairScores:
-    """The scores of every pair of images that decide the measured rates and their intervals.
+    """The scores that determine the rates over all pairs of images, and their intervals.
 
-    `UserError` where `why_not_compared` says why. ``collectors`` are offered all scores.
+    ``collectors`` see all scores. Raises `UserError` with the reason of `why_not_compared`.
     """
     if reason := why_not_compared(labels):
         raise UserError(reason)
@@ -194,7 +194,7 @@ def all_pair_scores(
 
 
 def why_not_compared(labels: np.ndarray) -> str | None:
-    """Why two networks cannot be compared on all pairs of images [N]; None where they can."""
+    """Why two networks cannot be compared on all pairs of images [N]; None if they can."""
     genuine = _own_pairs(labels).genuine
     if genuine <= MOST_GENUINE:
         return None
@@ -220,7 +220,7 @@ def _verify(
     exponents: Sequence[int] = EXPONENTS,
     collectors: Sequence[Collector] = (),
 ) -> dict:
-    """`rates.rate_report` of all pairs of a scan."""
+    """`rates.rate_report` over all pairs of a scan."""
     planned = plan_rates(pairs.genuine, pairs.impostors, MAXIMUM_KEPT, exponents)
     largest = _largest_allowed(planned)
     if largest < 0:
@@ -248,7 +248,7 @@ def _rates_of(scores: PairScores, planned: list[Rate], intervals: bool) -> dict:
 
 
 def _largest_allowed(planned: list[Rate]) -> int:
-    """How many impostors the highest measured FAR allows; -1 where none is measured."""
+    """The number of impostor pairs that the highest measured FAR allows; -1 if none is measured."""
     return max((rate.allowed for rate in planned if rate.reason is None), default=-1)
 
 
@@ -259,7 +259,7 @@ def _scores(
     progress: Progress | None,
     collectors: Sequence[Collector] = (),
 ) -> PairScores:
-    """All genuine scores of a scan, and the ``kept`` highest of impostors."""
+    """All genuine scores of a scan, and the ``kept`` highest impostor scores."""
     highest = HighestScores(min(kept, pairs.impostors, MAXIMUM_KEPT))
     genuine, labels = _scan(scan, [highest, *collectors], True, progress)
     best, order = highest.descending(), np.argsort(-genuine, kind="stable")
@@ -277,7 +277,7 @@ def _scores(
 def _scan(
     scan: PairScan, collectors: Sequence[Collector], held: bool, progress: Progress | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Offer all scores to ``collectors``; genuine scores [G] and their labels, none if not held."""
+    """Offer all scores to ``collectors``; returns genuine scores [G] and labels if ``held``."""
     scores, labels = [np.empty(0, np.float32)], [np.empty(0, scan.probe_labels.dtype)]
     for tile in scan.tiles():
         for each in collectors:
@@ -291,7 +291,7 @@ def _scan(
 
 
 def _count_genuine(scan: PairScan, thresholds: list[float]) -> np.ndarray:
-    """How many genuine pairs lie above each threshold, int64 ``[len(thresholds)]``."""
+    """The number of genuine pairs above each threshold, int64 ``[len(thresholds)]``."""
     counts = np.zeros(len(thresholds), np.int64)
     for tile in scan.mated_tiles():
         if tile.mate_scores is not None:

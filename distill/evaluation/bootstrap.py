@@ -1,10 +1,11 @@
-"""How certain a figure is: the bootstrap over identities.
+"""Confidence intervals from a bootstrap over identities.
 
-A person's pairs succeed or fail together, so that people are drawn, not pairs. In a draw of as many
-identities as there are, with replacement, an identity comes ``w`` times; a genuine pair then counts
-``w`` times and an impostor pair of two identities as often as the product of both. A measure is
-taken of each draw; its interval holds the middle 95 %. Two networks are compared on the same draws.
-Source: Efron and Tibshirani, 1993; of pairs, the vertex bootstrap of Snijders and Borgatti, 1999.
+The pairs of a person succeed or fail together, so people are resampled instead of pairs. A draw
+takes as many identities as there are, with replacement. An identity drawn ``w`` times gives its
+genuine pairs weight ``w``; an impostor pair gets the product of the weights of its two identities.
+Each draw yields a measure; the interval is the middle 95 %. Two networks are compared on the same
+draws. Source: Efron and Tibshirani, 1993; for pairs, the vertex bootstrap of Snijders and Borgatti,
+1999.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -18,30 +19,30 @@ from distill.evaluation.verification import ACCURACY_THRESHOLDS, FOLDS
 DRAWS = 1000
 LEVEL = 0.95
 _CHUNK, _MOST_AT_ONCE = 1 << 22, 100
-"""Weights in memory at a time, and draws."""
+"""The most weights, and the most draws, in memory at a time."""
 _EXACT = 4096
-"""Impostor scores from the top of which each counts; further down some stand for others."""
+"""The highest impostor scores are used individually up to this number; below, they are thinned."""
 _MOST_GENUINE = 20_000
-"""Genuine scores; of more, every n-th in their order is taken."""
+"""The most genuine scores to use; if there are more, every n-th in sorted order is used."""
 
 Statistic = Callable[[np.ndarray], np.ndarray]
-"""From weights [B, I] of identities, float32, to measures of each draw [B, ...]."""
+"""Maps weights [B, I] of identities, float32, to the measures [B, ...] of each draw."""
 
 
 def bootstrap(statistic: Statistic, identities: int, draws: int = DRAWS) -> np.ndarray:
-    """The measures of each draw [draws, ...]; the same draws for the same number of identities."""
+    """The measures [draws, ...] of each draw; equal numbers of identities give equal draws."""
     return np.concatenate([statistic(weights) for weights in _weights(identities, draws)])
 
 
 def interval(measured: np.ndarray) -> list[float]:
-    """The lowest and the highest of the middle 95 % of ``measured``."""
+    """The bounds of the middle 95 % of ``measured``; NaN is ignored."""
     outside = (1 - LEVEL) / 2
     return [float(each) for each in np.nanquantile(measured, [outside, 1 - outside])]
 
 
 def _weights(identities: int, draws: int) -> Iterator[np.ndarray]:
     generator = np.random.default_rng(0)
-    # The chunks follow from the number of identities alone, so that the draws do.
+    # Chunks depend on the number of identities only, so that the draws do too.
     size = max(1, min(_MOST_AT_ONCE, _CHUNK // max(identities, 1)))
     for start in range(0, draws, size):
         count = min(size, draws - start)
@@ -54,9 +55,9 @@ def _weights(identities: int, draws: int) -> Iterator[np.ndarray]:
 def ten_fold_accuracy(
     distances: np.ndarray, same: np.ndarray, left: np.ndarray, right: np.ndarray
 ) -> Statistic:
-    """`verification.ten_fold`'s accuracy of pairs [P] of the identities ``left`` and ``right``."""
+    """The accuracy of `verification.ten_fold` for pairs [P] of identities ``left``, ``right``."""
     signs = np.where(same, 1, -1).astype(np.float32)
-    # A pair is accepted from the first threshold on that is above its distance.
+    # The first threshold above the distance is the first that accepts the pair.
     accepted_from = np.searchsorted(ACCURACY_THRESHOLDS, distances, side="right")
     folds = []
     for fold in np.array_split(np.arange(len(same)), FOLDS):
@@ -87,7 +88,7 @@ def ten_fold_accuracy(
 
 
 def tars_and_thresholds(scores: PairScores, exponents: Sequence[int]) -> Statistic:
-    """TAR and threshold at each FAR of 10^-exponent, [B, E, 2], by the rule of `rates`."""
+    """TAR and threshold [B, E, 2] at each FAR of 10^-exponent, by the rule of `rates`."""
     impostors, stands_for = _thinned(len(scores.impostors))
     left, right = scores.left[impostors], scores.right[impostors]
     descending = scores.impostors[impostors]
@@ -114,7 +115,7 @@ def tars_and_thresholds(scores: PairScores, exponents: Sequence[int]) -> Statist
 
 
 def area_and_equal_error(scores: PairScores) -> Statistic:
-    """Area under the ROC and equal error rate of pairs that are all known, [B, 2]."""
+    """Area under the ROC and equal error rate [B, 2]; needs the scores of all pairs."""
     above = np.searchsorted(-scores.impostors, -scores.genuine, side="left")
     not_below = np.searchsorted(-scores.impostors, -scores.genuine, side="right")
 
@@ -125,7 +126,7 @@ def area_and_equal_error(scores: PairScores) -> Statistic:
         summed = np.pad(np.cumsum(impostors, axis=1, dtype=np.float64), ((0, 0), (1, 0)))
         with np.errstate(invalid="ignore"):  # a draw without a pair of one kind
             far = summed[:, not_below] / summed[:, -1:]
-            # The lowest FAR of each FRR is that at which a genuine pair just passes.
+            # For a given FRR, FAR is lowest where the last accepted genuine pair just passes.
             rates = np.maximum(1 - passed / passed[:, -1:], far)
             better = (far + summed[:, above] / summed[:, -1:]) / 2
             area = 1 - (genuine * better).sum(axis=1) / passed[:, -1]
@@ -135,13 +136,13 @@ def area_and_equal_error(scores: PairScores) -> Statistic:
 
 
 def recentred(drawn: np.ndarray, of_sample: float, value: float) -> list[float]:
-    """The interval of a rate that is ``value``, by how a sample's varies about ``of_sample``."""
+    """The interval of a rate ``value``, from the draws of a sample whose rate is ``of_sample``."""
     low, high = interval(drawn - of_sample)
     return [max(0.0, value + low), min(1.0, value + high)]
 
 
 def add_rate_intervals(report: dict, planned: list[Rate], scores: PairScores) -> None:
-    """Put an ``interval`` of the TAR and a ``threshold_interval`` beside each measured rate."""
+    """Add an ``interval`` of the TAR and a ``threshold_interval`` to each measured rate."""
     measured = [rate for rate in planned if rate.reason is None]
     if not measured or scores.identities < 2:
         return
@@ -153,8 +154,10 @@ def add_rate_intervals(report: dict, planned: list[Rate], scores: PairScores) ->
 
 
 def _thinned(count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Places in a descending list, and how many each stands for: the first ones for themselves,
-    later ones for a share of 1 / `_EXACT` of those before."""
+    """Sampled indices of a descending list, and the number of scores that each represents.
+
+    The first `_EXACT` represent themselves, later ones about 1 / `_EXACT` of those above them.
+    """
     places = [np.arange(min(count, _EXACT))]
     start = _EXACT
     while start < count:
@@ -167,7 +170,9 @@ def _thinned(count: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _of_impostors(weights: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """How often each impostor pair [P] counts in each draw, [B, P]; a wrong label's pair of one
-    identity as often as the identity."""
+    """The weight [B, P] of each impostor pair in each draw.
+
+    A pair within one identity, which comes from a wrong label, has the weight of that identity.
+    """
     of_left = weights[:, left]
     return np.where(left == right, of_left, of_left * weights[:, right])

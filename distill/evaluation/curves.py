@@ -1,10 +1,10 @@
-"""Figures of the whole curve of explicit pairs: area under the ROC, equal error rate."""
+"""Area under the ROC and equal error rate of explicit pairs."""
 
 import numpy as np
 
 
 def area_under_roc(genuine: np.ndarray, impostors: np.ndarray) -> float:
-    """The chance that a genuine pair scores above an impostor pair; equal scores count half.
+    """Probability that a genuine pair outscores an impostor pair; ties count half.
 
     Source: Mann and Whitney, 1947; Hanley and McNeil, 1982.
     """
@@ -15,8 +15,10 @@ def area_under_roc(genuine: np.ndarray, impostors: np.ndarray) -> float:
 
 
 def equal_error_rate(genuine: np.ndarray, impostors: np.ndarray) -> float:
-    """The lowest rate that neither error exceeds at some threshold: the least over all thresholds
-    of the larger of FAR (impostors above it) and FRR (genuine pairs not above it)."""
+    """The minimum over all thresholds of the larger of FAR and FRR.
+
+    FAR is the share of impostor pairs above the threshold, FRR of genuine pairs not above it.
+    """
     thresholds = np.concatenate([[-np.inf], np.unique(np.concatenate([genuine, impostors]))])
     rejected = np.searchsorted(np.sort(genuine), thresholds, side="right") / len(genuine)
     accepted = 1 - np.searchsorted(np.sort(impostors), thresholds, side="right") / len(impostors)

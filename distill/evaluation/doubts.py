@@ -1,4 +1,4 @@
-"""What scores say of a network that tells nobody apart; pure functions of a report."""
+"""Notices about networks that perform at chance level; pure functions of a report."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -7,7 +7,7 @@ from distill.notices import Notice
 
 
 def doubts(network: str, evaluation: Mapping[str, Any]) -> Iterator[Notice]:
-    """Of what ``distill.evaluation.evaluate`` gave for ``network``: scores of mere chance."""
+    """Notices for sets with scores at chance level, from the result of `evaluate`."""
     for name, report in evaluation["sets"].items():
         found = _no_better_than_chance(report)
         if found is not None:

@@ -1,7 +1,7 @@
-"""A set's features, stored as they are computed, so that a stopped command can continue.
+"""The features of a set, stored as they are computed, so that an interrupted command can resume.
 
-The file has a batch after the other: of each image its unit feature and norm, float32 [n, D + 1],
-and a checksum of the batch. One process writes it; others wait for it.
+The file is a sequence of batches. A batch holds the unit feature and norm of each image, float32
+[n, D + 1], and a checksum. One process writes the file while others wait.
 """
 
 import os
@@ -24,16 +24,16 @@ _WAIT_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class EmbeddedParts:
-    """The batches so far of features of ``width`` dimensions, in a file that this process holds."""
+    """The stored batches of features with ``width`` dimensions, in a file that is locked."""
 
     path: Path
     file: BinaryIO
     width: int
 
     def restore(self, found: Embedded) -> int:
-        """Put the images that are known into ``found``, and say how many there are.
+        """Copy the stored features into ``found`` and return the number of images.
 
-        What follows the last batch that is whole is cut off.
+        Truncates the file after the last intact batch.
         """
         count, start = len(found.unit), 0
         self.file.seek(0)
@@ -51,7 +51,7 @@ class EmbeddedParts:
         return start
 
     def append(self, part: Embedded) -> None:
-        """Write one more batch; ``OSError``, which names the file, where the disk is full."""
+        """Append a batch. Raises ``OSError`` that names the file if the disk is full."""
         content = np.concatenate([part.unit, part.norms[:, None]], axis=1).astype("<f4").tobytes()
         left = memoryview(content + _checksum(content))
         try:
@@ -61,7 +61,7 @@ class EmbeddedParts:
             raise OSError(error.errno, error.strerror, str(self.path)) from None
 
     def remove(self) -> None:
-        """Once all features are kept elsewhere."""
+        """Delete the file, once all features are stored elsewhere."""
         self.path.unlink(missing_ok=True)
 
 
@@ -69,9 +69,10 @@ class EmbeddedParts:
 def held_parts(
     path: Path, width: int, waiting: Callable[[int], None] = lambda images: None
 ) -> Iterator[EmbeddedParts]:
-    """The file ``path``, made if it is not there.
+    """Open and lock the file ``path``; creates it if it does not exist.
 
-    While another process writes it, ``waiting`` is told again and again how many images it has.
+    While another process holds the lock, ``waiting`` is called repeatedly with the number of images
+    that the file holds.
     """
     with os.fdopen(_opened(path), "r+b", buffering=0) as file:
         while True:

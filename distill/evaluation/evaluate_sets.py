@@ -47,16 +47,18 @@ def evaluate(
     slices: Mapping[str, Sequence[Attribute]] | None = None,
     scanned: Progress | None = None,
 ) -> dict:
-    """Score what a network answers on every set; the result is JSON.
+    """Score a network's features on every set; the result is JSON.
 
-    Verification pairs get the ten-fold protocol and TAR at FAR over their own pairs; an image set
-    gets TAR at FAR over all its pairs, a protocol what is measured with it. The former two get
-    ``auc`` and ``eer``; of an image set each is known to ``auc_within`` and ``eer_within``. What a
-    set cannot measure is null, with the ``reason`` (`distill.evaluation.measurable` knows most of
-    them beforehand). ``progress`` counts embedded images over all sets, ``scanned`` those that were
-    compared with all images of their set. ``intervals`` (95 %) go with figures and thresholds.
-    With ``slices``, attributes by the name of a set, each set of pairs or images has ``slices`` of
-    these and of quality (`distill.evaluation.slices`). ::
+    Verification pairs are scored with the ten-fold protocol and with TAR at FAR over their own
+    pairs, an image set with TAR at FAR over all its pairs, a protocol with its own measures. Pairs
+    and image sets also get ``auc`` and ``eer``; for an image set, ``auc_within`` and ``eer_within``
+    bound their errors. A figure that a set cannot measure is null, with a ``reason``
+    (`distill.evaluation.measurable` predicts most reasons before a network runs).
+
+    ``progress`` counts embedded images over all sets, ``scanned`` the images compared with all
+    others of their set. ``intervals`` adds 95 % intervals to figures and thresholds. ``slices``
+    maps names of sets to attributes; each set of pairs or images then has ``slices`` for these
+    attributes and for quality (`distill.evaluation.slices`). ::
 
         {"embedder": DIGEST, "preprocessing": DIGEST, "mirror": "sum",
          "sets": {NAME: {"kind": "pairs" | "all-pairs", "digest": DIGEST, ...}},
@@ -88,7 +90,7 @@ def evaluate(
 
 
 def check_names(sets: Sequence[EvaluationSet]) -> None:
-    """Raise `UserError` where two sets have one name: their scores could not be distinguished."""
+    """Raise `UserError` if two sets share a name: their scores could not be distinguished."""
     names = [each.name for each in sets]
     if len(set(names)) < len(names):
         raise UserError(f"evaluation sets {', '.join(names)}: two have the same name; rename one")
@@ -126,7 +128,7 @@ def sliced(
     report: dict,
     intervals: bool = True,
 ) -> dict:
-    """What `distill.evaluation.slices` says of the attributes and of quality, by their names."""
+    """The slices of each attribute and of quality, by name; see `distill.evaluation.slices`."""
     slices: dict[str, dict] = {}
     if reason := why_no_quality(embedded.norms):
         slices["quality"] = {"reason": reason}
@@ -150,7 +152,10 @@ def score_all(
     collectors: Sequence[Collector] = (),
     progress: Progress | None = None,
 ) -> dict:
-    """All pairs of images, or those with ``others``; ``progress`` counts images of the scan."""
+    """Score all pairs of images, or every image with every one of ``others``.
+
+    ``progress`` counts scanned images.
+    """
     counted = CountedScores()
     told: dict[str, Any] = {
         "intervals": intervals,
@@ -171,7 +176,7 @@ def with_curve(
     labels: np.ndarray,
     intervals: bool = True,
 ) -> dict:
-    """A report of all pairs with ``auc`` and ``eer``, of ``counts`` of all their scores."""
+    """Add ``auc`` and ``eer`` to a report of all pairs, from the ``counts`` of their scores."""
     rates = report.pop("tar_at_far")
     if not counts.both_kinds:
         return {**report, "auc": None, "eer": None, "tar_at_far": rates}
@@ -185,7 +190,7 @@ def with_curve(
 
 
 def score_protocol(embedded: Embedded, each: ProtocolSet, intervals: bool = True) -> dict:
-    """The report of a protocol; of kind "unmeasured", with the reason, where nothing works."""
+    """The report of a protocol; its kind is "unmeasured", with a reason, if features are broken."""
     told = {"protocol": each.protocol, "digest": each.digest}
     there = embedded.norms != 0 if each.has_blanks else slice(None)
     if broken := why_broken(embedded.unit[there]):
@@ -215,7 +220,7 @@ def score_pairs(features: np.ndarray, pairs: VerificationPairs, intervals: bool 
 
 
 def _curve(cosines: np.ndarray, same: np.ndarray, measured: bool) -> dict:
-    """``auc`` and ``eer``, None where nothing is measured or there is one kind of pair."""
+    """``auc`` and ``eer``; None if nothing is measured or there is only one kind of pair."""
     if not measured or same.all() or not same.any():
         return {"auc": None, "eer": None}
     genuine, impostors = cosines[same], cosines[~same]
@@ -240,7 +245,7 @@ def _add_intervals(
 
 
 def _add_curve_intervals(report: dict, scores: PairScores) -> None:
-    """Intervals of ``auc`` and ``eer`` by all pairs, or a sample of them."""
+    """Add intervals of ``auc`` and ``eer``, from all pairs or a sample of them."""
     statistic = area_and_equal_error(scores)
     own = statistic(np.ones((1, scores.identities), np.float32))[0]
     drawn = bootstrap(statistic, scores.identities)
@@ -249,7 +254,7 @@ def _add_curve_intervals(report: dict, scores: PairScores) -> None:
 
 
 def _ten_folds(distances: np.ndarray, same: np.ndarray) -> dict:
-    """What ten folds say, and the rates of their mean threshold over all pairs."""
+    """Ten-fold scores, and the rates over all pairs at the mean threshold of the folds."""
     scores = ten_fold(distances, same)
     accepted = cosine_of(distances) > cosine_of(scores.threshold)
     return {
@@ -270,7 +275,7 @@ def _ten_folds(distances: np.ndarray, same: np.ndarray) -> dict:
 
 
 def _note(impostors: int) -> dict:
-    """What to know of a VAL whose FAR so few impostor pairs cannot show."""
+    """A note if there are too few impostor pairs to measure the FAR of a VAL."""
     if impostors * VAL_FALSE_ACCEPT_RATE >= 1:
         return {}
     return {
@@ -279,7 +284,7 @@ def _note(impostors: int) -> dict:
 
 
 def _no_folds(reason: str) -> dict:
-    """The form of `_ten_folds` where there is no accuracy, and why."""
+    """The fields of `_ten_folds`, all null, with the reason why there is no accuracy."""
     scores = ("accuracy", "std", "threshold", "cosine_threshold", "tar", "far")
     val = {"far_wanted": VAL_FALSE_ACCEPT_RATE, "far": None, "val": None, "std": None}
     return {**dict.fromkeys(scores), "reason": reason, "val": val}

@@ -1,4 +1,4 @@
-"""Features of encoded images, in batches: only one batch of pixels is in memory at a time."""
+"""Features of encoded images, computed with one batch of pixels in memory at a time."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -13,12 +13,12 @@ from teachers.embedder import CPU_BATCH, Embedder, normalise, sum_mirrored
 
 BATCH = 128
 ROWS = 1 << 14
-"""Features that are looked at together"""
+"""Features that are processed together"""
 
 
 @dataclass(frozen=True)
 class Embedded:
-    """Unit features [N, D], float32, and the lengths [N] that they had: a face's quality."""
+    """Unit features [N, D], float32, and their original norms [N], which reflect face quality."""
 
     unit: np.ndarray
     norms: np.ndarray
@@ -29,16 +29,16 @@ class Embedded:
 
 @dataclass(frozen=True)
 class Share:
-    """Which of ``ranks`` processes embed together, and how each gets what all of them made."""
+    """The share of one of ``ranks`` processes; ``gather`` collects the features of all of them."""
 
     rank: int = 0
     ranks: int = 1
     gather: Callable[[Callable[[], Embedded]], list[Embedded]] = lambda own: [own()]
 
     def of(self, count: int, rank: int) -> np.ndarray:
-        """Of images 0 to ``count`` - 1 those of a rank: whole batches, each rank one in turn.
+        """The images of a rank among 0 to ``count`` - 1: whole batches, assigned round robin.
 
-        A batch is the same whoever embeds it, so that their number changes no digit.
+        Batches do not depend on the number of processes, so neither do the results.
         """
         return np.flatnonzero(np.arange(count) // BATCH % self.ranks == rank)
 
@@ -47,14 +47,14 @@ ALONE = Share()
 
 
 class KeptParts(Protocol):
-    """Batches of features that were made before; see `distill.evaluation.embedded_parts`."""
+    """Stored batches of features; see `distill.evaluation.embedded_parts`."""
 
     def restore(self, found: Embedded) -> int:
-        """Put the first images of a set into ``found``, and say how many they are."""
+        """Copy the stored features into ``found`` and return the number of images."""
         ...
 
     def append(self, part: Embedded) -> None:
-        """Keep one more batch."""
+        """Store another batch."""
         ...
 
 
@@ -66,10 +66,10 @@ def embed_pixels(
     share: Share = ALONE,
     kept: KeptParts | None = None,
 ) -> Embedded:
-    """`Embedded` of the pictures ``pixels(i) for i in numbers``, uint8 RGB of any size.
+    """Embed the images ``pixels(i) for i in numbers``, uint8 RGB of any size.
 
-    ``progress`` counts those of this process, where several share them. ``kept`` has what an
-    earlier process made of the same pictures; only one that shares them with nobody keeps parts.
+    ``progress`` counts the images of this process only. ``kept`` has the features that an
+    interrupted process stored for the same images; it cannot be combined with a ``share``.
     """
     own = [numbers[place] for place in share.of(len(numbers), share.rank).tolist()]
     made = share.gather(lambda: _embed_batches(embedder, pixels, own, progress, kept))
@@ -94,12 +94,12 @@ def _embed_batches(
     found = _nothing_yet(len(numbers), embedder.embedding)
     for start in range(0 if kept is None else kept.restore(found), len(numbers), BATCH):
         batch = [
-            # Resized one by one: the images of a set may differ in size.
+            # Resize one by one, because the images of a set may differ in size.
             embedder.preprocessing.resize(pixels(i)[None])
             for i in numbers[start : start + BATCH]
         ]
         part = slice(start, start + len(batch))
-        # Embeddings that are no numbers are the caller's to find: see `why_broken`.
+        # The caller detects embeddings that are not finite: see `why_broken`.
         with np.errstate(invalid="ignore", over="ignore"):
             raw = sum_mirrored(embedder, np.concatenate(batch))
             found.unit[part], found.norms[part] = normalise(raw), np.linalg.norm(raw, axis=1)
@@ -118,9 +118,9 @@ def embed_distinct(
     share: Share = ALONE,
     kept: KeptParts | None = None,
 ) -> Embedded:
-    """Of encoded images; one that comes several times is embedded once.
+    """Embed encoded images, repeated ones only once.
 
-    Verification sets repeat their images: the 12,000 of LFW's pairs are 7,701 different ones.
+    Verification sets repeat images: the 12,000 images of the LFW pairs are 7,701 distinct ones.
     """
     first: dict[bytes, int] = {}
     for number, image in enumerate(images):
@@ -134,7 +134,7 @@ def embed_distinct(
 
 
 def mirrored_seconds(embedder: Embedder) -> float:
-    """What one picture of an evaluation set takes, which is looked at upright and mirrored."""
+    """Seconds to embed one image of an evaluation set together with its mirror image."""
     count = BATCH if embedder.on_gpu else CPU_BATCH
     pictures = np.zeros((count, *embedder.preprocessing.size, 3), np.uint8)
     sum_mirrored(embedder, pictures[:1])
@@ -144,7 +144,7 @@ def mirrored_seconds(embedder: Embedder) -> float:
 
 
 def why_broken(features: np.ndarray) -> str | None:
-    """Which unit feature [N, D] is none, so that nothing can be measured; None where all are."""
+    """Names the first feature [N, D] without unit length; None if all have unit length."""
     broken = np.concatenate(
         [
             ~(np.linalg.norm(np.asarray(features[start : start + ROWS], np.float32), axis=1) > 0.5)

@@ -1,4 +1,4 @@
-"""The figures of a report, whatever was measured, in the order in which people read them. Pure."""
+"""The figures of any evaluation report, in reading order. Pure."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -7,9 +7,9 @@ from typing import Any
 
 @dataclass(frozen=True)
 class ReportFigure:
-    """A measure that has a value, with its 95 % interval and the cosine threshold at which it is.
+    """A measured value, with its 95 % interval and the cosine threshold that it applies to.
 
-    ``deviation`` is that over ten folds.
+    ``deviation`` is the standard deviation over ten folds.
     """
 
     measure: str
@@ -30,11 +30,11 @@ COUNTS = {
     "genuine": "genuine pairs",
     "impostors": "impostor pairs",
 }
-"""What a report counts, by its key"""
+"""Words for the counts of a report, by key"""
 
 
 def figures(report: Mapping[str, Any]) -> Iterator[ReportFigure]:
-    """All figures of a report on one set (`distill.evaluation.evaluate`, `identify`)."""
+    """All figures of a report on one set, from `evaluate` or `identify`."""
     yield from _verification(report)
     yield from _identification(report)
     for name, each in report.get("galleries", {}).items():
@@ -48,7 +48,7 @@ def figures(report: Mapping[str, Any]) -> Iterator[ReportFigure]:
 
 
 def counted_in(report: Mapping[str, Any]) -> list[str]:
-    """How many of what a set has, for people."""
+    """The counts of a set, in words."""
     return [
         f"{report[key]:,} {words}"
         for key, words in COUNTS.items()
@@ -57,7 +57,7 @@ def counted_in(report: Mapping[str, Any]) -> list[str]:
 
 
 def unmeasured(report: Mapping[str, Any]) -> Iterator[str]:
-    """The first FAR and the first FPIR that a set does not measure, and why; each by gallery."""
+    """The first FAR, and the first FPIR of each gallery, that is not measured, and the reason."""
     yield from _unmeasured("FAR", "tar", report.get("tar_at_far", {}))
     parts = {"": report} | {f"{name}: ": each for name, each in report.get("galleries", {}).items()}
     for name, each in parts.items():

@@ -1,8 +1,8 @@
-"""One-to-many identification: which of a gallery a probe is, or whether it is anybody of it.
+"""One-to-many identification: which gallery identity a probe shows, or whether it is enrolled.
 
-A search has the cosine of the probe's best mate and those of the nearest images of others; all
-measures are made of these, so that any number of distractors costs one pass (`pair_scan`). A mate
-that shares its score with somebody else comes after them. Names follow NIST (FRTE 1:N).
+A search yields the cosine of the probe's best mate and those of the nearest images of other people.
+All measures are computed from these, so any number of distractors takes one pass (`pair_scan`).
+A mate ranks below other people with the same score. Names follow NIST (FRTE 1:N).
 """
 
 from collections.abc import Sequence
@@ -22,10 +22,10 @@ RANKS = (1, 5, 10, 20)
 
 @dataclass(frozen=True)
 class Searches:
-    """What P probes of the identities ``labels`` [P] found in a gallery.
+    """The results of searching a gallery for P probes of identities ``labels`` [P].
 
-    ``mates`` [P] are the cosines of their best mates, -inf of a probe that has none; ``nearest``
-    [P, K] those of the nearest images of others, descending, -inf where there are fewer.
+    ``mates`` [P] holds the cosines of the best mates, -inf for a probe without a mate. ``nearest``
+    [P, K] holds those of the nearest images of other people, descending, padded with -inf.
     """
 
     labels: np.ndarray
@@ -47,7 +47,7 @@ def search(
     progress: Progress | None = None,
     tile: int = TILE,
 ) -> Searches:
-    """Search unit ``probes`` [P, D] in ``gallery`` [G, D]; labels -1 are of unknown identity."""
+    """Search ``gallery`` [G, D] for ``probes`` [P, D], both unit; label -1 is unknown identity."""
     scan = PairScan(probes, probe_labels, gallery, gallery_labels, tile)
     found = Nearest(len(probes), nearest)
     mates = np.full(len(probes), -np.inf, np.float32)
@@ -63,7 +63,7 @@ def search(
 
 
 def joined(several: Sequence[Searches]) -> Searches:
-    """The searches of the same probes in several galleries, as so many searches."""
+    """Concatenate the searches of the same probes in several galleries."""
     return Searches(
         np.concatenate([each.labels for each in several]),
         np.concatenate([each.mates for each in several]),
@@ -72,7 +72,7 @@ def joined(several: Sequence[Searches]) -> Searches:
 
 
 def closed_set(searches: Searches, ranks: Sequence[int] = RANKS) -> dict:
-    """How often the mate is among the first R, of the probes that have one. ::
+    """How often the mate is within rank R, for the probes that have a mate. ::
 
     {"probes": N, "ranks": {"1": {"rate": 0.98, "interval": [0.97, 0.99]}, ...}}
     """
@@ -94,11 +94,12 @@ def among_distractors(
     progress: Progress | None = None,
     tile: int = TILE,
 ) -> dict:
-    """MegaFace's identification: each image of a person in turn is the only mate of each other one.
+    """MegaFace identification: every pair of images of a person is a probe and its only mate.
 
-    The mate of unit ``features`` [N, D] with ``labels`` [N] stands among the first n of the unit
-    ``distractors`` [M, D], people who are not in the set, for each n of ``sizes``. Returns JSON,
-    the rates by rank for each n. Source: Kemelmacher-Shlizerman et al., CVPR 2016, section 4.
+    ``features`` [N, D] with ``labels`` [N] and ``distractors`` [M, D] are unit vectors. For each n
+    of ``sizes``, the gallery is the mate and the first n distractors, who must be other people.
+    Returns JSON, the rates by rank for each n. Source: Kemelmacher-Shlizerman et al., CVPR 2016,
+    section 4.
     """
     itself = PairScan(features, labels, tile=tile)
     probes, mates = _mate_pairs(itself)
@@ -127,9 +128,9 @@ def open_set(searches: Searches, exponents: Sequence[int] = (1, 2, 3)) -> dict:
         {"mated": N, "unmated": M, "fnir_at_fpir": {"1e-1": {"fnir", "threshold", "interval",
                                                      "threshold_interval"}, ...}}
 
-    FPIR is the share of probes without a mate that find anybody above the threshold; FNIR that of
-    the others whose mate is not above it. A FPIR that does not allow ten probes is null, with the
-    ``reason``.
+    FPIR is the share of unmated probes with a candidate above the threshold; FNIR is the share of
+    mated probes whose mate is not above it. If an FPIR allows fewer than ten probes, its figures
+    are null, with a ``reason``.
     """
     mated = searches.mated
     scores = _as_pairs(searches)
@@ -177,8 +178,7 @@ def _ranks(
 
 
 def _mate_pairs(itself: PairScan) -> tuple[np.ndarray, np.ndarray]:
-    """Each pair of one identity both ways: places of the probes [M] in the order of the scan, and
-    scores [M]."""
+    """Each genuine pair in both directions: positions [M] of the probes in the scan, scores [M]."""
     probes, scores = [np.empty(0, np.int64)], [np.empty(0, np.float32)]
     for tile in itself.mated_tiles():
         if tile.mates is not None and tile.mate_scores is not None:
@@ -189,12 +189,12 @@ def _mate_pairs(itself: PairScan) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _as_pairs(searches: Searches) -> PairScores:
-    """Best mates as genuine pairs, the best of the probes without one as impostors."""
+    """Best mates as genuine pairs, and the best candidates of unmated probes as impostor pairs."""
     mated = searches.mated
     people, known = np.unique(searches.labels, return_inverse=True)
     known = known.astype(np.int32)
     strangers = searches.labels == NOBODY
-    # Each image of nobody is a person of its own.
+    # Each image of unknown identity counts as a separate person.
     known[strangers] = len(people) + np.arange(int(strangers.sum()), dtype=np.int32)
     genuine = np.flatnonzero(mated)[np.argsort(-searches.mates[mated], kind="stable")]
     best = searches.nearest[:, 0]

@@ -1,4 +1,4 @@
-"""One-to-many identification of the people of a set of images; the result is JSON."""
+"""One-to-many identification of the people in a set of images; the result is JSON."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -13,7 +13,7 @@ from distill.evaluation.identification import among_distractors, closed_set, ope
 from distill.evaluation.set_features import SetFeatures
 
 SIZES = (10, 100, 1000, 10_000, 100_000, 1_000_000)
-"""Numbers of distractors, as MegaFace has them."""
+"""Numbers of distractors, as in MegaFace."""
 
 
 def identify(
@@ -23,11 +23,12 @@ def identify(
     distractors: ImageSet | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Search ``probes`` in ``gallery``, with ``distractors``, people of neither set, beside it.
+    """Search for ``probes`` in ``gallery``, to which ``distractors`` (other people) are added.
 
-    Without a gallery the first image of each identity with several is enrolled and its others are
-    probes; people with one image are strangers. Returns JSON: ``closed_set`` and ``open_set``, and
-    ``among_distractors`` where there are some; see `distill.evaluation.identification`.
+    Without a gallery, the first image of each identity with several images is enrolled and the rest
+    are probes; people with one image are unenrolled probes. Returns JSON with ``closed_set``,
+    ``open_set`` and, if there are distractors, ``among_distractors``; see
+    `distill.evaluation.identification`.
     """
     check_sets(probes, gallery, distractors)
     sets = [each for each in (probes, gallery, distractors) if each is not None]
@@ -97,9 +98,9 @@ def check_sets(probes: ImageSet, gallery: ImageSet | None, distractors: ImageSet
 
 
 def search_themselves(features: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
-    """``closed_set`` and ``open_set`` of images [N], the first of each person enrolled.
+    """``closed_set`` and ``open_set`` of images [N], with the first of each person enrolled.
 
-    Nothing where no person has two images.
+    Empty if no person has two images.
     """
     first, others = enrolment(labels)
     if not len(first):
@@ -109,9 +110,10 @@ def search_themselves(features: np.ndarray, labels: np.ndarray) -> dict[str, Any
 
 
 def enrolment(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Of images [N] the places that are enrolled and those that are searched.
+    """The indices of the enrolled images and of the probes among images [N].
 
-    The first image of each identity with several is enrolled; images without a label are searched.
+    The first image of each identity with several images is enrolled; all others are probes,
+    including those without a label.
     """
     people, first, counts = np.unique(labels, return_index=True, return_counts=True)
     enrolled = np.sort(first[(counts > 1) & (people >= 0)])
@@ -119,9 +121,9 @@ def enrolment(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def people_of(images: ImageSet) -> np.ndarray:
-    """The source's label of each image's identity, int64 [N]; -1 of an image without a label.
+    """The source label of each image, int64 [N]; -1 for an image without a label.
 
-    It means the same in all views of a store.
+    Source labels mean the same in all views of a store.
     """
     labels = np.asarray(images.labels)
     return np.where(labels < 0, -1, images.source_labels[labels])
@@ -130,7 +132,7 @@ def people_of(images: ImageSet) -> np.ndarray:
 def _embed_all(
     answers: SetFeatures, sets: Sequence[ImageSet], progress: Progress | None
 ) -> Iterator[np.ndarray]:
-    """Unit features of each set; ``progress`` counts the images of all of them."""
+    """Unit features of each set; ``progress`` counts images over all sets."""
     done, total = 0, sum(map(len, sets))
     for images in sets:
         features = answers.features(images, shifted(progress, done, total))

@@ -1,4 +1,4 @@
-"""What a pair set can measure, from its labels and files alone, before a network runs."""
+"""Checks, before a network runs, which figures a set can measure, from its labels and files."""
 
 import numpy as np
 
@@ -11,19 +11,19 @@ from distill.evaluation.verification import why_no_folds
 
 
 def why_no_accuracy(pairs: VerificationPairs) -> str | None:
-    """Why the set gives no ten-fold accuracy, with what to do about it; None where it gives one."""
+    """Why the set gives no ten-fold accuracy and how to fix that; None if it gives one."""
     return why_nothing_differs(pairs) or why_no_folds(pairs.same)
 
 
 def why_nothing_differs(pairs: VerificationPairs) -> str | None:
-    """Why no network could tell its pairs apart; None where there are at least two images."""
+    """Why no network could tell its pairs apart; None if there are at least two distinct images."""
     if len(set(pairs.images)) > 1:
         return None
     return f"its {len(pairs.images):,} images are all the same file; make the set again"
 
 
 def check_measurable(pairs: VerificationPairs) -> None:
-    """Raise ``UserError`` where the set gives neither an accuracy nor a TAR at any FAR."""
+    """Raise ``UserError`` if the set gives neither an accuracy nor a TAR at any FAR."""
     reason = why_no_accuracy(pairs)
     if reason is None or (why_nothing_differs(pairs) is None and _gives_a_rate(pairs)):
         return
@@ -34,7 +34,7 @@ def check_measurable(pairs: VerificationPairs) -> None:
 
 
 def check_all_labelled(images: ImageSet) -> None:
-    """Raise ``UserError`` where not every image is somebody's."""
+    """Raise ``UserError`` if an image has no label."""
     if images.unlabelled:
         raise UserError(
             f"{images.unlabelled:,} of its {len(images):,} images have no label, so that nobody "
@@ -43,7 +43,7 @@ def check_all_labelled(images: ImageSet) -> None:
 
 
 def check_all_pairs(images: ImageSet) -> None:
-    """Raise ``UserError`` where the pairs of all images give no TAR at any FAR."""
+    """Raise ``UserError`` if an image is unlabelled or the pairs give no TAR at any FAR."""
     check_all_labelled(images)
     rates = planned_rates(images)
     if all(rate.reason is not None for rate in rates):
@@ -51,7 +51,7 @@ def check_all_pairs(images: ImageSet) -> None:
 
 
 def planned_rates(each: VerificationPairs | ImageSet) -> list[Rate]:
-    """Which FARs a set measures, or why it does not."""
+    """Every FAR, and the reason if the set cannot measure it."""
     if isinstance(each, VerificationPairs):
         genuine = int(each.same.sum())
         return plan_rates(genuine, len(each) - genuine)

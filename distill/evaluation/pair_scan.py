@@ -1,9 +1,9 @@
-"""Cosines of all pairs of probes and gallery, or of one set with itself, a tile at a time.
+"""Cosines of all pairs of probe and gallery, or of one set with itself, tile by tile.
 
-A tile is one matrix product of unit features. What is wanted of the scores is kept by small
-collectors (`HighestScores`, `Nearest`), so that memory is two tiles and what they keep, whatever
-the number of pairs. Labels are sorted first: pairs of one identity (mates) then lie in few tiles,
-and only those are masked. Runs on the GPU where torch finds one, else in NumPy.
+A tile is one matrix product of unit features. Small collectors (`HighestScores`, `Nearest`) keep
+the scores that matter, so memory is two tiles plus the collected scores, independent of the number
+of pairs. Labels are sorted first, so that genuine pairs (mates) fall into few tiles, and only those
+tiles are masked. Runs on the GPU if torch finds one, otherwise in NumPy.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,16 +18,16 @@ from distill.evaluation.score_arrays import CpuScores, GpuScores, arithmetic
 
 TILE = 2048
 NOBODY = -1
-"""The label of an image of unknown identity, which has no mate."""
+"""The label of an image with unknown identity, which has no mates."""
 
 
 @dataclass(frozen=True)
 class Tile:
-    """Scores [R, C] of the probes in ``rows`` and the gallery in ``columns``.
+    """Scores [R, C] of the probes in ``rows`` and the gallery images in ``columns``.
 
-    Pairs of one identity have -inf there; ``mates`` [M, 2] are their places in the tile, row by
-    row, None where there are none, and ``mate_scores`` [M] their scores. ``scores`` are
-    overwritten by the next tile.
+    The scores of mates are set to -inf; ``mates`` [M, 2] holds their row and column in the tile,
+    row by row, and ``mate_scores`` [M] their scores; None if there are none. The next tile
+    overwrites ``scores``.
     """
 
     rows: slice
@@ -43,7 +43,7 @@ class Tile:
 
 
 class Collector(Protocol):
-    """Keeps what is wanted of all scores."""
+    """Sees all scores and keeps a part or a summary of them."""
 
     def add(self, tile: Tile) -> None:
         """Offer all scores of a tile."""
@@ -51,12 +51,13 @@ class Collector(Protocol):
 
 
 class PairScan:
-    """The tiles of ``probes`` [P, D] times ``gallery`` [G, D], unit features with their labels.
+    """The tiles of ``probes`` [P, D] times ``gallery`` [G, D], unit features with labels.
 
-    ``gallery`` None is ``probes`` itself: every pair of two images comes once. ``probe_order`` and
-    ``gallery_order`` [.] are the images in the order of the tiles: probes by label; of the gallery
-    first those with the label of a probe, by label, then the others as they were given. At each
-    of ``cuts``, places in the gallery's order, a tile ends.
+    Without a ``gallery``, ``probes`` is scanned against itself, and each pair of two images occurs
+    once. ``probe_order`` [P] and ``gallery_order`` [G] map positions in the scan to images. Probes
+    are sorted by label. Gallery images that share a label with a probe come first, sorted by label;
+    the others follow in the given order. Tiles also end at ``cuts``, positions in the gallery's
+    scan order.
     """
 
     def __init__(
@@ -71,7 +72,7 @@ class PairScan:
         self._arithmetic = arithmetic(tile)
         self.probe_order = np.argsort(probe_labels, kind="stable")
         self.probe_labels = probe_labels[self.probe_order]
-        # The images of a store lie by label already: a copy would take as much memory again.
+        # A store's images are already sorted by label; a copy would double the memory.
         is_ordered = bool(np.all(np.diff(probe_labels) >= 0))
         self._probes = self._arithmetic.moved(probes if is_ordered else probes[self.probe_order])
         self._tile, self._cuts = tile, sorted(cuts)
@@ -85,12 +86,12 @@ class PairScan:
             self.gallery_labels = gallery_labels[self.gallery_order]
 
     def tiles(self) -> Iterator[Tile]:
-        """All tiles, the columns in the outer loop: the gallery is read once."""
+        """All tiles. Columns are the outer loop, so the gallery is read once."""
         for columns in self._columns():
             yield from self._column(columns, only_mated=False)
 
     def mated_tiles(self) -> Iterator[Tile]:
-        """Only the tiles with pairs of one identity."""
+        """Only the tiles that can contain mates."""
         for columns in self._columns():
             if columns.start < self.mated:
                 yield from self._column(columns, only_mated=True)
@@ -117,7 +118,7 @@ class PairScan:
     def _product(self, rows: slice, columns: slice, features: Any, mated: bool) -> Tile:
         scores = self._arithmetic.product(self._probes[rows], features)
         mates = self._mates(rows, columns) if mated else None
-        if self._itself and rows == columns:  # the diagonal tile has each pair twice
+        if self._itself and rows == columns:  # a diagonal tile has each pair twice
             twice = np.tri(rows.stop - rows.start, dtype=np.bool_)
             mates = mates & ~twice if mates is not None else None
             mate_scores = scores.hide(mates) if mates is not None else None
@@ -145,7 +146,7 @@ class PairScan:
 
 
 def _mated_first(gallery_labels: np.ndarray, probe_labels: np.ndarray) -> tuple[np.ndarray, int]:
-    """The gallery with the labels of probes by label, then the others; how many the first are."""
+    """Gallery indices, those with a probe's label first and sorted by it; and their number."""
     known = np.isin(gallery_labels, probe_labels) & (gallery_labels != NOBODY)
     mated = np.flatnonzero(known)
     mated = mated[np.argsort(gallery_labels[mated], kind="stable")]
@@ -154,7 +155,7 @@ def _mated_first(gallery_labels: np.ndarray, probe_labels: np.ndarray) -> tuple[
 
 @dataclass(frozen=True)
 class ScoredPairs:
-    """Scores [N] in their order, and the pairs' places in the scan's orders, [N] each."""
+    """Sorted scores [N], and the positions of probe and gallery image in the scan, [N] each."""
 
     scores: np.ndarray
     probes: np.ndarray
@@ -165,7 +166,7 @@ class ScoredPairs:
 
 
 class HighestScores:
-    """The ``count`` highest scores of pairs that are not mates, and which pairs they are.
+    """The ``count`` highest impostor scores and their pairs.
 
     Memory: about 50 bytes for each of ``count``.
     """
@@ -197,7 +198,7 @@ class HighestScores:
             self._shrink()
 
     def descending(self) -> ScoredPairs:
-        """The highest scores, all where fewer than ``count`` were offered."""
+        """The highest scores; all scores if fewer than ``count`` were offered."""
         if not self._waiting:
             empty = np.empty(0, np.int32)
             return ScoredPairs(np.empty(0, np.float32), empty, empty)
@@ -220,7 +221,7 @@ class HighestScores:
 
 
 class LowestMates:
-    """The ``count`` lowest scores of mates, and which pairs they are."""
+    """The ``count`` lowest genuine scores and their pairs."""
 
     def __init__(self, count: int) -> None:
         self._count = count
@@ -236,7 +237,7 @@ class LowestMates:
         self._kept = sorted([*self._kept, *found])[: self._count]
 
     def ascending(self) -> ScoredPairs:
-        """The lowest scores, all where fewer than ``count`` were offered."""
+        """The lowest scores; all scores if fewer than ``count`` were offered."""
         scores, probes, gallery = zip(*self._kept, strict=True) if self._kept else ((), (), ())
         return ScoredPairs(
             np.array(scores, np.float32), np.array(probes, np.int32), np.array(gallery, np.int32)
@@ -244,9 +245,10 @@ class LowestMates:
 
 
 class Nearest:
-    """For each probe the ``count`` highest scores of gallery images that are not its mates.
+    """For each probe, the ``count`` highest scores with gallery images other than its mates.
 
-    ``scores`` [P, count], in the scan's order of probes, descending; -inf where there are fewer.
+    ``scores`` [P, count] is in the scan's order of probes; each row is descending and padded with
+    -inf.
     """
 
     def __init__(self, probes: int, count: int) -> None:

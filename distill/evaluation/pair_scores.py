@@ -1,4 +1,4 @@
-"""The scores of pairs, and whose they are: all that measures of verification are made of."""
+"""The scores of pairs and their identities, from which verification measures are computed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,11 +8,12 @@ import numpy as np
 
 @dataclass(frozen=True)
 class PairScores:
-    """Cosines of genuine and of impostor pairs, both in descending order.
+    """Cosines of genuine and impostor pairs, both in descending order.
 
-    ``genuine`` [G] are of the identities ``genuine_of`` [G]; ``impostors`` [K], the highest of all
-    impostor pairs, of the identities ``left`` and ``right`` [K]. Identities are numbers below
-    ``identities``, or -1 for an image of nobody. ``totals`` weighs all impostor pairs.
+    ``genuine`` [G] are pairs of the identities ``genuine_of`` [G]. ``impostors`` [K] are the
+    highest scores of all impostor pairs, between the identities ``left`` and ``right`` [K].
+    Identities are numbers below ``identities``, or -1 for unknown identity. ``totals`` gives the
+    total weight of all impostor pairs.
     """
 
     genuine: np.ndarray
@@ -22,15 +23,15 @@ class PairScores:
     right: np.ndarray
     identities: int
     totals: "ImpostorTotals | None" = None
-    """None where ``impostors`` are all of them."""
+    """None if ``impostors`` holds all impostor pairs."""
 
 
 @dataclass(frozen=True)
 class ImpostorTotals:
-    """The number of images of each identity [I] on both sides of the pairs, and of unlabelled ones.
+    """The number of images of each identity [I] on both sides of the pairs, and of distractors.
 
-    ``gallery`` None: both sides are the same images, and each pair of two counts once, as does each
-    of one with a distractor.
+    If ``gallery`` is None, both sides are the same images. Each pair of two of them, and each pair
+    of an image and a distractor, counts once.
     """
 
     probes: np.ndarray
@@ -38,7 +39,10 @@ class ImpostorTotals:
     distractors: int = 0
 
     def weigh(self, weights: np.ndarray) -> np.ndarray:
-        """The sum [B] over all impostor pairs of the product of both weights [B, I]."""
+        """The total weight [B] of all impostor pairs; a pair has the product of two ``weights``.
+
+        ``weights`` [B, I] are those of the identities in each draw.
+        """
         probes = weights @ self.probes.astype(np.float64)
         if self.gallery is None:
             own = np.square(weights, dtype=np.float64) @ np.square(self.probes, dtype=np.float64)
@@ -51,7 +55,10 @@ class ImpostorTotals:
 def listed_scores(
     cosines: np.ndarray, same: np.ndarray, left: np.ndarray, right: np.ndarray
 ) -> PairScores:
-    """Of explicit pairs: ``cosines`` [P], genuine where ``same`` [P], of these identities [P]."""
+    """The scores of explicit pairs: ``cosines`` [P], genuine where ``same`` [P].
+
+    ``left`` and ``right`` [P] are the identities of the two sides.
+    """
     genuine, impostor = np.flatnonzero(same), np.flatnonzero(~same)
     genuine = genuine[np.argsort(-cosines[genuine], kind="stable")]
     impostor = impostor[np.argsort(-cosines[impostor], kind="stable")]
@@ -66,7 +73,7 @@ def listed_scores(
 
 
 def both_scores(first: PairScores, second: PairScores, most: int) -> PairScores:
-    """The scores of two scans of the same identities; of impostors the ``most`` highest."""
+    """Merge two scans of the same identities; keeps the ``most`` highest impostor scores."""
     impostors = np.concatenate([first.impostors, second.impostors])
     order = np.argsort(-impostors, kind="stable")[:most]
     genuine = np.concatenate([first.genuine, second.genuine])
@@ -83,17 +90,17 @@ def both_scores(first: PairScores, second: PairScores, most: int) -> PairScores:
 
 
 def linked_identities(images: Sequence[bytes], same: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The people of 2P ``images`` whose names nobody kept, int32 [P] of each side of the pairs.
+    """Infer the people of 2P ``images`` without labels: int32 [P] for each side of the pairs.
 
-    Images of one file are of one person, and so are the two of a genuine pair. People that no pair
-    links count as several.
+    Equal files show the same person, and so do the two images of a genuine pair. Images of one
+    person that no pair links count as different people.
     """
     first: dict[bytes, int] = {}
     return linked_people(np.array([first.setdefault(each, len(first)) for each in images]), same)
 
 
 def linked_people(sides: np.ndarray, same: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """`linked_identities` of numbers [2P] for what the pairs are of."""
+    """`linked_identities` for numbers [2P] that identify the two sides of each pair."""
     kinds, nodes = np.unique(sides, return_inverse=True)
     parent = list(range(len(kinds)))
 

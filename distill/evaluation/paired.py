@@ -1,4 +1,4 @@
-"""Whether one network is better than another, or only luckier: both on the same draws."""
+"""Whether one network is significantly better than another, from the same bootstrap draws."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ from distill.evaluation.verification import squared_distances
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """A measure of two networks on one set, and the 95 % interval of second less first."""
+    """A measure of two networks on one set, and the 95 % interval of second minus first."""
 
     measure: str
     first: float
@@ -43,7 +43,7 @@ class PairedDifference:
 
 @dataclass(frozen=True)
 class Measures:
-    """What is compared of one network on one set: ``names`` [M], and their values of each draw."""
+    """The measures of one network on one set: ``names`` [M] and a statistic with their values."""
 
     names: list[str]
     statistic: Statistic
@@ -53,14 +53,14 @@ class Measures:
 def differences(
     first: np.ndarray, second: np.ndarray, each: EvaluationSet
 ) -> list[PairedDifference]:
-    """Accuracy and TAR at each measured FAR of two networks' unit features [N, D] of a set."""
+    """Compare accuracy and TAR at each measured FAR, from two networks' unit features [N, D]."""
     check_comparable(each)
     assert not isinstance(each, ProtocolSet), "it was refused"
     return compared(measures(first, each), measures(second, each))
 
 
 def check_comparable(each: EvaluationSet) -> None:
-    """Raise `UserError` where two networks cannot be compared on the same draws of a set."""
+    """Raise `UserError` if two networks cannot be compared on the same draws of a set."""
     if isinstance(each, ProtocolSet):
         raise UserError(f"{each.name}: models are compared on sets of pairs or images only")
     if isinstance(each, VerificationPairs):
@@ -70,7 +70,7 @@ def check_comparable(each: EvaluationSet) -> None:
 
 
 def compared(first: Measures, second: Measures) -> list[PairedDifference]:
-    """The differences of two networks on the same draws of the people of one set."""
+    """The differences of two networks, with the people of a set drawn the same way for both."""
     left, right = first.statistic, second.statistic
     ones = np.ones((1, first.identities), np.float32)
     values = left(ones)[0], right(ones)[0]
@@ -82,7 +82,7 @@ def compared(first: Measures, second: Measures) -> list[PairedDifference]:
 
 
 def measures(features: np.ndarray, each: VerificationPairs | ImageSet) -> Measures:
-    """Of unit features [N, D]; ``UserError`` where one is not of unit length."""
+    """The measures of unit features [N, D]; ``UserError`` if one does not have unit length."""
     if broken := why_broken(features):
         raise UserError(f"{each.name}: {broken}")
     if not isinstance(each, VerificationPairs):
@@ -102,7 +102,7 @@ def measures(features: np.ndarray, each: VerificationPairs | ImageSet) -> Measur
 
 
 def measures_of_all(scores: PairScores) -> Measures:
-    """Of the scores of all pairs of a set of images."""
+    """The measures of all pairs of a set of images."""
     assert scores.totals is not None, "the impostor pairs are not all known"
     ones = np.ones((1, scores.identities), np.float32)
     names, tars = _tars(scores, int(scores.totals.weigh(ones)[0]))
@@ -112,11 +112,11 @@ def measures_of_all(scores: PairScores) -> Measures:
 def drawn_mean_accuracies(
     features: Sequence[np.ndarray], sets: Sequence[VerificationPairs]
 ) -> np.ndarray:
-    """The mean of the ten-fold accuracies on ``sets`` in each draw [DRAWS] of people.
+    """The mean ten-fold accuracy over ``sets`` in each draw [DRAWS] of people.
 
-    ``features`` are unit features of each set. The draws are of the people of all sets together:
-    images of one file are one person in all of them. Two networks have the same draws on the same
-    sets, so that an interval of the difference says whether one is better by more than noise.
+    ``features`` holds the unit features of each set. People are drawn from all sets together; equal
+    image files are the same person in every set. Two networks get the same draws on the same sets,
+    so an interval of their difference shows whether one is better by more than noise.
     """
     same = np.concatenate([each.same for each in sets])
     left, right = linked_identities([image for each in sets for image in each.images], same)

@@ -1,9 +1,10 @@
-"""TAR at FAR: how many genuine pairs pass where one impostor pair in 10^n does.
+"""TAR at FAR: the share of genuine pairs accepted when one impostor pair in 10^n is accepted.
 
-A pair is accepted where its cosine is *above* a threshold. The threshold of a false-accept rate is
-the lowest one that accepts no more than that share of the impostor pairs (never the nearest point
-of a grid): with ``allowed = floor(FAR * impostors)``, the cosine of the impostor pair that comes
-next. Below ten impostor pairs allowed a rate is not measured but guessed, so none is given.
+A pair is accepted if its cosine is *above* the threshold. The threshold of a FAR is the lowest one
+that accepts at most that share of the impostor pairs, not the nearest point of a grid: with
+``allowed = floor(FAR * impostors)``, it is the highest impostor cosine after the ``allowed``
+highest. A FAR that allows fewer than ten impostor pairs is not reported, because it would be a
+guess.
 """
 
 from collections.abc import Sequence
@@ -18,7 +19,7 @@ LEAST_ALLOWED = 10
 
 @dataclass(frozen=True)
 class Rate:
-    """One FAR on one set of pairs: the impostors it allows, or why it is not measured."""
+    """One FAR on one set of pairs: the impostor pairs it allows, or why it is not measured."""
 
     exponent: int
     allowed: int
@@ -35,9 +36,9 @@ def plan_rates(
     kept: int | None = None,
     exponents: Sequence[int] = EXPONENTS,
 ) -> list[Rate]:
-    """Every FAR with what it needs of the numbers of ``genuine`` and ``impostors`` pairs.
+    """Plan every FAR from the numbers of ``genuine`` and ``impostors`` pairs.
 
-    ``kept`` is how many of the highest impostor scores will be known; None for all.
+    ``kept`` is the number of highest impostor scores that will be known; None means all.
     """
     return [_plan(exponent, genuine, impostors, kept) for exponent in exponents]
 
@@ -58,14 +59,14 @@ def _plan(exponent: int, genuine: int, impostors: int, kept: int | None) -> Rate
 def thresholds_of(rates: list[Rate], highest_impostors: np.ndarray) -> list[float]:
     """The cosine threshold of each measured rate.
 
-    ``highest_impostors`` are the highest impostor cosines in descending order, at least one more
-    than the largest number allowed.
+    ``highest_impostors`` holds the highest impostor cosines in descending order, at least one more
+    than the largest ``allowed``.
     """
     return [float(highest_impostors[rate.allowed]) for rate in rates if rate.reason is None]
 
 
 def rate_report(rates: list[Rate], thresholds: list[float], tars: list[float]) -> dict:
-    """JSON by FAR: ``{"tar", "cosine_threshold"}``, or null and the reason."""
+    """JSON by FAR: ``{"tar", "cosine_threshold"}``; both are null, with a reason, if unmeasured."""
     measured = iter(zip(thresholds, tars, strict=True))
     report: dict = {}
     for rate in rates:
@@ -78,7 +79,7 @@ def rate_report(rates: list[Rate], thresholds: list[float], tars: list[float]) -
 
 
 def no_rates(reason: str) -> dict:
-    """`rate_report` of a set on which nothing can be measured."""
+    """`rate_report` of a set that cannot measure any FAR."""
     rates = [Rate(exponent, 0, reason) for exponent in EXPONENTS]
     return rate_report(rates, [], [])
 
@@ -92,6 +93,6 @@ def pair_rates(cosines: np.ndarray, same: np.ndarray) -> dict:
 
 
 def share_above(ascending: np.ndarray, threshold: float) -> float:
-    """The share of ``ascending`` scores that lie strictly above ``threshold``."""
+    """The share of ``ascending`` scores strictly above ``threshold``."""
     above = len(ascending) - np.searchsorted(ascending, threshold, side="right")
     return float(above / len(ascending))

@@ -1,4 +1,4 @@
-"""Pairs drawn from all pairs of a set: enough of them to say how much a figure varies."""
+"""A random sample of all pairs of a set, large enough to estimate how much a figure varies."""
 
 import numpy as np
 
@@ -8,10 +8,10 @@ MOST_GENUINE, MOST_IMPOSTORS = 10_000, 40_000
 
 
 def sampled_scores(features: np.ndarray, labels: np.ndarray) -> PairScores:
-    """Scores of drawn pairs of unit ``features`` [N, D] with ``labels`` [N], of both kinds.
+    """Scores of sampled genuine and impostor pairs of unit ``features`` [N, D], ``labels`` [N].
 
-    All genuine pairs, where they are few. The same pairs for the same labels, so that networks are
-    compared on them.
+    If there are few genuine pairs, all are used. The same labels give the same pairs, so that
+    networks can be compared.
     """
     generator = np.random.default_rng(0)
     left, right = np.concatenate(
@@ -23,7 +23,7 @@ def sampled_scores(features: np.ndarray, labels: np.ndarray) -> PairScores:
 
 
 def _genuine(labels: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """Places [2, P] of the images of genuine pairs."""
+    """Indices [2, P] of the images of genuine pairs."""
     order = np.argsort(labels, kind="stable")
     _, starts, sizes = np.unique(labels[order], return_index=True, return_counts=True)
     ends = np.cumsum(sizes * (sizes - 1) // 2)

@@ -1,7 +1,7 @@
-"""Matrix products of features and what is looked for in them: in NumPy, or in torch on a GPU.
+"""Matrix products of features and searches in the scores: in NumPy, or in torch on a GPU.
 
-On the CPU NumPy multiplies, masks and finds faster than torch (a tile of 2048: 47 ms beside 59),
-and evaluation needs no torch there.
+On the CPU, NumPy is faster than torch (47 ms instead of 59 ms for a tile of 2048) and makes
+evaluation independent of torch.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 _MOST_COUNTED = 1 << 24
-"""Scores at a time: OpenCV counts in float32."""
+"""Scores per call: OpenCV counts in float32."""
 
 
 class CpuScores:
@@ -23,28 +23,28 @@ class CpuScores:
         self.array = array
 
     def numpy(self) -> np.ndarray:
-        """All of them."""
+        """All scores."""
         return self.array
 
     def hide(self, mask: np.ndarray) -> np.ndarray:
-        """Hide the pairs of a mask [R, C]; their scores, row by row."""
+        """Hide the pairs of a mask [R, C]; returns their scores, row by row."""
         found = self.array[mask]
         np.copyto(self.array, np.float32("-inf"), where=mask)
         return found
 
     def best(self) -> np.ndarray:
-        """The highest of each row, [R]."""
+        """The highest score [R] of each row."""
         return self.array.max(axis=1)
 
     def binned(self, bins: int) -> np.ndarray:
-        """The function `binned` of all scores."""
+        """The module's `binned`, applied to all scores."""
         return binned(self.array, bins)
 
     def above(
         self, rows: np.ndarray, floor: np.float32
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Rows, columns and values of the scores above ``floor``, which only ``rows`` have."""
-        # A copy of nearly all rows would take longer than to look at all.
+        """Rows, columns and values of the scores above ``floor``; only ``rows`` have any."""
+        # Copying most rows would take longer than searching all of them.
         some = 2 * len(rows) <= len(self.array)
         flat = (self.array[rows] if some else self.array).reshape(-1)
         places = np.flatnonzero(flat > floor)
@@ -52,14 +52,14 @@ class CpuScores:
         return (rows[found] if some else found), columns, flat[places]
 
     def highest(self, rows: np.ndarray, count: int) -> np.ndarray:
-        """The ``count`` highest of each of ``rows``, in no order; all where there are fewer."""
+        """The ``count`` highest scores of each of ``rows``, unordered; all if there are fewer."""
         offered = self.array[rows]
         excess = offered.shape[1] - count
         return np.partition(offered, excess, axis=1)[:, excess:] if excess > 0 else offered
 
 
 class GpuScores:
-    """As `CpuScores`, in torch; what is found comes to the CPU."""
+    """Like `CpuScores`, in torch; results are copied to the CPU."""
 
     def __init__(self, tensor: "Tensor") -> None:
         self.tensor = tensor
@@ -102,11 +102,11 @@ class GpuScores:
 
 
 def binned(scores: np.ndarray, bins: int) -> np.ndarray:
-    """How many scores, of any shape, lie in which of ``bins`` equal bins from -1 to 1.
+    """Count scores of any shape in ``bins`` equal bins from -1 to 1.
 
-    int64 [bins + 2]: the first and the last bin are for scores that rounding made larger than 1;
-    -inf is in none. ``bins`` is a power of two, so that nothing is rounded into another bin.
-    OpenCV does it in 3.5 ns a score, NumPy in 4.5.
+    Returns int64 [bins + 2]: the first and last bins are for scores that rounding moves beyond -1
+    and 1; -inf is not counted. ``bins`` is a power of two, so that no score is rounded into another
+    bin. OpenCV takes 3.5 ns per score, NumPy 4.5.
     """
     import cv2
 
@@ -119,23 +119,23 @@ def binned(scores: np.ndarray, bins: int) -> np.ndarray:
 
 
 class CpuArithmetic:
-    """Products of at most ``tile`` rows and columns, one at a time: each overwrites the last."""
+    """Products of at most ``tile`` rows and columns; each product overwrites the previous one."""
 
     def __init__(self, tile: int) -> None:
         self._buffer = np.empty(tile * tile, np.float32)
 
     def moved(self, features: np.ndarray) -> np.ndarray:
-        """Features [N, D] to where they are multiplied."""
+        """Features [N, D] as an array that `product` takes."""
         return np.ascontiguousarray(features, np.float32)
 
     def product(self, left: np.ndarray, right: np.ndarray) -> CpuScores:
-        """The scores [R, C] of [R, D] and [C, D], both `moved`."""
+        """The scores [R, C] of features [R, D] and [C, D], both from `moved`."""
         scores = self._buffer[: len(left) * len(right)].reshape(len(left), len(right))
         return CpuScores(np.matmul(left, right.T, out=scores))
 
 
 class GpuArithmetic:
-    """As `CpuArithmetic`, in torch on ``device``."""
+    """Like `CpuArithmetic`, in torch on ``device``."""
 
     def __init__(self, tile: int, device: str = "cuda") -> None:
         import torch
@@ -156,7 +156,7 @@ class GpuArithmetic:
 
 
 def arithmetic(tile: int) -> Any:
-    """On the GPU where torch is installed and finds one."""
+    """`GpuArithmetic` if torch is installed and finds a GPU, otherwise `CpuArithmetic`."""
     try:
         import torch
     except ModuleNotFoundError:

@@ -1,8 +1,8 @@
-"""How many pairs have which score, in bins fine enough for whole curves: ROC, DET, histograms.
+"""Histograms of scores with bins fine enough for ROC and DET curves.
 
-A bin is 2^-17 wide, and no score is rounded into another. So FAR and TAR at an edge
-between bins are exact, whatever the number of pairs. Area and equal error rate are known to within
-what pairs of both kinds in one bin leave open, which is told. Memory: 4 MB.
+A bin is 2^-17 wide, and no score is rounded into another bin. FAR and TAR at an edge between bins
+are therefore exact for any number of pairs. The area under the ROC and the equal error rate are
+reported with an error bound, which comes from bins with pairs of both kinds. Memory: 4 MB.
 """
 
 from dataclasses import dataclass, field
@@ -14,17 +14,18 @@ from distill.evaluation.rates import LEAST_ALLOWED
 from distill.evaluation.score_arrays import binned
 
 BINS = 1 << 18
-"""From -1 to 1; one more on either side for what rounding makes larger than 1."""
+"""From -1 to 1; one extra bin on either side for cosines that rounding moves beyond 1."""
 _WIDTH = 2 / BINS
 POINTS = 100
-"""Of a curve, at FARs in equal steps of their logarithm; half as many at FRRs"""
+"""Points of a curve, at logarithmically spaced FARs; half as many more at FRRs."""
 
 
 @dataclass(frozen=True)
 class Curve:
-    """Points in the order of rising thresholds: a pair is accepted from ``thresholds`` [K] on.
+    """The points of a curve in ascending order of ``thresholds`` [K].
 
-    ``far`` [K] of the impostor pairs and ``tar`` [K] of the genuine ones are accepted there.
+    A pair is accepted if its score reaches the threshold. ``far`` [K] and ``tar`` [K] are the
+    shares of accepted impostor and genuine pairs.
     """
 
     thresholds: np.ndarray
@@ -34,7 +35,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Bounded:
-    """A value that is at most ``within`` away from the exact one."""
+    """A value that differs from the exact one by at most ``within``."""
 
     value: float
     within: float
@@ -42,18 +43,18 @@ class Bounded:
 
 @dataclass(frozen=True)
 class ScoreCounts:
-    """Numbers of ``genuine`` and of ``impostors`` pairs, int64 [BINS + 2] each."""
+    """Numbers of ``genuine`` and ``impostors`` pairs per bin, int64 [BINS + 2] each."""
 
     genuine: np.ndarray = field(default_factory=lambda: np.zeros(BINS + 2, np.int64))
     impostors: np.ndarray = field(default_factory=lambda: np.zeros(BINS + 2, np.int64))
 
     @property
     def both_kinds(self) -> bool:
-        """Whether there are pairs of both kinds, without which there is no curve."""
+        """Whether there are pairs of both kinds; otherwise there is no curve."""
         return bool(self.genuine.any() and self.impostors.any())
 
     def area_under_roc(self) -> Bounded:
-        """The chance that a genuine pair scores above an impostor pair; equal scores count half."""
+        """Probability that a genuine pair outscores an impostor pair; ties count half."""
         genuine = self.genuine / self.genuine.sum()
         impostors = self.impostors / self.impostors.sum()
         below = np.cumsum(impostors) - impostors
@@ -61,14 +62,14 @@ class ScoreCounts:
         return Bounded(min(1.0, float(genuine @ below) + unknown), unknown)
 
     def equal_error_rate(self) -> Bounded:
-        """The lowest rate that neither FAR nor FRR exceeds at some threshold."""
+        """The minimum over all thresholds of the larger of FAR and FRR."""
         far, frr = self._rates()
         crossed = int(np.argmax(far < frr))  # the last edge is above all scores
         found = min(far[crossed - 1], frr[crossed])
         return Bounded(float(found), float(found - max(far[crossed], frr[crossed - 1])))
 
     def curve(self) -> Curve:
-        """The points that show ROC and DET, without those of fewer than ten false accepts."""
+        """Points of the ROC and DET curves, without those with fewer than ten false accepts."""
         far, frr = self._rates()
         impostors, genuine = int(self.impostors.sum()), int(self.genuine.sum())
         last = np.searchsorted(-far, -LEAST_ALLOWED / impostors, side="right") - 1
@@ -89,7 +90,7 @@ class ScoreCounts:
         return Curve(_edges()[chosen], far[chosen], 1 - frr[chosen])
 
     def _rates(self) -> tuple[np.ndarray, np.ndarray]:
-        """FAR and FRR at each edge, [BINS + 3], where what lies at or above it is accepted."""
+        """FAR and FRR [BINS + 3] at each edge; scores at or above the edge are accepted."""
         below = [np.concatenate([[0], np.cumsum(one)]) for one in (self.impostors, self.genuine)]
         return (below[0][-1] - below[0]) / below[0][-1], below[1] / below[1][-1]
 
@@ -99,7 +100,7 @@ def _edges() -> np.ndarray:
 
 
 def listed_counts(cosines: np.ndarray, same: np.ndarray) -> ScoreCounts:
-    """Of explicit pairs: ``cosines`` [P], genuine where ``same`` [P]."""
+    """The counts of explicit pairs: ``cosines`` [P], genuine where ``same`` [P]."""
     return ScoreCounts(binned(cosines[same], BINS), binned(cosines[~same], BINS))
 
 

@@ -1,4 +1,4 @@
-"""Unit features of evaluation sets: by a network, kept so that nothing is asked twice, or given."""
+"""Unit features of evaluation sets, computed by a network and cached, or read from files."""
 
 import errno
 import hashlib
@@ -24,46 +24,46 @@ from teachers.embedder import Embedder, normalise
 
 EvaluationSet = VerificationPairs | ImageSet | ProtocolSet
 FEATURES = "features"
-"""The folder of a workspace's cache that keeps them"""
+"""The folder in a workspace's cache for features"""
 MOST_KEPT_BYTES = 1 << 33
-"""Of one set; more is computed again. Four million images with 512 dimensions are as much."""
+"""The largest cached set: 4 million images with 512 dimensions. Larger ones are recomputed."""
 ENDINGS = (".npy", ".bin")
-"""Of files of embeddings that others made"""
+"""Suffixes of files with embeddings of other tools"""
 
 
 def open_sets(sources: Sequence[SetSource], protocols: Sequence[str] = ()) -> list[EvaluationSet]:
-    """Sets of pairs or images, and protocols, named NAME:FOLDER, in their order."""
+    """Open sets of pairs or images, and then protocols named NAME:FOLDER, in order."""
     return [*(each.open() for each in sources), *map(open_named, protocols)]
 
 
 class SetFeatures(Protocol):
-    """What a network, of the digests ``embedder`` and ``preprocessing``, says of sets."""
+    """The features of sets, from a network with the digests ``embedder`` and ``preprocessing``."""
 
     embedder: str
     preprocessing: str
 
     def features(self, each: EvaluationSet, progress: Progress | None = None) -> np.ndarray:
-        """Unit features, float32 [N, D], of a set's images in order; two a pair of a set of pairs.
+        """Unit features, float32 [N, D], of a set's images, in order; two per pair in a pair set.
 
-        Those that are no unit vectors are the caller's to find: see `features.why_broken`.
+        The caller must detect features without unit length: see `features.why_broken`.
         """
         ...
 
     def embedded(self, each: EvaluationSet, progress: Progress | None = None) -> Embedded:
-        """`features`, and their norms."""
+        """The `features` with their original norms."""
         ...
 
     def check(self, each: EvaluationSet) -> None:
-        """Raise `UserError` where a set cannot be answered, before anything is embedded."""
+        """Raise `UserError` if a set cannot be embedded, before a network runs."""
         ...
 
 
 class NetworkFeatures:
-    """Of an embedder under the mirror rule; kept in the folder ``kept`` where that is given.
+    """Features of a network, summed with those of the mirrored image; cached in a folder ``kept``.
 
-    They are written there as they are computed, so that a stopped command can continue; a process
-    waits for another that embeds the same set. Several processes ``share`` the images of a set that
-    is not kept.
+    Features are written as they are computed, so that an interrupted command can resume. A process
+    waits for another that embeds the same set. Several processes can ``share`` the images of a set
+    if nothing is cached.
     """
 
     def __init__(self, network: Embedder, kept: Path | None = None, share: Share = ALONE) -> None:
@@ -94,7 +94,7 @@ class NetworkFeatures:
             each.faces.check_there()
 
     def knows(self, each: EvaluationSet) -> bool:
-        """Whether the network need not be asked."""
+        """Whether the features of the set are cached."""
         path = self._path(each)
         return path is not None and path.is_file()
 
@@ -113,7 +113,7 @@ class NetworkFeatures:
         if not _can_keep(path.parent):
             return self._embed(each, progress, None)
         with held_parts(path.with_suffix(".part"), self._network.embedding, waiting) as parts:
-            known = self._known(each, path)  # another process may have made them meanwhile
+            known = self._known(each, path)  # another process may have written them meanwhile
             if known is None:
                 known = self._embed(each, progress, parts)
                 _write_features(path, known)
@@ -145,7 +145,7 @@ class NetworkFeatures:
 
 
 class HeldFeatures:
-    """`SetFeatures` of one set, which are in memory."""
+    """`SetFeatures` of a single set, held in memory."""
 
     def __init__(self, held: Embedded, of: NetworkFeatures) -> None:
         self.embedder, self.preprocessing, self._held = of.embedder, of.preprocessing, held
@@ -166,7 +166,10 @@ def _pixels_of(images: ImageSet) -> Callable[[int], np.ndarray]:
 
 
 def _can_keep(folder: Path) -> bool:
-    """Whether files can be made in it, of a workspace that may be another one's; it is made."""
+    """Create the folder; returns whether files can be made in it.
+
+    The workspace may be read-only or belong to another user.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -177,7 +180,7 @@ def _can_keep(folder: Path) -> bool:
 
 
 def _norms_of(path: Path) -> Path:
-    """Beside the unit features, which older versions kept alone."""
+    """The file of norms for a file of unit features; older versions did not write it."""
     return path.with_suffix(".norms")
 
 
@@ -193,10 +196,10 @@ def _tell_all(each: EvaluationSet, progress: Progress | None) -> None:
 
 
 class GivenFeatures:
-    """`SetFeatures` from files: ``folder``/NAME.npy has a float32 [N, D] of the set NAME, in order.
+    """`SetFeatures` from files: ``folder``/NAME.npy is float32 [N, D] for the set NAME, in order.
 
-    Of a set of pairs, N is two a pair; protocols have files of their own form too. Vectors are
-    brought to unit length.
+    A set of pairs has two rows per pair. Protocols may have their own file formats. Vectors are
+    normalised to unit length.
     """
 
     preprocessing = "given"
@@ -219,7 +222,7 @@ class GivenFeatures:
         found = self._raw(each)
         norms = np.empty(len(found), np.float32)
         with np.errstate(invalid="ignore", over="ignore"):
-            # In place, a part at a time: a million images must not be in memory twice.
+            # In place and in parts, so that a million images are not in memory twice.
             for start in range(0, len(found), ROWS):
                 part = slice(start, start + ROWS)
                 norms[part] = np.linalg.norm(found[part], axis=1)
@@ -248,19 +251,19 @@ class GivenFeatures:
 
 
 def image_count(each: EvaluationSet) -> int:
-    """How many features a set has."""
+    """The number of features of a set."""
     if isinstance(each, ProtocolSet):
         return len(each.faces)
     return len(each.images) if isinstance(each, VerificationPairs) else len(each)
 
 
 def distinct_images(each: EvaluationSet) -> int:
-    """How many images of it are embedded; see `embed_distinct`."""
+    """The number of images that a network embeds for a set; see `embed_distinct`."""
     return len(set(each.images)) if isinstance(each, VerificationPairs) else image_count(each)
 
 
 def _read_features(path: Path, shape: tuple[int, ...]) -> np.ndarray | None:
-    """None where there are none yet, or the file holds something else."""
+    """Read cached features; None if there are none or the file holds something else."""
     try:
         return read_array(path, np.dtype("<f4"), shape)
     except UnreadableError:

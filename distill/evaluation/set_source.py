@@ -1,4 +1,4 @@
-"""Where an evaluation set lies, and the one way to open it: for jobs and for commands."""
+"""The source of an evaluation set, opened the same way by jobs and commands."""
 
 import hashlib
 from dataclasses import dataclass
@@ -12,15 +12,15 @@ from curation.store import ImageSet
 from curation.views import open_images
 
 LIST_SUFFIXES = (".txt", ".csv", ".tsv", ".lst")
-"""Of lists of pairs"""
+"""Suffixes of lists of pairs"""
 
 
 @dataclass(frozen=True)
 class SetSource:
     """A ``.bin`` of pairs, a store or view, or a list of pairs.
 
-    ``images`` are what a list is of: the store or view whose images it names, or the folder where
-    its paths begin.
+    ``images`` is what a list refers to: a store or view whose images it names, or the folder that
+    its paths are relative to.
     """
 
     path: Path
@@ -32,11 +32,11 @@ class SetSource:
 
     @property
     def is_pairs(self) -> bool:
-        """Whether it gives pairs and not all those of its images."""
+        """Whether it has explicit pairs, rather than all pairs of its images."""
         return self.path.suffix == ".bin" or self.is_list
 
     def open(self, progress: Progress | None = None) -> VerificationPairs | ImageSet:
-        """The set; ``UserError`` where it cannot be read. ``progress`` counts pairs of a list."""
+        """Open the set; ``UserError`` if it cannot be read. ``progress`` counts pairs of a list."""
         if not self.is_list:
             return read_pairs(self.path) if self.is_pairs else open_images(self.path)
         if self.images is None or not self.images.name.endswith((".lmdb", ".view")):
@@ -46,7 +46,7 @@ class SetSource:
 
 
 def split_list(name: str) -> tuple[str, str] | None:
-    """The two parts of LIST:SET; None where the name is none of these."""
+    """The two parts of LIST:SET; None if the name does not have this form."""
     listed, _, images = name.rpartition(":")
     return (listed, images) if images and Path(listed).suffix in LIST_SUFFIXES else None
 

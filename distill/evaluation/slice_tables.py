@@ -1,8 +1,8 @@
-"""Tables that put the images of a set, or its people, into groups: pose, age, sex, camera ...
+"""Tables that assign the images or identities of a set to groups: pose, age, sex, camera ...
 
-The first row names the columns: first ``identity`` (the label in the source) or ``image`` (its
-number in the set, from 0; of a set of pairs 0 to 2P - 1), then an attribute each. Cells that are
-empty put nobody into a group.
+The first row names the columns: ``identity`` (the label in the source) or ``image`` (its index in
+the set, from 0; 0 to 2P - 1 in a set of pairs), then one attribute per column. An empty cell
+assigns no group.
 """
 
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ _LONGEST_NAME = 80
 
 @dataclass(frozen=True)
 class Attribute:
-    """The ``groups`` of an attribute, and in which of them each image is, [N]; -1 in none."""
+    """The ``groups`` of an attribute, and the group of each image, [N]; -1 for no group."""
 
     name: str
     groups: Sequence[str]
@@ -35,10 +35,10 @@ class Attribute:
 
 
 def read_slices(path: Path, each: VerificationPairs | ImageSet) -> list[Attribute]:
-    """The attributes that a table gives the images of a set.
+    """Read the attributes of a set's images from a table.
 
-    Raises `UserError` with file and line where the table is none, names nobody of the set, or has a
-    group without pairs.
+    Raises `UserError` with file and line if the table is invalid, names no image or identity of the
+    set, or has a group without pairs.
     """
     lines = text_lines(path, "a table of groups")
     first = next(lines, None)
@@ -76,7 +76,7 @@ def read_slices(path: Path, each: VerificationPairs | ImageSet) -> list[Attribut
 
 
 def quality(norms: np.ndarray) -> Attribute:
-    """The tenths of images by the norm [N] of their embedding, which tells a face's quality."""
+    """Tenths of the images by the norm [N] of their embedding, which reflects face quality."""
     rank = np.empty(len(norms), np.int64)
     rank[np.argsort(norms, kind="stable")] = np.arange(len(norms))
     names = ["lowest tenth", *(f"tenth {number}" for number in range(2, 10)), "highest tenth"]
@@ -84,7 +84,7 @@ def quality(norms: np.ndarray) -> Attribute:
 
 
 def why_no_quality(norms: np.ndarray) -> str | None:
-    """Why norms [N] tell no quality: of unit vectors, as others give them, all are 1."""
+    """Why norms [N] do not reflect quality: the embeddings were already normalised."""
     if len(norms) and np.allclose(norms, 1, rtol=0, atol=1e-4):
         return "all embeddings have the norm 1, which tells no quality; give them unnormalised"
     return None
@@ -134,7 +134,7 @@ def _attribute(
 
 
 def _check_pairs(path: Path, attribute: Attribute, each: VerificationPairs | ImageSet) -> None:
-    """Every group has a pair, within itself or with another one."""
+    """Raise ``UserError`` if a group has no pair, neither within itself nor with another group."""
     for number, group in enumerate(attribute.groups):
         members = attribute.of == number
         count = int(members.sum())
@@ -152,6 +152,6 @@ def _check_pairs(path: Path, attribute: Attribute, each: VerificationPairs | Ima
 
 
 def pairings(attribute: Attribute) -> list[tuple[int, int]]:
-    """Each group with itself, then all pairs of groups."""
+    """Each group with itself, then all pairs of different groups."""
     numbers = range(len(attribute.groups))
     return [(number, number) for number in numbers] + list(combinations(numbers, 2))

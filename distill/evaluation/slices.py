@@ -1,7 +1,8 @@
-"""Every measure by groups: of pairs within a group, and of those across two.
+"""Every measure by group: for the pairs within a group and for those across two groups.
 
-Beside a group's own measures stands what the threshold of the whole set does to it: who is rejected
-and who is accepted more often than others. The worst group of each measure is named.
+In addition to its own measures, a group has the TAR and FAR at the threshold of the whole set,
+which show whose pairs are rejected or accepted more often than others. The report names the worst
+group for each measure.
 """
 
 from collections.abc import Callable
@@ -21,7 +22,7 @@ from distill.evaluation.thresholds import cosine_of
 from distill.evaluation.verification import squared_distances
 
 MOST_PASSED = 200_000
-"""Impostor pairs above the threshold, of the whole set; each counts in each draw"""
+"""The most impostor pairs of the whole set above the threshold; every draw weights each of them"""
 _HIGHER_IS_BETTER = {"accuracy": True, "auc": True, "eer": False}
 
 ScorePairs = Callable[[np.ndarray, VerificationPairs, bool], dict[str, Any]]
@@ -30,11 +31,11 @@ ScoreImages = Callable[..., dict[str, Any]]
 
 @dataclass(frozen=True)
 class Passed:
-    """Which pairs pass a threshold.
+    """The pairs that pass a threshold.
 
-    ``genuine`` [I] are the numbers of genuine pairs of each person, ``passed`` [I] of those that
-    pass, ``left`` and ``right`` [.] the people of impostor pairs that pass; ``impostors`` weighs
-    all impostor pairs by draws.
+    ``genuine`` [I] counts the genuine pairs of each person, ``passed`` [I] those that pass.
+    ``left`` and ``right`` are the people of the impostor pairs that pass. ``impostors`` maps the
+    weights of draws to the total weight of all impostor pairs.
     """
 
     genuine: np.ndarray
@@ -44,7 +45,7 @@ class Passed:
     impostors: Callable[[np.ndarray], np.ndarray]
 
     def rates(self, intervals: bool) -> dict[str, Any]:
-        """``tar`` and ``far`` with their intervals; None where there are no such pairs."""
+        """``tar`` and ``far`` with their intervals; None if there are no pairs of the kind."""
         people = len(self.genuine)
 
         def tar(weights: np.ndarray) -> np.ndarray:
@@ -68,10 +69,10 @@ class Passed:
 
 
 class AboveThreshold:
-    """Collects of a scan of ``probes`` which pairs pass a threshold.
+    """A collector of the pairs that pass a threshold in a scan of ``probes``.
 
-    Of genuine pairs it counts all, ``mates`` [P], and those that pass, ``passed`` [P], by the place
-    of the probe in the scan's order; of impostor pairs that pass it keeps both places.
+    By position of the probe in the scan, it counts all genuine pairs, ``mates`` [P], and those that
+    pass, ``passed`` [P]. It keeps the positions of the impostor pairs that pass.
     """
 
     def __init__(self, threshold: float, probes: int) -> None:
@@ -101,7 +102,7 @@ def slice_pairs(
     score: ScorePairs,
     intervals: bool,
 ) -> dict[str, Any]:
-    """The report of an attribute of a set of pairs, whose report is ``whole``."""
+    """The report of an attribute for a set of pairs; ``whole`` is the report of the set."""
     point = operating_point(whole)
     left, right = linked_identities(each.images, each.same)
     cosines = cosine_of(squared_distances(embedded.unit[::2], embedded.unit[1::2]))
@@ -142,7 +143,7 @@ def slice_images(
     score: ScoreImages,
     intervals: bool,
 ) -> dict[str, Any]:
-    """The report of an attribute of a set of images, all pairs of which are compared."""
+    """The report of an attribute for all pairs of an image set, whose report is ``whole``."""
     point = operating_point(whole)
     labels = np.asarray(each.labels)
 
@@ -165,9 +166,10 @@ def slice_images(
 
 
 def operating_point(whole: dict[str, Any]) -> dict[str, Any] | None:
-    """The threshold of the whole set that groups are held to; None where none is measured.
+    """The threshold of the whole set to evaluate groups at; None if no threshold is measured.
 
-    That of FAR 1e-3, of very many pairs a lower one, of few 1e-2 or that of the best accuracy.
+    The threshold of FAR 1e-3. Very large sets use a lower FAR; small sets use 1e-2 or the best
+    accuracy.
     """
     rates = whole["tar_at_far"]
     for rate in ("1e-3", "1e-4", "1e-5", "1e-6", "1e-7", "1e-8", "1e-2"):
@@ -180,7 +182,7 @@ def operating_point(whole: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def _passed(above: AboveThreshold, one: np.ndarray, other: np.ndarray, itself: bool) -> Passed:
-    """Of a scan of images with the labels ``one`` [P] and ``other`` [G]."""
+    """The passing pairs of a scan of images with the labels ``one`` [P] and ``other`` [G]."""
     scan_one = one[np.argsort(one, kind="stable")]
     people, numbered = np.unique(np.concatenate([one, other]), return_inverse=True)
     ones = np.bincount(numbered[: len(one)], minlength=len(people))
@@ -202,7 +204,7 @@ def _passed(above: AboveThreshold, one: np.ndarray, other: np.ndarray, itself: b
 
 
 def _gallery_labels(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """In the order of a scan."""
+    """The labels ``other`` in the order of a scan."""
     empty = np.empty((len(other), 1), np.float32)
     return PairScan(np.empty((len(one), 1), np.float32), one, empty, other, 1).gallery_labels
 
@@ -232,7 +234,7 @@ def _reported(
 
 
 def worst(within: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """By measure, the group in which it is worst, and its value and interval; with two or more."""
+    """By measure, the worst group with its value and interval; needs at least two groups."""
     values: dict[str, dict[str, tuple[float, Any]]] = {}
     for group, report in within.items():
         for name, (value, around) in _figures(report).items():

@@ -12,12 +12,12 @@ from distill.evaluation.pair_scores import linked_people, listed_scores
 from distill.evaluation.rates import pair_rates, plan_rates
 
 _PAIRS = 1 << 16
-"""Whose features are in memory at a time"""
+"""Pairs whose features are in memory at a time"""
 
 
 @dataclass(frozen=True)
 class TemplateGallery:
-    """Templates, by their places [G], and their subjects [G]."""
+    """Templates by index [G], and their subjects [G]."""
 
     templates: np.ndarray
     subjects: np.ndarray
@@ -25,7 +25,7 @@ class TemplateGallery:
 
 @dataclass(frozen=True)
 class VerifiedTemplates:
-    """The cosines [P] of the pairs, and what is said of them."""
+    """The cosines [P] of the pairs, and their report."""
 
     cosines: np.ndarray
     report: dict[str, Any]
@@ -34,7 +34,7 @@ class VerifiedTemplates:
 def verify_templates(
     features: np.ndarray, pairs: np.ndarray, same: np.ndarray, intervals: bool
 ) -> VerifiedTemplates:
-    """Unit ``features`` [T, D] in ``pairs`` [P, 2], one person where ``same`` [P]."""
+    """Verify ``pairs`` [P, 2] of unit ``features`` [T, D]; genuine where ``same`` [P]."""
     cosines = np.empty(len(pairs), np.float32)
     for start in range(0, len(pairs), _PAIRS):
         left, right = pairs[start : start + _PAIRS].T
@@ -58,9 +58,10 @@ def verify_templates(
 def identify_templates(
     features: np.ndarray, probes: TemplateGallery, galleries: dict[str, TemplateGallery]
 ) -> tuple[dict[str, Any], dict[str, Searches]]:
-    """``probes`` searched in each gallery, and the ranks of all searches with a mate together.
+    """Search each gallery for ``probes``; with several galleries, also report on ``all`` of them.
 
-    Returns JSON by gallery, and what was found. Of ``all`` the FNIR is the mean of the galleries.
+    Returns JSON by gallery, and the searches. ``all`` has the ranks over all mated searches and the
+    mean FNIR of the galleries.
     """
     found = {
         name: search(

@@ -1,8 +1,8 @@
-"""One feature for several images of a person: the frames of a video, the media of a template.
+"""One feature from several images of a person: the frames of a video, the media of a template.
 
-All take unit features [N, D] of what is said to be one person and give a unit feature [D], float32.
-A sum of unit features weighs each image alike; a sum of raw ones weighs it by its norm, which tells
-its quality.
+The functions map unit features [N, D] of one person to a unit feature [D], float32. A sum of unit
+features weights all images equally; a sum of raw features weights an image by its norm, which
+reflects its quality.
 """
 
 from collections.abc import Callable
@@ -13,22 +13,22 @@ from teachers.embedder import normalise
 
 Pool = Callable[[np.ndarray], np.ndarray]
 DROPPED = 0.2
-"""The share of frames that `without_farthest` leaves out."""
+"""The share of frames that `without_farthest` drops."""
 _MEDIA = 1 << 14
-"""Whose features are in memory in double precision at a time"""
+"""Media whose features are in memory in double precision at a time"""
 SAME_PERSON = 0.4
 """The cosine above which `largest_cluster` links two frames."""
 
 
 def average(features: np.ndarray) -> np.ndarray:
-    """The mean of all."""
+    """The normalised mean of all features."""
     return normalise(features.sum(axis=0))
 
 
 def without_farthest(features: np.ndarray, dropped: float = DROPPED) -> np.ndarray:
-    """The mean without the share of frames whose cosine to the mean of all is lowest.
+    """The mean without the share of frames with the lowest cosines to the mean of all.
 
-    Source: Bitmain's solution of LFR 2019 (iQIYI), 20 %.
+    Source: Bitmain's solution for LFR 2019 (iQIYI), 20 %.
     """
     kept = len(features) - int(dropped * len(features))
     similar = features @ average(features)
@@ -36,18 +36,19 @@ def without_farthest(features: np.ndarray, dropped: float = DROPPED) -> np.ndarr
 
 
 def largest_cluster(features: np.ndarray, threshold: float = SAME_PERSON) -> np.ndarray:
-    """The mean of the largest group of frames that are linked by cosines above ``threshold``.
+    """The mean of the largest group of frames linked by cosines above ``threshold``.
 
-    Of groups of one size, the one with the first frame. Source: Meituan's solution of LFR 2019.
+    Among groups of equal size, the one with the earliest frame. Source: Meituan's solution for LFR
+    2019.
     """
     groups = _linked(features @ features.T > threshold)
     return average(features[groups == np.argmax(np.bincount(groups))])
 
 
 def template(raw: np.ndarray, media: np.ndarray, by_norm: bool = False) -> np.ndarray:
-    """IJB's template of images ``raw`` [N, D] of ``media`` [N]: the sum of each medium's mean.
+    """An IJB template of ``raw`` features [N, D] from ``media`` [N]: the sum of the media's means.
 
-    ``by_norm`` keeps the norms of the raw features, which then weigh the images.
+    ``by_norm`` keeps the norms of the raw features, which then weight the images.
     Source: insightface's eval_ijbc.py, which follows the protocol of IJB-C.
     """
     features = raw if by_norm else normalise(raw)
@@ -58,9 +59,9 @@ def template(raw: np.ndarray, media: np.ndarray, by_norm: bool = False) -> np.nd
 def templates(
     features: np.ndarray, weights: np.ndarray, template: np.ndarray, medium: np.ndarray
 ) -> np.ndarray:
-    """`template` of each number in ``template`` [N], ascending: unit [T, D], float32.
+    """The `template` of each number in ``template`` [N], in ascending order: unit [T, D], float32.
 
-    ``features`` [N, D] count with their ``weights`` [N].
+    ``weights`` [N] weight the ``features`` [N, D].
     """
     numbers, place = np.unique(template, return_inverse=True)
     media, medium_of, counts = np.unique(
@@ -79,7 +80,7 @@ def templates(
 
 
 def _linked(links: np.ndarray) -> np.ndarray:
-    """The group of each of N nodes, numbered in the order of their first nodes, of bool [N, N]."""
+    """The connected component of each node of ``links`` [N, N], numbered by first node."""
     groups = np.full(len(links), -1)
     for first in range(len(links)):
         if groups[first] >= 0:

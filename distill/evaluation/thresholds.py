@@ -1,4 +1,4 @@
-"""Thresholds to deploy with: which cosine to ask for at a named false-accept rate."""
+"""Recommended thresholds for deployment: the cosine for each false-accept rate."""
 
 from typing import TypeVar
 
@@ -9,7 +9,7 @@ from distill.evaluation.rates import EXPONENTS
 Distance = TypeVar("Distance", float, np.ndarray)
 
 FACES = ("pairs", "all-pairs")
-"""The kinds of sets whose scores are of two faces; templates have other thresholds."""
+"""The kinds of sets that compare two images; templates need other thresholds."""
 NOTE = (
     "Thresholds move with the population, the camera and quantisation: "
     "measure again on images like those the network will see."
@@ -22,7 +22,7 @@ def cosine_of(distance: Distance) -> Distance:
 
 
 def recommended_thresholds(reports: dict) -> dict:
-    """For each FAR the threshold of the set that measures it with the most impostor pairs. ::
+    """For each FAR, the threshold of the set that measures it with the most impostor pairs. ::
 
         {"distance": "cosine", "rule": "same person where cosine > threshold", "note": ...,
          "false_accept_rates": {"1e-3": {"threshold", "tar", "set", "digest", "genuine",
@@ -31,8 +31,8 @@ def recommended_thresholds(reports: dict) -> dict:
          "best_accuracy": {"threshold", "accuracy", "tar", "far", "set", "digest", "genuine",
                            "impostors", "accuracy_interval"} or null}
 
-    ``reports`` are the sets of `evaluate`. A FAR that no set is large enough for is null, and so is
-    the best accuracy where no set has one, or none that is better than chance.
+    ``reports`` is ``sets`` in the result of `evaluate`. A FAR for which no set is large enough is
+    null. The best accuracy is null if no set has an accuracy better than chance.
     """
     return {
         "distance": "cosine",
@@ -68,7 +68,7 @@ def _at_rate(reports: dict, rate: str) -> dict | None:
 
 
 def _best_accuracy(reports: dict) -> dict | None:
-    """The ten-fold threshold of the largest set of pairs that has one; the first of equals."""
+    """The ten-fold threshold of the largest set of pairs with one; the first of equal sets."""
     told_apart = {name: report for name, report in reports.items() if _tells_apart(report)}
     if not told_apart:
         return None
@@ -88,7 +88,7 @@ def _best_accuracy(reports: dict) -> dict | None:
 
 
 def _tells_apart(report: dict) -> bool:
-    """Whether the accuracy is better than that of one answer to all pairs, whichever it is."""
+    """Whether the accuracy is better than that of the same answer for all pairs."""
     if report["kind"] != "pairs" or report["accuracy"] is None:
         return False
     return report["accuracy"] > max(report["genuine"], report["impostors"]) / report["pairs"]

@@ -1,8 +1,8 @@
-"""One-to-one verification by the ten-fold protocol of LFW, as insightface computes it.
+"""One-to-one verification with the ten-fold protocol of LFW, as computed by insightface.
 
-The distance of a pair is the squared L2 distance of its unit features, 0 ... 4; a pair is accepted
-where the distance is *below* a threshold. Each fold is scored with the threshold that is best on
-the other nine. Source: Huang et al., LFW, 2007, and ``eval/verification.py`` of insightface.
+The distance of a pair is the squared L2 distance of its unit features, 0 to 4; a pair is accepted
+if the distance is *below* the threshold. Each fold is scored at the threshold that is best on the
+other nine. Source: Huang et al., LFW, 2007, and ``eval/verification.py`` of insightface.
 """
 
 from dataclasses import dataclass
@@ -19,10 +19,10 @@ VAL_FALSE_ACCEPT_RATE = 1e-3
 
 @dataclass(frozen=True)
 class TenFold:
-    """Accuracy with its deviation over folds, and VAL: the accept rate of genuine pairs.
+    """Accuracy with its standard deviation over folds, and VAL, the accept rate of genuine pairs.
 
-    ``threshold`` is the mean of the folds' squared L2 thresholds. ``val`` and ``far`` are means
-    over the folds at thresholds set for a FAR of 1e-3 on the others.
+    ``threshold`` is the mean squared L2 threshold of the folds. ``val`` and ``far`` are means over
+    the folds, each at the threshold with a FAR of 1e-3 on the other folds.
     """
 
     accuracy: float
@@ -34,17 +34,17 @@ class TenFold:
 
 
 def squared_distances(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Row by row squared L2 distance of features ``[P, D]``, float64 ``[P]``."""
+    """The squared L2 distances of corresponding rows of features ``[P, D]``, float64 ``[P]``."""
     difference = left.astype(np.float64) - right.astype(np.float64)
     return np.square(difference).sum(axis=1)
 
 
 def ten_fold(distances: np.ndarray, same: np.ndarray) -> TenFold:
-    """Score ``distances`` [P] of pairs that are of one person where ``same`` [P] is true.
+    """Score the ``distances`` [P] of pairs, which are genuine where ``same`` [P] is true.
 
-    Folds are contiguous and in order; where ten does not divide P, the first ones have one pair
-    more (scikit-learn's ``KFold(10, shuffle=False)``). Raises `UserError` where `why_no_folds`
-    says why.
+    Folds are contiguous and in order. If ten does not divide P, the first folds have one more pair,
+    as with scikit-learn's ``KFold(10, shuffle=False)``. Raises `UserError` with the reason of
+    `why_no_folds`.
     """
     if reason := why_no_folds(same):
         raise UserError(reason)
@@ -62,10 +62,10 @@ def ten_fold(distances: np.ndarray, same: np.ndarray) -> TenFold:
 
 
 def why_no_folds(same: np.ndarray) -> str | None:
-    """Why these pairs cannot be scored by ten folds, with what to do; None where they can.
+    """Why these pairs cannot be scored with ten folds and how to fix that; None if they can.
 
-    A fold of one kind has no accuracy but the share of that kind that a threshold of the others
-    accepts: 0 or 1 for a network that tells nobody apart.
+    Every fold needs pairs of both kinds. The accuracy of a fold with only one kind is meaningless:
+    0 or 1 for a network that cannot distinguish anybody.
     """
     counts = {"genuine": np.count_nonzero(same), "impostor": np.count_nonzero(~same)}
     for kind, count in counts.items():
@@ -85,7 +85,7 @@ def why_no_folds(same: np.ndarray) -> str | None:
 
 
 def _folds(pairs: int) -> list[np.ndarray]:
-    """The numbers of the pairs of each fold."""
+    """The indices of the pairs of each fold."""
     return np.array_split(np.arange(pairs), FOLDS)
 
 
@@ -96,7 +96,7 @@ def _accuracies(
     genuine, impostor = _accepted(distances, same, folds, ACCURACY_THRESHOLDS)
     rejected = np.array([[np.count_nonzero(~same[fold])] for fold in folds]) - impostor
     correct = genuine + rejected
-    # argmax takes the first of equals, as the protocol does.
+    # argmax returns the first of equal values, like the protocol.
     best = np.argmax(correct.sum(axis=0) - correct, axis=1)
     sizes = np.array([len(fold) for fold in folds])
     return correct[np.arange(FOLDS), best] / sizes, ACCURACY_THRESHOLDS[best]
@@ -107,8 +107,8 @@ def _val_at_far(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Each fold's (VAL, FAR) at the threshold that gives FAR 1e-3 on the others.
 
-    The threshold is interpolated between its neighbours on the grid; it is 0, so that nothing is
-    accepted, where no threshold reaches that FAR.
+    The threshold is interpolated on the grid. If no threshold reaches that FAR, it is 0, which
+    accepts no pair.
     """
     _, impostor = _accepted(distances, same, folds, VAL_THRESHOLDS)
     impostors = np.array([[np.count_nonzero(~same[fold])] for fold in folds])

@@ -1,1 +1,1 @@
-"""Published evaluations in their own files, one reader a file; `protocol` finds them."""
+"""Readers for published evaluations in their own formats, one per file; `protocol` finds them."""

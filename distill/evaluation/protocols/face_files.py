@@ -1,4 +1,4 @@
-"""Faces in image files that a protocol lists: aligned, or with the five points to be cut by."""
+"""Face images listed by a protocol: already aligned, or with five points for alignment."""
 
 import hashlib
 from collections.abc import Sequence
@@ -16,10 +16,10 @@ from curation.images import MAX_FILE_BYTES, decode
 
 @dataclass(frozen=True)
 class FaceFiles:
-    """The images ``paths``; ``points`` [N, 5, 2] where they are to be aligned.
+    """The images ``paths``, with ``points`` [N, 5, 2] if they must be aligned.
 
-    ``lists`` is a digest of what else the evaluation follows from. A face that is not square and
-    has no points is put into the middle of a black square.
+    ``lists`` is a digest of everything else that determines the evaluation. A face without points
+    that is not square is centred on a black square.
     """
 
     paths: Sequence[Path] = field(repr=False)
@@ -30,7 +30,7 @@ class FaceFiles:
         return len(self.paths)
 
     def pixels(self, number: int) -> np.ndarray:
-        """uint8 RGB [H, W, 3] of one face."""
+        """The pixels of one face, uint8 RGB [H, W, 3]."""
         path = self.paths[number]
         pixels = decode(read_whole(path, MAX_FILE_BYTES), str(path))
         if self.points is None:
@@ -41,7 +41,7 @@ class FaceFiles:
             raise UserError(f"{path}: {error}") from None
 
     def check_there(self) -> None:
-        """Raise `UserError` with the first image that is missing, and how many are."""
+        """Raise `UserError` with the first missing image and the number of missing images."""
         missing = [number for number, size in enumerate(self._sizes) if size < 0]
         if not missing:
             return
@@ -55,7 +55,7 @@ class FaceFiles:
 
     @cached_property
     def digest(self) -> str:
-        """Of the lists, and the names and sizes of the images: the same on every machine."""
+        """Digest of the lists and of the images' names and sizes; equal on every machine."""
         digest = hashlib.sha256(self.lists.encode())
         for path, size in zip(self.paths, self._sizes, strict=True):
             digest.update(f"{'/'.join(path.parts[-3:])}|{size}\n".encode(errors="surrogateescape"))
@@ -63,7 +63,7 @@ class FaceFiles:
 
     @cached_property
     def fingerprint(self) -> str:
-        """`digest` with the times of the images: what is kept on this machine goes by it."""
+        """`digest` with the images' modification times; the key of caches on this machine."""
         digest = hashlib.sha256(self.digest.encode())
         for path in self.paths:
             digest.update(b"%d\n" % path.stat().st_mtime_ns)
@@ -71,7 +71,7 @@ class FaceFiles:
 
     @cached_property
     def _sizes(self) -> list[int]:
-        """-1 of what is not a file."""
+        """Sizes in bytes; -1 for a path that is not a file."""
         return [_size(path) for path in self.paths]
 
 

@@ -1,17 +1,17 @@
-"""IJB-B and IJB-C by the lists that insightface's scripts take: templates, 1:1 and 1:N.
+"""IJB-B and IJB-C from the lists of insightface's scripts: templates, 1:1 and 1:N.
 
-``meta/`` beside ``loose_crop/`` (the images), with X = ijbb or ijbc:
+The folder has ``loose_crop/`` with the images and ``meta/`` with these files, X = ijbb or ijbc:
 
 =================================  ==========================================================
 ``X_face_tid_mid.txt``             name, template, medium
-``X_name_5pts_score.txt``          name, x y of five points, the detector's score; line by line
-                                   the same images as the file above
+``X_name_5pts_score.txt``          name, x y of five points, the detector's score; the same images
+                                   in the same order as the file above
 ``X_template_pair_label.txt``      template, template, 1 or 0
-``X_1N_gallery_G1.csv``, ``G2``    of IJB-B S1, S2: template, subject, more; a row of names first
+``X_1N_gallery_G1.csv``, ``G2``    (S1, S2 in IJB-B) header row, then template, subject, more
 ``X_1N_probe_mixed.csv``           the same
 =================================  ==========================================================
 
-1:N is left out where there is none of its files. Source: insightface, ``ijb_evals.py``.
+1:N is skipped if none of its files exists. Source: insightface, ``ijb_evals.py``.
 """
 
 import hashlib
@@ -57,9 +57,10 @@ def open_ijbc(folder: Path, weights: TemplateWeights) -> ProtocolSet:
 
 @dataclass(frozen=True)
 class Lists:
-    """N images with their template [N], medium [N] and detector's score [N]; pairs of templates.
+    """N images with template [N], medium [N] and detector score [N], and pairs of templates.
 
-    ``pairs`` [P, 2] and ``probes`` and ``galleries`` are places in ``numbers`` [T], the templates'.
+    ``numbers`` [T] are the numbers of the templates; ``pairs`` [P, 2], ``probes`` and ``galleries``
+    are indices into it.
     """
 
     template: np.ndarray
@@ -91,9 +92,9 @@ def _open(name: str, folder: Path, weights: TemplateWeights) -> ProtocolSet:
 def score(
     lists: Lists, weights: TemplateWeights, embedded: Embedded, intervals: bool
 ) -> dict[str, Any]:
-    """Verification of the listed pairs and identification in each gallery, of N faces.
+    """Verify the listed pairs and identify the probes in each gallery.
 
-    ``published`` has the figures by the rules of insightface's script, with which papers are made.
+    ``published`` has the figures by the rules of insightface's script, which papers report.
     """
     weighed = weights.of(embedded, lists.scores)
     features = templates(embedded.unit, weighed, lists.template, lists.medium)
@@ -113,7 +114,7 @@ def score(
 
 
 def _root(name: str, folder: Path) -> Path:
-    """The folder with meta/: the one given, or IJBC/ in it."""
+    """The folder with meta/: ``folder`` itself, or IJBC/ in it."""
     wanted = f"{name}_face_tid_mid.txt"
     for root in (folder, folder / name.upper(), folder / name):
         if (root / _META / wanted).exists():
@@ -139,7 +140,7 @@ def _media(path: Path) -> tuple[list[str], np.ndarray, np.ndarray]:
 
 
 def _faces(path: Path, names: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Points [N, 5, 2] and scores [N] of the images; `UserError` where they are not the same."""
+    """Points [N, 5, 2] and scores [N]; `UserError` if the images differ from ``names``."""
     values = np.empty((len(names), 11))
     wanted = "name, x y of five points, score"
     number = -1
@@ -173,7 +174,7 @@ def _faces(path: Path, names: list[str]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _pairs(path: Path, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Places of the pairs' templates, int32 [P, 2], and whether they are one person, [P]."""
+    """Template indices of the pairs, int32 [P, 2], and whether they are genuine, [P]."""
     listed = whole_numbers(path, 3, "template, template, 1 or 0")
     labels = listed[:, 2]
     if not np.isin(labels, (0, 1)).all():
@@ -223,7 +224,7 @@ def _searches(
 
 
 def _gallery(path: Path, numbers: np.ndarray) -> TemplateGallery:
-    """Its templates, each once, with their subjects."""
+    """The distinct templates of the file, with their subjects."""
     subject: dict[int, int] = {}
     for line, template, person in first_two_columns(path, "template, subject, ..."):
         if subject.setdefault(template, person) != person:

@@ -1,4 +1,4 @@
-"""What lists of people and distractors must have, before anything is embedded."""
+"""Checks lists of people and distractors before anything is embedded."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from distill.evaluation.rates import plan_rates
 
 
 def check_labels(labels: np.ndarray, path: Path) -> None:
-    """Raise `UserError` where ``labels`` [N], -1 of distractors, give no TAR at any FAR."""
+    """Raise `UserError` if ``labels`` [N] give no TAR at any FAR; -1 marks a distractor."""
     if (labels < UNLABELLED).any():
         raise UserError(
             f"{path}: {labels.min()} is not a label; allowed: -1 for a distractor, 0 and above"

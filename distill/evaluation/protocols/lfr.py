@@ -1,9 +1,9 @@
 """LFR 2019 (deepglint-light, iQIYI): images or videos in the order of ``filelist.txt``.
 
-A line is an image, or the folder of a video with its frames (``*.jpg``), of which the mean of the
-unit features is taken. The challenge kept its labels: ``labels.txt`` beside it has your own, a
-whole number a line, -1 for a distractor. A submission, one matrix of all rows (`matrices`), is
-taken as features: ``lfr.bin`` in the folder of embeddings.
+A line names an image, or the folder of a video with its frames (``*.jpg``); the unit features of
+the frames are averaged. The challenge did not publish its labels, so ``labels.txt`` in the same
+folder has your own: an integer per line, -1 for a distractor. Features can also be a submission:
+``lfr.bin`` in the folder of embeddings, one matrix with all rows (`matrices`).
 Source: insightface, ``challenges/iccv19-lfr``.
 """
 
@@ -50,12 +50,12 @@ def open_lfr(folder: Path, weights: TemplateWeights) -> ProtocolSet:
 def score(
     labels: np.ndarray, entry: np.ndarray, embedded: Embedded, intervals: bool
 ) -> dict[str, Any]:
-    """TAR at FAR of all pairs of labelled entries, and of each with every distractor.
+    """TAR at FAR over all pairs of labelled entries, and over each with every distractor.
 
-    ``entry`` [N] says of which entry, of ``labels`` [E], a face is.
+    ``labels`` [E] are those of the entries; ``entry`` [N] is the entry of each face.
     """
     features = embedded.unit
-    if len(features) == len(entry):  # else a submission, with one row per entry
+    if len(features) == len(entry):  # a submission has one row per entry already
         features = templates(features, np.ones(len(entry)), entry, np.arange(len(entry)))
     people = labels != UNLABELLED
     verified = pairs_beside(
@@ -65,7 +65,7 @@ def score(
 
 
 def _entries(path: Path) -> list[tuple[int, str]]:
-    """The line and the name of each entry; what follows a name is not looked at."""
+    """The line number and name of each entry; ignores everything after the name."""
     found = []
     for line, text in text_lines(path, "a list of images or videos"):
         name = text.split()[0]

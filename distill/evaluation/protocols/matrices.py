@@ -1,6 +1,6 @@
-"""Features as MegaFace's and LFR's tools write them: OpenCV's matrices of float32, ``.bin``.
+"""Features in the ``.bin`` format of the MegaFace and LFR tools: OpenCV matrices of float32.
 
-Four int32 stand first: rows, columns, bytes of a row, and 5, OpenCV's number of float32.
+The header is four int32: rows, columns, bytes per row, and 5, OpenCV's code for float32.
 """
 
 import os
@@ -18,7 +18,7 @@ _MOST_COLUMNS = 8192
 
 
 def read_matrix(path: Path) -> np.ndarray:
-    """float32 [rows, columns]; `UserError` where the file is none, or not all of it is there."""
+    """Read float32 [rows, columns]; `UserError` if the file is not a matrix or is truncated."""
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
         head = file.read(_HEAD.size)
@@ -39,7 +39,7 @@ def read_matrix(path: Path) -> np.ndarray:
 
 
 def read_vector(path: Path) -> np.ndarray:
-    """A matrix of one column, float32 [rows]."""
+    """Read a matrix with one column, float32 [rows]."""
     found = read_matrix(path)
     if found.shape[1] != 1 or len(found) > _MOST_COLUMNS:
         raise UserError(

@@ -1,19 +1,20 @@
-"""MegaFace by the lists of insightface's test pack: FaceScrub searched among a million others.
+"""MegaFace from the lists of insightface's test pack: FaceScrub among a million distractors.
 
 ======================================  =====================================================
-``facescrub_lst``, ``megaface_lst``     paths; the last two (PERSON/IMAGE) and three parts count
-``facescrub_images/``, ``megaface_...`` where they lie
-``facescrub_noises.txt``                names of images of somebody else, ``#`` for remarks
-``megaface_noises.txt``                 the same of distractors who are in FaceScrub, the path in
-                                        the second column of a tab where there is one
+``facescrub_lst``, ``megaface_lst``     paths, of which the last two (PERSON/IMAGE) and three
+                                        parts are used
+``facescrub_images/``, ``megaface_...`` the images
+``facescrub_noises.txt``                names of mislabelled images; ``#`` starts a comment
+``megaface_noises.txt``                 distractors who are in FaceScrub; in a line with a tab,
+                                        the path is in the second column
 ======================================  =====================================================
 
-Both kinds of noise are left out. (insightface's script gives a noisy face of FaceScrub the sum of
-its person's features, so that it is always found, and its figures are higher.)
+Both kinds of noise are left out. (insightface's script replaces a noisy face of FaceScrub by the
+sum of its person's features, which is always found, so its figures are higher.)
 
-Features of the tools of MegaFace are taken too: ``facescrub/PERSON/IMAGE_ALGO.bin`` and
-``megaface/A/B/IMAGE_ALGO.bin`` (`matrices`). Cleaned ones have one number more, 0, or 100 of a
-noisy distractor. Source: insightface, ``recognition/_evaluation_/megaface``.
+Features of the MegaFace tools can be used too: ``facescrub/PERSON/IMAGE_ALGO.bin`` and
+``megaface/A/B/IMAGE_ALGO.bin`` (`matrices`). Cleaned features have one extra number: 100 for a
+noisy distractor, otherwise 0. Source: insightface, ``recognition/_evaluation_/megaface``.
 """
 
 import hashlib
@@ -38,7 +39,7 @@ from distill.evaluation.protocols.protocol import ProtocolSet, TemplateWeights, 
 from distill.evaluation.protocols.tables import is_inside
 
 _PARTS = {"facescrub": 2, "megaface": 3}
-"""How many parts of a path count"""
+"""The number of trailing parts of a path that identify an image"""
 
 
 @protocol("megaface", "MegaFace: a folder with facescrub_lst, megaface_lst and both's images")
@@ -60,9 +61,9 @@ def open_megaface(folder: Path, weights: TemplateWeights) -> ProtocolSet:
 
 
 def score(labels: np.ndarray, embedded: Embedded, intervals: bool) -> dict[str, Any]:
-    """Rank 1 among the first n distractors, and TAR at FAR, of faces with ``labels`` [N]."""
+    """Rank 1 among the first n distractors, and TAR at FAR, for faces with ``labels`` [N]."""
     people = labels != UNLABELLED
-    # A noisy distractor of cleaned features has none.
+    # Noisy distractors have zero features; see `_unmarked`.
     there = ~people & (embedded.norms > 0)
     features, others = embedded.unit[people], embedded.unit[there]
     found = among_distractors(features, labels[people], others, SIZES)
@@ -75,7 +76,7 @@ def _person(name: str) -> str:
 
 
 def _listed(path: Path, noises: set[str], part: str) -> list[str]:
-    """The last parts of the listed paths, without the noises."""
+    """The last parts of the listed paths, without noisy images."""
     names: dict[str, None] = {}
     for line, text in text_lines(path, "a list of images"):
         parts = text.strip().split("/")[-_PARTS[part] :]
@@ -85,7 +86,7 @@ def _listed(path: Path, noises: set[str], part: str) -> list[str]:
                 + ("PERSON/IMAGE" if part == "facescrub" else "FOLDER/FOLDER/IMAGE")
             )
         names["/".join(parts)] = None
-    # Of FaceScrub the name of the image alone is listed as noise.
+    # The noise list of FaceScrub has names of images without folders.
     kept = [each for each in names if each not in noises and each.split("/")[-1] not in noises]
     if not kept:
         raise UserError(
@@ -108,7 +109,7 @@ def _noises(path: Path) -> set[str]:
 
 
 def _written(names: list[str], folder: Path) -> np.ndarray | None:
-    """The features of all images; zeros of noisy distractors that the tools marked."""
+    """The features of all images; zeros for distractors that the tools marked as noisy."""
     first = folder / names[0]
     prefix = f"{first.name}_"
     if not first.parent.is_dir():
@@ -137,7 +138,7 @@ def _fitting(vector: np.ndarray, length: int, path: Path) -> np.ndarray:
 
 
 def _unmarked(features: np.ndarray) -> np.ndarray:
-    """Without the mark of cleaned features, an odd number more; marked ones are zeros."""
+    """Remove the mark of cleaned features, their odd last column; zero the marked rows."""
     marks = features[:, -1]
     if features.shape[1] % 2 == 0 or not np.isin(marks, (0, 100)).all():
         return features

@@ -1,12 +1,12 @@
-"""What a published evaluation is: faces in files, and what is measured of their features.
+"""A published evaluation: faces in files, and the measures of their features.
 
-A file dropped into this package is enough::
+To add one, put a file into this package::
 
     @protocol("mine", "What it is, in a line")
     def open_mine(folder: Path, weights: TemplateWeights) -> ProtocolSet: ...
 
-`distill evaluate MODEL mine:FOLDER` then takes it. Everything that can be wrong with the files is
-said by the reader, before a network runs.
+`distill evaluate MODEL mine:FOLDER` then accepts it. The reader must report every problem with the
+files before a network runs.
 """
 
 from collections.abc import Callable
@@ -28,7 +28,7 @@ SEPARATOR = ":"
 
 @dataclass(frozen=True)
 class TemplateWeights:
-    """What weighs an image in its template: the norm of its feature, its detector's score."""
+    """Whether the norm of a feature and the detector's score weight an image in its template."""
 
     norm: bool = True
     detector: bool = True
@@ -40,21 +40,21 @@ class TemplateWeights:
 
 
 Score = Callable[[Embedded, bool], dict[str, Any]]
-"""From the features of all faces, in order, and whether intervals are wanted, to a JSON report"""
+"""Maps the features of all faces, in order, and whether to add intervals, to a JSON report"""
 
 
 def nothing_written(folder: Path) -> np.ndarray | None:
-    """Of a protocol without files of features of its own."""
+    """The default of ``ProtocolSet.written``: the protocol has no format for features."""
     return None
 
 
 @dataclass(frozen=True)
 class ProtocolSet:
-    """One evaluation: ``score`` says what its measures are of the features of ``faces``.
+    """One evaluation: ``score`` computes its measures from the features of ``faces``.
 
-    ``written`` reads features [N, D] that the protocol's own tools wrote below a folder; None where
-    there are none. With ``has_blanks`` zeros among them stand for faces that do not count.
-    ``digest`` is that of the lists, and of the names and sizes of the images.
+    ``written`` reads features [N, D] that the protocol's own tools wrote below a folder; it returns
+    None if there are none. With ``has_blanks``, features that are zero mark faces to ignore.
+    ``digest`` covers the lists and the images' names and sizes.
     """
 
     protocol: str
@@ -82,7 +82,7 @@ _READERS: dict[str, _ProtocolReader] = {}
 
 
 def protocol(name: str, about: str) -> Callable[[Open], Open]:
-    """Enter what opens the files of a protocol in a folder; ``about`` is one line."""
+    """Register a function that opens a protocol's folder; ``about`` describes it in one line."""
 
     def enter(made: Open) -> Open:
         before = _READERS.get(name)
@@ -94,13 +94,13 @@ def protocol(name: str, about: str) -> Callable[[Open], Open]:
 
 
 def protocols() -> dict[str, str]:
-    """What there are, by name, with a line about each."""
+    """The registered protocols by name, with a one-line description."""
     import_files(PACKAGE)
     return {name: reader.about for name, reader in sorted(_READERS.items())}
 
 
 def split_name(text: str) -> tuple[str, Path] | None:
-    """The protocol and the folder of ``NAME:FOLDER``; None where the text has no such form."""
+    """The protocol and folder of ``NAME:FOLDER``; None if the text does not have this form."""
     name, separator, folder = text.partition(SEPARATOR)
     plain = name.replace("-", "").replace("_", "")
     if not separator or not folder or len(name) < 2 or not (plain.isascii() and plain.isalnum()):
@@ -119,7 +119,7 @@ def open_named(text: str) -> ProtocolSet:
 def open_protocol(
     name: str, folder: Path, weights: TemplateWeights = TemplateWeights()
 ) -> ProtocolSet:
-    """The protocol's files in ``folder``; `UserError` where there is none, or its files are bad."""
+    """Open a protocol's folder; `UserError` if the name is unknown or the files are invalid."""
     if name not in protocols():
         raise unknown("protocol", name, protocols())
     if not folder.is_dir():

@@ -1,9 +1,9 @@
-"""The figures of IJB as papers state them, by the rules of insightface's script.
+"""The figures of IJB that papers report, by the rules of insightface's script.
 
-Ours (`rates`, `identification`) never accept more impostors than a rate allows, and count a mate as
-found where it is above the threshold, as NIST does. The script takes the nearest point of the ROC,
-and of identification the score of one impostor fewer, with the mate at rank 1.
-Source: insightface, ``recognition/_evaluation_/ijb/ijb_evals.py``.
+Our own figures (`rates`, `identification`) never accept more impostors than a rate allows, and
+count a mate as found if it is above the threshold, as NIST does. The script uses the nearest point
+of the ROC. For identification, its threshold allows one impostor fewer, and the mate must be at
+rank 1. Source: insightface, ``recognition/_evaluation_/ijb/ijb_evals.py``.
 """
 
 from collections.abc import Mapping
@@ -19,22 +19,22 @@ _RANKS = (1, 5, 10)
 
 
 def tar_at_nearest(cosines: np.ndarray, same: np.ndarray) -> dict[str, float]:
-    """TAR at the FPR of the ROC that is nearest to each rate; of equal ones the largest TAR."""
+    """TAR at the FPR of the ROC nearest to each rate; the largest TAR at that FPR."""
     fpr, tpr = _roc(cosines, same)
     found = {}
     for exponent in _FPR:
         distance = np.abs(fpr - 10.0**-exponent)
-        # The script looks from the end of the ROC: of two that are as near, the higher FPR.
+        # The script searches from the end of the ROC, so it prefers the higher of two nearest FPRs.
         nearest = fpr[np.flatnonzero(distance == distance.min())].max()
         found[f"1e-{exponent}"] = float(tpr[fpr == nearest].max())
     return found
 
 
 def _roc(cosines: np.ndarray, same: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """FPR and TPR where a pair is accepted at or above each score, as scikit-learn's ``roc_curve``.
+    """FPR and TPR if scores at or above each score are accepted, like ``roc_curve``.
 
-    That leaves out points in the middle of three that are evenly spaced on a line, so that the
-    nearest one may be another.
+    scikit-learn's function drops the middle one of three evenly spaced points on a line, which can
+    change the nearest point.
     """
     order = np.argsort(-cosines, kind="stable")
     last = np.append(np.flatnonzero(np.diff(cosines[order])), len(order) - 1)
@@ -48,7 +48,10 @@ def _roc(cosines: np.ndarray, same: np.ndarray) -> tuple[np.ndarray, np.ndarray]
 
 
 def identification(searches: Mapping[str, Searches], probes: int) -> dict[str, Any]:
-    """Rank hits of all galleries by ``probes``, and the mean TPIR at each FPIR that has a probe."""
+    """Rank hits of all galleries divided by ``probes``, and the mean TPIR at each FPIR.
+
+    TPIR is empty if a gallery has a mate for every probe.
+    """
     hits = {
         str(rank): sum(
             int((each.mates[each.mated] > each.nearest[each.mated, rank - 1]).sum())

@@ -1,4 +1,4 @@
-"""Tables of protocols as their makers wrote them: read in blocks, every line looked at."""
+"""Reads the tables of published protocols in blocks, and checks every line."""
 
 import re
 from collections.abc import Iterator
@@ -16,10 +16,10 @@ _INTEGER = re.compile(r"-?\d{1,9}", re.ASCII)
 
 
 def whole_numbers(path: Path, columns: int, wanted: str) -> np.ndarray:
-    """A table of whole numbers between blanks or tabs, without a header, int64 [R, columns].
+    """Read a table of integers separated by blanks or tabs, without a header: int64 [R, columns].
 
-    Fifteen million lines take seconds. Raises `UserError` with the first line that has another
-    form, and where there is none.
+    Fifteen million lines take seconds. Raises `UserError` with the first invalid line, or if the
+    table is empty.
     """
     line = rb"[ \t]*" + rb"[ \t]+".join([rb"-?\d{1,9}"] * columns) + rb"[ \t]*"
     form = re.compile(rb"(?:(?:" + line + rb")?\r?\n)*")
@@ -39,7 +39,7 @@ def whole_numbers(path: Path, columns: int, wanted: str) -> np.ndarray:
 
 
 def _blocks(path: Path, wanted: str) -> Iterator[bytes]:
-    """Whole lines; the last one too has its end."""
+    """Blocks of complete lines; adds a newline to the last one."""
     with open_text(path, wanted) as file:
         rest = b""
         while block := file.read(_BLOCK):
@@ -63,7 +63,7 @@ def _wrong_line(
 
 
 def rows(path: Path, columns: int, wanted: str) -> Iterator[tuple[int, list[str]]]:
-    """(number of the line, words) of a table between blanks, without a header."""
+    """(line number, words) of a table separated by blanks, without a header."""
     for number, line in text_lines(path, wanted):
         words = line.split()
         if len(words) != columns:
@@ -74,9 +74,9 @@ def rows(path: Path, columns: int, wanted: str) -> Iterator[tuple[int, list[str]
 
 
 def first_two_columns(path: Path, wanted: str) -> Iterator[tuple[int, int, int]]:
-    """(line, first, second) of a table between commas; one row of names at its top is passed over.
+    """(line number, first, second) of a table separated by commas; skips a header row.
 
-    Only the first two columns are looked at.
+    Ignores all columns after the second.
     """
     for place, (number, line) in enumerate(text_lines(path, wanted)):
         words = split_line(line, ",")[:2]
@@ -93,7 +93,7 @@ def integer(word: str, where: str, what: str) -> int:
 
 
 def is_inside(name: str) -> bool:
-    """Whether a name from a list can be a file below the folder that is searched."""
+    """Whether a name from a list is a valid path that stays below its folder."""
     parts = name.split("/")
     lengths = [len(part.encode(errors="surrogateescape")) for part in parts]
     can_be = max(lengths) <= _LONGEST_PART and sum(lengths) <= _LONGEST_PATH and "\0" not in name

@@ -1,9 +1,10 @@
 """TinyFace: faces of about 20 pixels, searched among 153,428 distractors.
 
-``Testing_Set/`` has the folders ``Probe``, ``Gallery_Match`` and ``Gallery_Distractor``. MATLAB's
-``probe_img_ID_pairs.mat`` (``probe_set``, ``probe_ids``) and ``gallery_match_img_ID_pairs.mat``
-(``gallery_set``, ``gallery_ids``) say who is whom. Without them the part of a file's name before
-its first ``_`` does, as CVLface has it. Source: Cheng et al., ACCV 2018.
+``Testing_Set/`` has the folders ``Probe``, ``Gallery_Match`` and ``Gallery_Distractor``. The MATLAB
+files ``probe_img_ID_pairs.mat`` (``probe_set``, ``probe_ids``) and
+``gallery_match_img_ID_pairs.mat`` (``gallery_set``, ``gallery_ids``) have the identities. Without
+them, the identity is the part of a file name before its first ``_``, as in CVLface.
+Source: Cheng et al., ACCV 2018.
 """
 
 import hashlib
@@ -54,7 +55,7 @@ def open_tinyface(folder: Path, weights: TemplateWeights) -> ProtocolSet:
 
 
 def score(labels: np.ndarray, probes: int, embedded: Embedded, intervals: bool) -> dict[str, Any]:
-    """Identification of the first ``probes`` faces among the others, of ``labels`` [N]."""
+    """Identify the first ``probes`` faces among the others; ``labels`` [N]."""
     features = embedded.unit
     found = search(features[:probes], labels[:probes], features[probes:], labels[probes:])
     return {
@@ -67,7 +68,7 @@ def score(labels: np.ndarray, probes: int, embedded: Embedded, intervals: bool) 
 
 
 def _people(root: Path, part: str, told: Any) -> tuple[list[Path], np.ndarray]:
-    """The images of a folder and their people, int64 [N]; which the lists are goes to ``told``."""
+    """The images of a folder and their identities, int64 [N]; adds the list to hash ``told``."""
     name, images, people = _LISTS[part]
     listed = next((each / name for each in (root, root.parent) if (each / name).exists()), None)
     if listed is None:

@@ -1,1 +1,1 @@
-"""The page about networks on sets: curves, histograms, the worst pairs as faces, figures."""
+"""The evaluation page: figures, curves, histograms and pictures of the worst pairs."""

@@ -1,4 +1,4 @@
-"""All that the page shows of one network on one set; kept of it is little, whatever the set."""
+"""The results of one network on one set that the page shows; small for a set of any size."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -19,14 +19,14 @@ from distill.evaluation.score_counts import CountedScores, Curve, ScoreCounts, l
 from distill.evaluation.set_features import EvaluationSet
 
 MOST_SEARCHED = 100_000
-"""Images of a set that is also searched (1:N), which takes two more copies of its features"""
+"""The most images for a 1:N search as well, which takes two more copies of the features"""
 _BARS = 100
-"""Of a histogram, from -1 to 1"""
+"""Bars of a histogram, from -1 to 1"""
 
 
 @dataclass(frozen=True)
 class WorstPair:
-    """Two images of a set by their numbers, and the cosine that they should not have."""
+    """Two images of a set, by index, and the cosine that gives a wrong decision."""
 
     score: float
     left: int
@@ -37,8 +37,8 @@ class WorstPair:
 class NetworkOnSet:
     """One network on one set.
 
-    ``report`` is what `evaluate` says of the set; without a ``curve`` (and histograms, the shares
-    [`_BARS`] of the pairs of each kind), where nothing is measured.
+    ``report`` is the set's report from `evaluate`. ``genuine`` and ``impostors`` are histograms:
+    the shares [`_BARS`] of the pairs. They and ``curve`` are None if nothing is measured.
     """
 
     report: dict[str, Any]
@@ -55,10 +55,9 @@ class NetworkOnSet:
 def measure(
     embedded: Embedded, each: EvaluationSet, worst: int, progress: Progress | None = None
 ) -> NetworkOnSet:
-    """Measure the N features of a set, and find the ``worst`` pairs of each kind.
+    """Measure the features of a set, and find the ``worst`` genuine and impostor pairs.
 
-    Of a protocol there are its own measures alone. ``progress`` counts images of the scan of all
-    pairs.
+    A protocol has only its own measures. ``progress`` counts scanned images of all pairs.
     """
     if isinstance(each, ProtocolSet):
         return NetworkOnSet(score_protocol(embedded, each), None)
@@ -68,14 +67,14 @@ def measure(
 
 
 def bar_edges() -> np.ndarray:
-    """Where the bars of histograms begin and end, [_BARS + 1]."""
+    """The edges [_BARS + 1] of the bars of histograms."""
     return np.linspace(-1, 1, _BARS + 1)
 
 
 def _all(
     features: np.ndarray, each: ImageSet, worst: int, progress: Progress | None
 ) -> NetworkOnSet:
-    """All is found in one scan of the pairs; without ``measures`` where these are too many."""
+    """Measure all pairs in one scan; ``measures`` is None if there are too many genuine pairs."""
     counted, highest, lowest = CountedScores(), HighestScores(worst), LowestMates(worst)
     labels, collectors = np.asarray(each.labels), (counted, highest, lowest)
     broken, compared = why_broken(features), None
@@ -134,7 +133,7 @@ def _found(
 
 
 def _shares(counts: np.ndarray) -> np.ndarray:
-    """Counts of fine bins as shares in bars; the ends' extra bins go to the last bars."""
+    """Merge fine bins into bars, as shares; the extra bins at the ends join the outermost bars."""
     edges = np.linspace(1, len(counts) - 1, _BARS + 1).astype(int)
     edges[0], bars = 0, counts.copy()
     bars[-2] += bars[-1]

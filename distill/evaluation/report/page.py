@@ -1,4 +1,4 @@
-"""The page itself: what was measured, rendered as one file that needs nothing else."""
+"""Renders the results as one self-contained HTML page."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -27,7 +27,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 @dataclass(frozen=True)
 class ReportedNetwork:
-    """A network: its name on the page, and the digests of its weights and its preprocessing."""
+    """A network: its name on the page, and the digests of its weights and preprocessing."""
 
     name: str
     embedder: str
@@ -36,13 +36,13 @@ class ReportedNetwork:
 
 @dataclass(frozen=True)
 class SetResults:
-    """What the networks, by name, did on one set, and why others have no results there."""
+    """The results of one set by network, and why the other networks have none."""
 
     set: EvaluationSet
     measured: Mapping[str, NetworkOnSet]
     missing: Mapping[str, str] = field(default_factory=dict)
     differences: Mapping[str, Sequence[PairedDifference]] = field(default_factory=dict)
-    """Of each network from the first one"""
+    """Differences of each network from the first"""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class _ShownPair:
 
 
 def page(subjects: Sequence[ReportedNetwork], results: Sequence[SetResults]) -> bytes:
-    """The HTML; the same input gives the same bytes."""
+    """Render the HTML; the same input gives the same bytes."""
     templates = environment(TEMPLATES)
     sheet = style(TEMPLATES / "report.css") + trusted("\n" + STYLE)
     text = templates.get_template("page.html").render(
@@ -71,7 +71,7 @@ def page(subjects: Sequence[ReportedNetwork], results: Sequence[SetResults]) -> 
 
 
 def charts(subjects: Sequence[ReportedNetwork], results: Sequence[SetResults]) -> dict[str, Chart]:
-    """All charts of the page by a name for a file."""
+    """All charts of the page, by file name."""
     colours = _colours(subjects)
     found = {}
     for each in results:
@@ -83,7 +83,7 @@ def charts(subjects: Sequence[ReportedNetwork], results: Sequence[SetResults]) -
 
 
 def write_page(path: Path, content: bytes) -> None:
-    """Write the page whole or not at all; ``UserError`` where it cannot be written."""
+    """Write the page atomically. Raises ``UserError`` if it cannot be written."""
     try:
         with atomic_file(path) as file:
             file.write(content)
@@ -154,7 +154,7 @@ def _histograms(results: SetResults) -> dict[str, Chart]:
 
 
 def _worst(results: SetResults) -> dict[str, list[tuple[str, str, list[_ShownPair]]]]:
-    """By network: title, hint and pairs of the false accepts and of the false rejects."""
+    """By network: title, hint and pairs of the likeliest false accepts and false rejects."""
     read: dict[int, Picture] = {}
     shown = partial(_shown, results.set, read)
     return {

@@ -1,4 +1,4 @@
-"""The charts of one set: ROC and DET of all networks, a histogram of each. Pure."""
+"""The charts of one set: ROC and DET of all networks, and a histogram per network. Pure."""
 
 from collections.abc import Mapping
 
@@ -8,13 +8,13 @@ from distill.charts.chart import Axis, Chart, Series
 from distill.evaluation.report.measured import NetworkOnSet, bar_edges
 
 _LEAST_SPAN = 0.02
-"""Of the shown true-accept rates"""
+"""Smallest range of the axis of true-accept rates"""
 _MOST_WHISKERS, _BESIDE = 5, 0.07
-"""Networks whose intervals are drawn, and how far from each other, in powers of ten"""
+"""The most networks with drawn intervals, and the offset between them, in powers of ten"""
 
 
 def roc(name: str, measured: Mapping[str, NetworkOnSet], colours: Mapping[str, int]) -> Chart:
-    """True-accept rates by false-accept rate, the latter logarithmic."""
+    """True-accept rate over false-accept rate, which has a logarithmic axis."""
     found = _with_curves(measured)
     lowest = min(float(each.tar.min()) for each in found.values())
     low = max(0.0, min(lowest, 1 - _LEAST_SPAN))
@@ -30,20 +30,20 @@ def roc(name: str, measured: Mapping[str, NetworkOnSet], colours: Mapping[str, i
 
 
 def det(name: str, measured: Mapping[str, NetworkOnSet], colours: Mapping[str, int]) -> Chart:
-    """False-reject rates by false-accept rate, both logarithmic."""
+    """False-reject rate over false-accept rate, both on logarithmic axes."""
     found = _with_curves(measured)
     frrs = np.concatenate([1 - each.tar for each in found.values()])
     lowest = frrs[frrs > 0].min(initial=0.1)
     series = []
     for model, each in found.items():
-        some = each.tar < 1  # 0 has no place on a logarithmic axis
+        some = each.tar < 1  # a logarithmic axis has no 0
         series.append(Series(model, each.far[some], 1 - each.tar[some], colours[model]))
     y = Axis("false-reject rate", float(lowest), max(1.0, 10 * float(lowest)), is_log=True)
     return Chart(f"{name}: DET", _far_axis(found), y, series)
 
 
 def histogram(name: str, model: str, measured: NetworkOnSet) -> Chart:
-    """Shares of genuine and of impostor pairs by score, and the measured thresholds."""
+    """Shares of genuine and impostor pairs by score, with the measured thresholds."""
     assert measured.genuine is not None
     assert measured.impostors is not None
     edges = bar_edges()
@@ -83,7 +83,7 @@ def _far_axis(curves: Mapping) -> Axis:
 
 
 def _whiskers(measured: Mapping[str, NetworkOnSet], model: str) -> list[tuple[float, float, float]]:
-    """The intervals of the measured rates, those of several networks beside each other."""
+    """The intervals of the measured rates, shifted sideways so that networks do not overlap."""
     if len(measured) > _MOST_WHISKERS:
         return []
     beside = 10 ** (_BESIDE * (list(measured).index(model) - (len(measured) - 1) / 2))

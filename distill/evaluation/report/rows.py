@@ -10,8 +10,11 @@ from distill.evaluation.paired import PairedDifference
 
 @dataclass(frozen=True)
 class Cell:
-    """A figure with its interval; ``lines`` say more of it. ``verdict`` compares with the first
-    network: "better", "worse", "level", or nothing; of groups it marks the worst."""
+    """A figure with its interval and ``lines`` with details.
+
+    ``verdict`` compares with the first network ("better", "worse", "level" or empty), or marks the
+    worst group.
+    """
 
     value: str
     interval: str = ""
@@ -22,7 +25,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class FigureRow:
-    """One measure of all networks in their order; None where it is not measured."""
+    """One measure for all networks, in order; None for a network without it."""
 
     measure: str
     cells: tuple[Cell | None, ...]
@@ -30,7 +33,7 @@ class FigureRow:
 
 @dataclass(frozen=True)
 class SliceTable:
-    """The groups of an attribute: pairs ``within`` each group, and ``across`` two of them."""
+    """The groups of an attribute: pairs ``within`` each group and ``across`` two groups."""
 
     within: list[FigureRow]
     across: list[FigureRow]
@@ -40,9 +43,9 @@ def figure_rows(
     reports: Sequence[Mapping[str, Any] | None],
     differences: Sequence[Sequence[PairedDifference]],
 ) -> list[FigureRow]:
-    """The rows of the networks' ``reports`` of one set, None where there is none.
+    """The rows for the ``reports`` of one set, one per network; None for a missing report.
 
-    ``differences`` of each network from the first; none where they are not compared.
+    ``differences`` holds the differences of each network from the first; empty if not compared.
     """
     columns = [
         {} if report is None else {each.measure: each for each in figures(report)}
@@ -56,9 +59,9 @@ def figure_rows(
 
 
 def slice_tables(reports: Sequence[Mapping[str, Any] | None]) -> dict[str, SliceTable]:
-    """By attribute, what the threshold of the whole set does to each group.
+    """By attribute, the rates of each group at the threshold of the whole set.
 
-    The worst group of a network, by TAR there, is marked.
+    The group with the lowest TAR of each network is marked.
     """
     slices = [{} if report is None else report.get("slices", {}) for report in reports]
     tables = {}
