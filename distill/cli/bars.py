@@ -1,4 +1,4 @@
-"""The progress of a command's work: how much, how fast, how long still, how long it took."""
+"""Progress of a command's work: amount, speed, remaining time, and duration at the end."""
 
 import threading
 import time
@@ -12,9 +12,9 @@ from distill.cli.display import LINE_SECONDS, Display, counted, display, quantit
 
 @contextmanager
 def watch(title: str, unit: str, at_once: bool = True) -> Iterator[Progress]:
-    """Show work that counts ``unit`` ("bytes", "images", ...).
+    """Show the progress of work counted in ``unit`` ("bytes", "images", ...).
 
-    It shows at once, or else when the work first says how far it is.
+    It appears at once, or, without ``at_once``, with the first progress that the work reports.
     """
     with watch_phases((title,), unit, at_once) as (progress,):
         yield progress
@@ -24,9 +24,9 @@ def watch(title: str, unit: str, at_once: bool = True) -> Iterator[Progress]:
 def watch_phases(
     titles: Sequence[str], unit: str, at_once: bool = True
 ) -> Iterator[list[Progress]]:
-    """`watch` work that changes between several phases, each with a title and progress of its own.
+    """`watch` work with several alternating phases, each with its own title and progress.
 
-    The last line tells of the first phase.
+    The final line describes the first phase.
     """
     with display() as shown:
         work = _Work(shown, titles[0], unit)
@@ -39,7 +39,7 @@ def watch_phases(
 
 
 class _Work:
-    """One piece of work, as far as it is known."""
+    """The state of one piece of work."""
 
     def __init__(self, shown: Display, title: str, unit: str) -> None:
         self._display, self._title, self._unit = shown, title, unit
@@ -50,7 +50,7 @@ class _Work:
         shown.begin()
 
     def tell(self, phase: str, done: int, total: int) -> None:
-        """Take the progress of a phase."""
+        """Update the progress of a phase."""
         if phase != self._phase:
             self._phase, self._pace = phase, Pace()
         if phase == self._title:
@@ -60,7 +60,7 @@ class _Work:
         self.show()
 
     def show(self) -> None:
-        """Show the last that was told, or how long it is silent."""
+        """Show the latest progress, or how long the work has been silent."""
         done, total = self._told
         if total:
             told = counted(done, total, self._unit, self._pace.per_second)
@@ -69,14 +69,14 @@ class _Work:
         self._display.show(self._phase, done, total, told)
 
     def finish(self) -> None:
-        """Say what was done and how long it took."""
+        """Print the amount done and the duration."""
         what = f"{quantity(self.total, self._unit)} in" if self._unit and self.total else "done in"
         self._display.say(f"{self._title}: {what} {took(time.monotonic() - self._started)}")
 
 
 @contextmanager
 def _heartbeat(work: _Work) -> Iterator[None]:
-    """Show work also while it says nothing."""
+    """Update the display even while the work reports nothing."""
     ended = threading.Event()
 
     def beat() -> None:

@@ -1,4 +1,4 @@
-"""`distill open`: the pages of the workspace in a browser, already signed in."""
+"""`distill open`: opens the pages of the workspace in a browser and signs in."""
 
 from typing import Annotated
 
@@ -11,7 +11,7 @@ from distill.cli.screen import note, say
 
 
 def register(app: typer.Typer) -> None:
-    """Add the command of this room."""
+    """Add the commands of this module."""
     app.command("open", rich_help_panel=PLACE)(open_pages)
 
 

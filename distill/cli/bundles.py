@@ -1,4 +1,4 @@
-"""The commands that look at bundles: `embed`, `verify`."""
+"""The commands that read bundles: `embed`, `verify`."""
 
 import os
 from collections.abc import Callable
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from distill.export.embedder import BundleEmbedder
 
 MOST_COMPARED = 200
-"""Images whose pairs are listed: 19,900 of them. The pairs of 10,000 images take gigabytes."""
+"""Maximum images whose pairs are listed: 19,900 pairs. Those of 10,000 images take gigabytes."""
 
 BundleArgument = Annotated[
     Path,
@@ -47,15 +47,17 @@ PublicKeyOption = Annotated[
 
 
 def is_of_job(bundle: Path) -> bool:
-    """Whether it is the output of a job's step, which is not changed."""
+    """Whether the bundle is the output of a job's step, which must not change."""
     return (bundle.resolve().parent / "inputs.json").is_file()
 
 
 def write_changed(
     bundle: Path, destination: Path, change: Callable[[Path], None], force: bool = True
 ) -> None:
-    """Deliver a changed copy of a bundle, also to its own place, and say that its signature is not
-    of the copy. ``change`` gets the folder of the copy; raises the errors of `deliver`."""
+    """Write a changed copy of a bundle, possibly in its place, and warn that it is unsigned.
+
+    ``change`` is called with the folder of the copy. Raises the errors of `deliver`.
+    """
     from distill.daemon.delivery import deliver
     from distill.export.signatures import read_signature
 
@@ -177,7 +179,7 @@ def verify(bundle: BundleArgument, key: PublicKeyOption = None, json: JsonOption
 
 
 def _golden_cosine(bundle: Path, runtime: str) -> tuple[float | None, str]:
-    """The lowest cosine; or None, and what has to be installed first."""
+    """The lowest cosine, or None and the packages to install first."""
     from distill.export.embedder import TORCH, BundleEmbedder
     from distill.export.exporter import exporters
 
@@ -194,7 +196,7 @@ def _golden_cosine(bundle: Path, runtime: str) -> tuple[float | None, str]:
 def _pairs(
     names: list[str], features: "np.ndarray", decision: "MatchThreshold | None"
 ) -> list[dict[str, Any]]:
-    """Every pair of images once, with its cosine and the answer (None without a threshold)."""
+    """Every pair of images once, with its cosine and decision (None without a threshold)."""
     if len(names) > MOST_COMPARED:
         note(f"{len(names)} images: pairs are compared among at most {MOST_COMPARED}")
         return []
@@ -236,15 +238,15 @@ def _print_pairs(
 
 
 def _common_folder(names: list[str]) -> str:
-    """What all names begin with, up to a slash; a table is clearer without it."""
+    """The common prefix of all names, up to a slash; tables omit it."""
     prefix = os.path.commonprefix(names)  # noqa: RUF071 - it is cut at its last slash
     return prefix[: prefix.rfind("/") + 1]
 
 
 def _cut_faces(paths: list[Path], detector: Path) -> tuple[list[str], list[bytes]]:
-    """Names and JPEG files of the faces in photographs; what is set aside is told.
+    """Names and JPEG files of the faces in photographs; prints a note on rejected ones.
 
-    ``UserError`` where a photograph cannot be read, or no face is left.
+    Raises ``UserError`` if a photograph cannot be read, or no face is left.
     """
     from curation.errors import UserError
     from curation.photographs.faces import FaceSettings
@@ -272,7 +274,7 @@ def _cut_faces(paths: list[Path], detector: Path) -> tuple[list[str], list[bytes
 
 
 def _check_images(embedder: "BundleEmbedder", paths: list[Path], aligned: bool) -> None:
-    """Look at the size of every image before the first is embedded."""
+    """Check the size of every image before embedding the first."""
     from curation.files import read_whole
     from curation.images import MAX_FILE_BYTES, probe_size
 

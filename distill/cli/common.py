@@ -1,4 +1,4 @@
-"""What both commands share: their options, JSON output, and errors in one line."""
+"""Shared by both commands: options, JSON output, and one-line errors."""
 
 import errno
 import json
@@ -56,20 +56,20 @@ SetOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 JOBS, ORDER, RESULTS = "Jobs", "Order of the queue", "Results"
 NETWORKS, PLACE = "Networks and bundles", "Daemon and machine"
-"""The parts of `distill --help`"""
+"""Panels of `distill --help`"""
 HELP_OPTIONS = {"help_option_names": ["-h", "--help"]}
-"""Context settings of both commands; the commands below them have them too."""
+"""Context settings of both commands, inherited by their subcommands"""
 
 INTERRUPTED = (130, 143)
 """Exit statuses after SIGINT and SIGTERM."""
 
 
 class SaidExit(SystemExit):
-    """An exit of which the user has been told."""
+    """An exit whose reason has been printed."""
 
 
 def print_json(value: Any) -> None:
-    """Machine text goes to stdout, whole, and nothing else does. JSON has no NaN: it is null."""
+    """Print the value, and nothing else, to stdout. NaN becomes null because JSON lacks it."""
     try:
         text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
     except ValueError:
@@ -93,16 +93,16 @@ def version_printer(command: str) -> Callable[[bool], None]:
 
 
 def run_app(app: typer.Typer) -> None:
-    """Run a command; a user's mistake is one line on stderr and exit status 1."""
-    # What is started from here (a daemon, a runner, ranks) takes no modules from the folder where
-    # the user happens to be: an `http.py` beside somebody's pictures would run as part of it.
+    """Run a command; a ``UserError`` becomes one line on stderr and exit status 1."""
+    # Child processes (a daemon, a runner, ranks) must not import modules from the current folder:
+    # an `http.py` next to the user's pictures would run as part of them.
     os.environ["PYTHONSAFEPATH"] = "1"
-    # Threads that spin long while they wait make training ten times slower where another
-    # program wants a core. OpenMP reads this when torch is imported.
+    # Threads that spin while waiting make training ten times slower if another program needs a
+    # core. OpenMP reads this when torch is imported.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
-    # OpenCV reads this when it is imported; pictures of more pixels do not come as far as that.
+    # OpenCV reads this on import; larger pictures are refused before they reach it.
     os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(MAX_PIXELS))
-    # What the terminal's encoding does not have is shown by its number.
+    # Characters missing in the terminal's encoding are shown as escapes.
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
         app()
@@ -115,7 +115,7 @@ def run_app(app: typer.Typer) -> None:
     except SaidExit:
         raise
     except SystemExit as ended:
-        # Typer turns a KeyboardInterrupt into the exit status 130, and says nothing.
+        # Typer turns a KeyboardInterrupt into exit status 130 without a message.
         if ended.code in INTERRUPTED:
             message = "interrupted; run the same command again to continue"
             fail(message, ended.code)
@@ -127,7 +127,7 @@ def run_app(app: typer.Typer) -> None:
             f"out of memory{f': {error}' if str(error) else ''}; free some, or use a larger machine"
         )
     finally:
-        sys.excepthook = print_traceback  # Typer has put its own there
+        sys.excepthook = print_traceback  # replaces Typer's hook
 
 
 def fail(message: str, status: int = 1) -> None:
@@ -137,7 +137,7 @@ def fail(message: str, status: int = 1) -> None:
 
 
 def _told(error: OSError) -> str:
-    """What the system refused, and what helps; raises it again where it names no file."""
+    """The system's error and a remedy; re-raises an error that names no file."""
     if error.errno == errno.ENOSPC:
         where = error.filename or "while writing"
         return f"no space left on the disk ({where}); free some and run again"

@@ -29,7 +29,7 @@ MOST_COMPARED = 100
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands of this room."""
+    """Add the commands of this module."""
     app.command(rich_help_panel=RESULTS)(compare)
 
 
@@ -116,7 +116,7 @@ def _compare_on(
     picture: Path | None,
     json: bool,
 ) -> None:
-    """Two models on the same draws of the people of each set."""
+    """Compares two models on the same draws of the people of each set."""
     from distill.evaluation.evaluate_sets import check_names
     from distill.evaluation.paired import check_comparable, differences
 

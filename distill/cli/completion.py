@@ -1,7 +1,7 @@
-"""What a shell offers after TAB: names from the workspace, quickly, and never an error.
+"""Shell completion: names from the workspace, quickly and without errors.
 
-``distill --install-completion`` sets it up. Every TAB is a process of its own, so nothing here
-imports what takes long, such as numpy.
+``distill --install-completion`` sets it up. Every TAB starts a process, so nothing here imports
+slow modules such as numpy.
 """
 
 import os
@@ -17,23 +17,23 @@ from curation.workspace import QUEUE_FILE, Workspace
 
 MOST_OFFERED = 1000
 BUNDLES = "*/bundle"
-"""In runs/; as ``distill.run_directory`` has it."""
+"""In runs/; must match ``distill.run_directory``."""
 _BUSY_SECONDS = 0.2
 
 Names = Callable[[Workspace, str], Iterable[str]]
-"""What there is in a workspace, with what was typed so far, which need not be heeded."""
+"""Candidates from a workspace, given the typed prefix, which may be ignored"""
 Completer = Callable[[typer.Context, str], list[str]]
 
 
 def completer(names: Names) -> Completer:
-    """What Typer asks: those of ``names`` that begin as what was typed; none on any error."""
+    """Typer's completion callback: the ``names`` that start with the prefix; none on any error."""
 
     def complete(ctx: typer.Context, incomplete: str) -> list[str]:
         try:
             place = Workspace.locate(ctx.params.get("workspace"))
             found = {name for name in names(place, incomplete) if name.startswith(incomplete)}
             return sorted(name for name in found if name == printable(name) != "")[:MOST_OFFERED]
-        except Exception:  # a shell shows it in the middle of the line
+        except Exception:  # a shell would show the error in the middle of the line
             return []
 
     return complete
@@ -41,14 +41,14 @@ def completer(names: Names) -> Completer:
 
 @completer
 def jobs(place: Workspace, begun: str) -> Iterable[str]:
-    """The jobs of the queue, newest first where they are too many."""
+    """The jobs of the queue, the newest if there are too many."""
     question = "SELECT name FROM jobs WHERE substr(name, 1, ?) = ? ORDER BY position DESC"
     return _asked(place, question, begun)
 
 
 @completer
 def runs(place: Workspace, begun: str) -> Iterable[str]:
-    """All that have a run folder: jobs, runs by hand, runs that were set aside."""
+    """Everything with a run folder: jobs, manual runs, runs set aside."""
     return (entry.name for entry in os.scandir(place.runs) if not entry.name.startswith("."))
 
 
@@ -71,13 +71,13 @@ def data_sets(place: Workspace, begun: str) -> Iterable[str]:
 
 @completer
 def pair_files(place: Workspace, begun: str) -> Iterable[str]:
-    """The files of evaluation sets."""
+    """Files of verification pairs."""
     return (_as_begun(path, begun) for path in place.datasets.glob("*/*.bin"))
 
 
 @completer
 def bundles(place: Workspace, begun: str) -> Iterator[str]:
-    """The folders of bundles: pulled ones, and those of jobs."""
+    """The folders of bundles, pulled ones and those of jobs."""
     for path in (*place.bundles.glob("*"), *place.runs.glob(BUNDLES)):
         if path.is_dir() and not path.name.startswith("."):
             yield _as_begun(path, begun)
@@ -109,7 +109,7 @@ def _asked(place: Workspace, question: str, begun: str) -> list[str]:
 
 
 def _as_begun(path: Path, begun: str) -> str:
-    """Seen from here where it lies below, unless the user begins at the root."""
+    """The path relative to the current folder if it is below it, unless the user typed a root."""
     here = Path.cwd()
     from_root = begun.startswith("/") or here not in path.parents
     return str(path if from_root else path.relative_to(here))

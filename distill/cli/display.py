@@ -12,14 +12,14 @@ from curation.progress import seconds_left, spoken
 from distill.cli.screen import INDENT, can_show, note, screen_width, size_of, wrap
 
 LINE_SECONDS = 60.0
-"""Between two lines where the output is no terminal."""
+"""Between two lines if the output is not a terminal"""
 DRAW_SECONDS = 0.25
 BAR, NARROWEST_BAR = 40, 10
 """Columns."""
 
 
 class Display:
-    """Lasting lines, and below them, in a terminal, those that say how far it is now."""
+    """Permanent lines and, below them in a terminal, the redrawn progress."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -29,22 +29,22 @@ class Display:
         self._lock = threading.RLock()
 
     def say(self, text: str) -> None:
-        """Print a line that stays."""
+        """Print a permanent line."""
         with self._lock:
             self.clear()
             note(text)
 
     def begin(self) -> None:
-        """Something new starts: a terminal shows it at once, a file gets a line after a minute."""
+        """Start new work: a terminal shows it at once, a file gets a line after a minute."""
         self._at = None if self._terminal else self._clock()
 
     def show(self, title: str, done: float, total: float, details: list[str]) -> None:
-        """Say how far it is; most calls do nothing."""
+        """Show the progress; most calls do nothing."""
         with self._lock:
             self._show(title, done, total, details)
 
     def clear(self) -> None:
-        """Remove what is being redrawn."""
+        """Erase the redrawn progress."""
         if self._drawn:
             up = f"\x1b[{self._drawn - 1}A" if self._drawn > 1 else ""
             sys.stderr.write(f"\r{up}\x1b[J")
@@ -64,7 +64,7 @@ class Display:
             note(f"{title}: {', '.join([*share, *details])}")
 
     def _draw(self, title: str, done: float, total: float, details: list[str]) -> None:
-        width = screen_width(sys.stderr) - 1  # a full line would move the cursor on
+        width = screen_width(sys.stderr) - 1  # a full line would wrap the cursor
         title, share = printable(title), percent(done, total)
         room = min(BAR, width - size_of(title) - size_of(share) - 4)
         bar = f"{drawn_bar(done, total, room)}  " if room >= NARROWEST_BAR else ""
@@ -78,7 +78,7 @@ class Display:
 
 @contextmanager
 def display() -> Iterator[Display]:
-    """A display that leaves nothing behind but its lasting lines."""
+    """A display that erases everything but its permanent lines at the end."""
     made = Display()
     try:
         yield made
@@ -87,7 +87,7 @@ def display() -> Iterator[Display]:
 
 
 def percent(done: float, total: float) -> str:
-    """The share that is done; what is not done whole is not 100%."""
+    """The completed share; never 100% before everything is done."""
     return f"{min(100, int(100 * done / total))}%" if total > 0 else ""
 
 
@@ -99,7 +99,7 @@ def drawn_bar(done: float, total: float, width: int) -> str:
 
 
 def counted(done: float, total: float, unit: str, per_second: float | None) -> list[str]:
-    """``1,200 of 5,000 images``, ``350/s``, ``about 11 s left``: as far as it is known."""
+    """``1,200 of 5,000 images``, ``350/s``, ``about 11 s left``, as far as known."""
     told = []
     if unit:
         told.append(f"{amount(done, unit)} of {quantity(total, unit)}")
@@ -110,7 +110,7 @@ def counted(done: float, total: float, unit: str, per_second: float | None) -> l
 
 
 def speed(per_second: float, unit: str) -> str:
-    """A speed that is above nothing never reads 0."""
+    """A speed; a positive one is never shown as 0."""
     if unit == "bytes" or per_second >= 10:
         return f"{amount(per_second, unit)}/s"
     if per_second >= 1:
@@ -120,7 +120,7 @@ def speed(per_second: float, unit: str) -> str:
 
 
 def amount(count: float, unit: str) -> str:
-    """Bytes as B, kB, MB or GB; everything else as it is."""
+    """Bytes as B, kB, MB or GB; any other unit unchanged."""
     if unit != "bytes":
         return f"{count:,.0f}"
     for prefix in ("", "k", "M"):
@@ -136,5 +136,5 @@ def quantity(count: float, unit: str) -> str:
 
 
 def took(seconds: float) -> str:
-    """A time that was measured: to a tenth where it is short."""
+    """A measured duration, with tenths if it is short."""
     return f"{seconds:.1f} s" if seconds < 10 else spoken(seconds)

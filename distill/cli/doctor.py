@@ -1,4 +1,4 @@
-"""`distill doctor`: what of this machine and workspace would get in the way of jobs."""
+"""`distill doctor`: finds problems of this machine and workspace that would make jobs fail."""
 
 from dataclasses import asdict
 
@@ -13,7 +13,7 @@ _COLOURS = {"ok": "\x1b[32m", "warning": "\x1b[33m", "wrong": "\x1b[31m"}
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands of this room."""
+    """Add the commands of this module."""
     app.command(rich_help_panel=PLACE)(doctor)
 
 

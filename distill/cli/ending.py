@@ -1,4 +1,4 @@
-"""The commands that end what runs: cancel, pause; they return when it has ended."""
+"""The commands that stop jobs and wait until they have stopped: cancel, pause."""
 
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -13,7 +13,7 @@ from distill.cli.screen import note, say
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands of this room."""
+    """Add the commands of this module."""
     app.command(rich_help_panel=JOBS)(cancel)
     app.command(rich_help_panel=ORDER)(pause)
 

@@ -1,4 +1,4 @@
-"""What a job will cost, on the screen: `check --estimate`."""
+"""`check --estimate`: prints the cost of a job."""
 
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def estimated(spec: "SpecFile", workspace: Workspace, fit: "Fit", as_json: bool) -> dict[str, Any]:
-    """Measure, and show it where no JSON is asked for; the same as JSON."""
+    """The measured cost as JSON; also prints it unless JSON was requested."""
     from distill.pipeline.estimate import LIMIT, estimate
 
     if fit.teacher is None and _awaits_teacher(spec):

@@ -1,4 +1,4 @@
-"""What any network is worth, on any set: `evaluate` (1:1) and `identify` (1:N)."""
+"""The commands `evaluate` (1:1) and `identify` (1:N), for any network and set."""
 
 from typing import Annotated
 
@@ -26,7 +26,7 @@ from distill.cli.screen import note, say
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands of this room."""
+    """Add the commands of this module."""
     for command in (evaluate, identify):
         app.command(rich_help_panel=RESULTS)(command)
 

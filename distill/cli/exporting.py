@@ -1,4 +1,4 @@
-"""`distill export`: more formats for a bundle that exists."""
+"""`distill export`: adds formats to an existing bundle."""
 
 import time
 from collections.abc import Mapping
@@ -99,7 +99,7 @@ def export(
 
 
 def _scoring(sets: "list[EvaluationSet]") -> "Score | None":
-    """What scores an embedder on the sets; None without sets."""
+    """A function that scores an embedder on the sets; None without sets."""
     if not sets:
         return None
 

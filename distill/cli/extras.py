@@ -1,4 +1,4 @@
-"""Packages that a plain installation leaves out, and the extra that brings each."""
+"""Optional packages, and the extra that installs each."""
 
 EXTRAS = {
     "deepspeed": "train",
@@ -15,7 +15,7 @@ EXTRAS = {
 
 
 def what_to_install(error: ModuleNotFoundError) -> str | None:
-    """The sentence for a package of an extra that is missing; None for any other module."""
+    """How to install a missing package of an extra; None for any other module."""
     package = (error.name or "").partition(".")[0]
     if package not in EXTRAS:
         return None

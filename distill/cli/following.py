@@ -1,4 +1,4 @@
-"""The commands that look on until something ends: watch, wait, logs."""
+"""The commands that follow jobs: watch, wait, logs."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -23,12 +23,12 @@ from distill.cli.screen import note, say
 from distill.daemon.states import State
 
 TIMED_OUT = 124
-"""Exit status, as in timeout(1): some job is still running."""
+"""Exit status, as in timeout(1), if a job is still running"""
 _LONGEST_WAIT = 10**9  # seconds
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands of this room."""
+    """Add the commands of this module."""
     for command in (watch, wait, logs):
         app.command(rich_help_panel=JOBS)(command)
     app.command("follow", hidden=True)(watch)
@@ -82,7 +82,7 @@ def wait(
     from distill.daemon.watching import StillGoingError, ends
 
     place, names = Workspace.locate(workspace), list(dict.fromkeys(jobs))
-    for found in [client.find_report(place, name) for name in names]:  # all, or none is waited for
+    for found in [client.find_report(place, name) for name in names]:  # fails before waiting
         if found.held:
             note(f"{found.name}: {found.waiting_for}")
     note_drain(place)
@@ -129,7 +129,7 @@ def logs(
 
 
 def follow_to_end(place: Workspace, names: Sequence[str]) -> None:
-    """Show jobs, one after the other, until all have ended; exit status 1 unless all are done."""
+    """Show jobs one after the other until all have ended; exit status 1 unless all succeeded."""
     from distill.cli.job_view import follow
     from distill.spec_source import check_name
 
@@ -144,12 +144,12 @@ def follow_to_end(place: Workspace, names: Sequence[str]) -> None:
 
 @contextmanager
 def _looking_at(names: list[str], command: str = "watch") -> Iterator[None]:
-    """Ctrl-C ends the looking and not the jobs that are then in ``names``, which is said."""
+    """Ctrl-C stops watching, not the jobs still in ``names``; prints a note about them."""
     try:
         yield
     except KeyboardInterrupt:
         one = len(names) == 1
-        if names:  # or the last has just ended
+        if names:  # empty if the last one has just ended
             again = "look" if command == "watch" else command
             note(
                 f"{', '.join(names)} {'goes' if one else 'go'} on; {again} again with "

@@ -1,4 +1,4 @@
-"""The command that writes a first job spec: `init`."""
+"""The command `init`, which writes a first job spec."""
 
 import shutil
 import sys
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from distill.first_spec.rules import Choice
 
 USUAL_BUDGET = 450.0
-"""MFLOPs by the LFR counter: a MobileFaceNet."""
+"""MFLOPs by the LFR counter; those of MobileFaceNet"""
 _NEW = "the new spec"
 
 
@@ -176,7 +176,7 @@ def _teacher_keys(
     file: ModelFileOptions,
     place: Workspace,
 ) -> list[tuple[str, Any, str]]:
-    """The keys of [teacher] that name it, with their reasons."""
+    """The keys of [teacher] that identify it, with their reasons."""
     from distill.pipeline.teacher_files import find_teacher
     from teachers.sources import is_onnx, is_weights, unsaid_preprocessing
 
@@ -198,7 +198,7 @@ def _teacher_keys(
 
 
 def _inside(file: Path, place: Workspace) -> str:
-    """What a job spec calls a file that lies in the workspace's teachers/."""
+    """The path of a file in the workspace's teachers/ as written in a job spec."""
     folder = place.teachers.resolve()
     if not file.resolve().is_relative_to(folder):
         raise UserError(

@@ -1,4 +1,4 @@
-"""Printing a run's log, whole, its end, or as it grows."""
+"""Prints a run's log: whole, its last lines, or as it grows."""
 
 import sys
 from collections import deque
@@ -12,11 +12,11 @@ from distill.run_directory import LOG, read_log
 from distill.spec_source import check_name
 
 LONGEST_LINE = 1 << 20
-"""Bytes. What is longer is printed in pieces."""
+"""Bytes; a longer line is printed in pieces"""
 
 
 def print_log(workspace: Workspace, name: str, lines: int | None) -> int:
-    """Print the log, or its last ``lines``; where it ends, in bytes."""
+    """Print the log, or its last ``lines``; returns the byte position of its end."""
     path = _log_of(workspace, name)
     if not path.is_file():
         return 0
@@ -28,10 +28,10 @@ def print_log(workspace: Workspace, name: str, lines: int | None) -> int:
 
 
 def follow_log(workspace: Workspace, name: str, lines: int | None) -> None:
-    """Print the log, and what comes, until the job has ended."""
+    """Print the log as it grows until the job has ended."""
     offset = print_log(workspace, name, lines)
     path = _log_of(workspace, name)
-    begun = b""  # a line that is not whole yet
+    begun = b""  # an incomplete line
     for _ in watch(workspace, name):
         text, offset = read_log(path, offset)
         while text:

@@ -1,4 +1,4 @@
-"""How jobs look: a table of all, and one that is followed to its end."""
+"""Shows jobs: a table of several, or one job followed to its end."""
 
 from typing import Any
 
@@ -14,9 +14,9 @@ from distill.run_directory import read_last_metrics
 
 
 def print_status(jobs: list[JobReport], workspace: Workspace, wanted: str = "") -> None:
-    """A table of jobs on stdout, and below it a line on each of which there is more to say.
+    """Print a table of jobs, and below it a line for each job with more to report.
 
-    ``wanted`` says which were asked for, where not all were.
+    ``wanted`` describes the filter, if there is one.
     """
     if not jobs and wanted:
         note(f"no job {wanted}; `distill status` shows all")
@@ -36,7 +36,7 @@ def print_status(jobs: list[JobReport], workspace: Workspace, wanted: str = "") 
         "GPU": [", ".join(map(str, job.gpus)) for job in jobs],
         "step": [_current_step(job) for job in jobs],
     }
-    for name in ("priority", "label", "GPU"):  # most queues have none
+    for name in ("priority", "label", "GPU"):  # empty in most queues
         if not any(columns[name]):
             del columns[name]
     rows = list(zip(*columns.values(), strict=True))
@@ -47,7 +47,7 @@ def print_status(jobs: list[JobReport], workspace: Workspace, wanted: str = "") 
 
 
 def print_pages(page: ReportPage) -> None:
-    """How many jobs there are beside those of a page, and how to see them."""
+    """Print how many jobs are on other pages, and how to see them."""
     counts = [f"{count:,} {state}" for state, count in page.counts.items() if count]
     there = f"page {page.page:,} of {page.pages:,}, the newest jobs first; {', '.join(counts)}"
     more = f"; --page {page.page + 1} shows the next" if page.page < page.pages else ""
@@ -55,7 +55,7 @@ def print_pages(page: ReportPage) -> None:
 
 
 def follow(workspace: Workspace, name: str) -> bool:
-    """Show a job until it ends; whether it is done."""
+    """Show a job until it ends; returns whether it succeeded."""
     job: JobReport | None = None
     with display() as shown:
         lines = _JobLines(shown)
@@ -77,14 +77,14 @@ def _last_words(job: JobReport) -> str:
 
 
 class _JobLines:
-    """A line for every change of state, and how far the running step is."""
+    """Prints every change of state, and the progress of the running step."""
 
     def __init__(self, shown: Display) -> None:
         self._display = shown
         self._said: dict[str, str] = {}
 
     def show(self, job: JobReport, metrics: dict[str, Any]) -> None:
-        if not job.state.ended:  # the end has words of its own
+        if not job.state.ended:  # the end is reported separately
             self._say("job", f"{job.name}: {job.state} {_waiting(job)}".rstrip())
         for step in job.steps:
             name, state = str(step.get("name")), step.get("state")
@@ -104,13 +104,13 @@ class _JobLines:
 
 
 def _current_step(job: JobReport) -> str:
-    """The running step; empty where nothing runs."""
+    """The running step; empty if none is running."""
     running = [step for step in job.steps if step.get("state") == "running"]
     return str(running[0].get("name")) if running and job.state is State.RUNNING else ""
 
 
 def _remark(job: JobReport) -> str:
-    """How far a job is and how long it takes, what it waits for, or why it ended."""
+    """The progress and duration of a job, what it waits for, or why it ended."""
     progress, step = job.progress or {}, _current_step(job)
     words = progress_words(progress) if step and progress.get("step") == step else []
     told = [", ".join([step, *words])] if words else []

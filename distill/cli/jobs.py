@@ -1,4 +1,4 @@
-"""The commands around the job queue: serve, stop, submit, status."""
+"""The commands of the job queue: serve, stop, submit, status."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -44,7 +44,7 @@ _START_HINT = "no daemon is running: start one with `distill serve --background`
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands of this room."""
+    """Add the commands of this module."""
     for command in (submit, status):
         app.command(rich_help_panel=JOBS)(command)
     ending.register(app)
@@ -197,7 +197,7 @@ def submit(
 
     place = Workspace.locate(workspace)
     placing = Placing(priority=priority, hold=hold, label=label, after=said_after(after))
-    with one_of_two(place):  # those that wait have not even loaded what a check takes
+    with one_of_two(place):  # waiting processes have not loaded the modules of a check yet
         from distill.cli.submission import submit_files
 
         made = submit_files(place, specs, overrides or (), replace, placing)
@@ -223,7 +223,7 @@ def submit(
 
 
 def _print_submitted(made: "Sequence[Submission]", jobs: "Sequence[JobReport]") -> None:
-    """A line for one, a table for several; the warnings before it."""
+    """One job as a line, several as a table, preceded by the warnings."""
     for each, job in zip(made, jobs, strict=True):
         for warning in each.warnings:
             note(f"warning: {warning}" if len(made) == 1 else f"warning: {job.name}: {warning}")
@@ -298,7 +298,7 @@ def status(
 
 
 def _shows_live(place: Workspace, job: str | None, wanted: Wanted) -> bool:
-    """Show it on the whole screen; whether that was possible."""
+    """Show the live view; returns whether the terminal allows it."""
     from distill.cli.live import is_possible, show_live
     from distill.daemon import client
 
@@ -311,7 +311,7 @@ def _shows_live(place: Workspace, job: str | None, wanted: Wanted) -> bool:
 
 
 def _wanted(state: State | None, label: str | None) -> str:
-    """Which jobs are asked for, in words; empty for all."""
+    """The filter in words; empty for all jobs."""
     from distill.daemon.placing import check_label
 
     in_state = [] if state is None else [f"is {state}"]

@@ -1,4 +1,4 @@
-"""`distill latency`: how fast each format of a bundle is on this machine."""
+"""`distill latency`: measures the speed of each format of a bundle on this machine."""
 
 from typing import Annotated, Any
 

@@ -1,6 +1,7 @@
-"""The queue and a job on the whole screen, alive: `distill status --live`, `distill watch --live`.
+"""The full-screen views: `distill status --live`, `distill watch --live`.
 
-Redrawn a few times per second from what the commands read; keys do what the commands do.
+They are redrawn a few times per second from the same records that the commands read; keys trigger
+the same actions as the commands.
 """
 
 import os
@@ -52,7 +53,7 @@ _COLOURS = {"running": "green", "failed": "red", "queued": "cyan", "done": "dim"
 
 
 def is_possible() -> bool:
-    """Whether there is a terminal to draw on and to take keys from."""
+    """Whether stdout is a terminal and stdin can supply keys."""
     there = sys.stdout.isatty() and sys.stdin.isatty() and os.environ.get("TERM") != "dumb"
     if not there:
         return False
@@ -61,7 +62,7 @@ def is_possible() -> bool:
 
 
 class LiveView:
-    """What is on the screen; ``only`` is the job that is watched, where it is one."""
+    """The state of the screen; ``only`` is the job of `watch`, else None."""
 
     def __init__(self, workspace: Workspace, wanted: Wanted, only: str | None = None) -> None:
         self._workspace = workspace
@@ -69,14 +70,14 @@ class LiveView:
         self._only = only
         self._chosen = only
         self._asked: str | None = None
-        """A cancel that waits for a yes"""
+        """A cancel that awaits confirmation"""
         self._said = ""
         self._curves = CurveStore(workspace.runs)
         self._page: ReportPage | None = None
         self._drained: float | None = None
 
     def look(self) -> None:
-        """Read the queue, and what the chosen job did."""
+        """Read the queue and the state of the selected job."""
         from distill.daemon import client
 
         self._page = client.page(self._workspace, self._wanted)
@@ -87,7 +88,7 @@ class LiveView:
 
     @property
     def job(self) -> JobReport | None:
-        """The chosen job."""
+        """The selected job."""
         from distill.daemon import client
 
         jobs = [] if self._page is None else self._page.jobs
@@ -97,7 +98,7 @@ class LiveView:
         return found
 
     def press(self, key: str) -> bool:
-        """Do what a key asks for; returns whether the view stays open."""
+        """Handle a key; returns whether the view stays open."""
         asked, self._asked = self._asked, None
         if asked is not None:
             self._said = ""
@@ -129,7 +130,7 @@ class LiveView:
             self._chosen = names[max(0, min(len(names) - 1, at + by))]
 
     def _act(self, verb: str, job: str) -> None:
-        """In a thread: some wait until a job has written its checkpoint."""
+        """Run an action in a thread because some wait until a job has written its checkpoint."""
         self._said = f"{verb} {job} ...".replace("  ", " ")
 
         def do() -> None:
@@ -142,7 +143,7 @@ class LiveView:
         threading.Thread(target=do, daemon=True).start()
 
     def draw(self, columns: int, lines: int) -> "Layout":
-        """The screen, of this size."""
+        """Lay out the screen for this size."""
         from rich.layout import Layout
         from rich.panel import Panel
         from rich.text import Text
@@ -231,9 +232,9 @@ class LiveView:
 
 
 def show_live(workspace: Workspace, wanted: Wanted, only: str | None = None) -> JobReport | None:
-    """Draw until somebody leaves, or the watched job has ended; what it is then.
+    """Draw until the user leaves or the watched job has ended; returns that job's final state.
 
-    Ctrl-C leaves, too; SIGTERM ends the process once the terminal is as it was.
+    Ctrl-C also leaves; SIGTERM ends the process once the terminal is restored.
     """
     from rich.console import Console
     from rich.live import Live
@@ -271,7 +272,7 @@ def _leaving_orderly() -> Iterator[None]:
 
 @contextmanager
 def _keys() -> Iterator[Callable[[float], str | None]]:
-    """Keys as they are pressed: a function that waits so many seconds for one."""
+    """Yields a function that waits up to the given seconds for a pressed key."""
     file = sys.stdin.fileno()
     before = termios.tcgetattr(file)
     waiting: list[str] = []
@@ -289,14 +290,14 @@ def _keys() -> Iterator[Callable[[float], str | None]]:
 
 
 def _pressed(read: bytes) -> list[str]:
-    """The keys in what a terminal sent; where it is gone, the one that leaves."""
+    """The keys in the terminal's input; if the terminal is gone, the key that leaves."""
     for arrow, key in _ARROWS.items():
         read = read.replace(arrow, key)
     return [chr(byte) for byte in read] or ["q"]
 
 
 def _short(job: JobReport) -> str:
-    """How far a job is and how long it takes, or what it waits for."""
+    """The progress and duration of a job, or what it waits for."""
     progress: dict[str, Any] = job.progress or {}
     told = [str(progress.get("step", ""))] if progress and not job.state.ended else []
     told += progress_words(progress) if told else []

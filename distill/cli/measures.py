@@ -1,4 +1,4 @@
-"""What was measured on one set, as rows for people: of any kind of set."""
+"""The measures of one set, of any kind, as table rows."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from distill.cli.scored import shown_interval
 from distill.cli.screen import note, say, screen_width
 
 INTERVALS_FROM = 120
-"""Columns of the screen from which a table of groups has its intervals"""
+"""Minimum screen width for intervals in a table of groups"""
 Row = list[str]
 """Measure, value, interval, threshold"""
 
@@ -28,7 +28,7 @@ def measure_rows(report: dict[str, Any]) -> list[Row]:
 
 
 def print_slices(name: str, attribute: str, found: dict[str, Any]) -> None:
-    """A table of one attribute, and the worst group of each measure; or why there is none."""
+    """Print a table of one attribute and the worst group per measure, or why it is missing."""
     if "reason" in found:
         say(f"{name} by {attribute}: {found['reason']}")
         return

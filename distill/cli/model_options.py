@@ -1,4 +1,4 @@
-"""The options that say how to use a model's file, which does not say it itself."""
+"""The options for using a model file that does not describe its own input."""
 
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Annotated
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ModelFileOptions:
-    """The network and the pixels that it expects; bundles and finished jobs need none of them."""
+    """A network and its expected pixels; bundles and finished jobs need no such options."""
 
     backbone: Annotated[
         str | None,
@@ -39,7 +39,7 @@ class ModelFileOptions:
     size: Annotated[int, typer.Option(help="The side of the input of a model's file.")] = 112
 
     def choice(self, name: str) -> "TeacherChoice":
-        """The model of this name; ``UserError`` with the option whose value is not allowed."""
+        """The model of this name; a ``UserError`` names the option with an invalid value."""
         from pydantic import ValidationError
 
         from curation.errors import UserError
@@ -55,7 +55,7 @@ class ModelFileOptions:
 
 @dataclass(frozen=True)
 class TeacherOptions(ModelFileOptions):
-    """A teacher that curation believes, and how good it has to be."""
+    """The teacher for curation, and its required accuracy."""
 
     least_accuracy: Annotated[
         float | None,

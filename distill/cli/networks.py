@@ -1,4 +1,4 @@
-"""The command that looks at networks: `backbones`."""
+"""The command `backbones`, which lists the networks."""
 
 from typing import Annotated, Any
 
@@ -73,7 +73,7 @@ def _print_table(rows: list[dict[str, Any]], latency: bool) -> None:
 
 
 def _ours(row: dict[str, Any], latency: bool) -> list[str]:
-    """A network in numbers that were counted here."""
+    """Our figures for a network."""
     counts = []
     for quantity in HEADERS:
         digits = {"params": 3, "size_mib": 2}.get(quantity, 1)
@@ -86,7 +86,7 @@ def _ours(row: dict[str, Any], latency: bool) -> list[str]:
 
 
 def _theirs(row: dict[str, Any]) -> list[str]:
-    """The line below: what the paper prints."""
+    """The second line: the figures in the paper."""
     figures = (row["paper"] or {"figures": {}})["figures"]
     printed = []
     for quantity in HEADERS:

@@ -8,10 +8,10 @@ from typing import Any
 
 
 def grouped(command: Callable[..., None]) -> Callable[..., None]:
-    """Let each parameter that is annotated with a dataclass stand for one option per field.
+    """Expand each parameter annotated with a dataclass into one option per field.
 
-    Typer reads the fields as parameters of the command; the command receives the dataclass. The
-    annotations and defaults of the fields are those that Typer takes for parameters.
+    Typer sees the fields as parameters of the command; the command receives the dataclass. The
+    annotations and defaults of the fields have the form that Typer expects of parameters.
     """
     signature = inspect.signature(command, eval_str=True)
     groups: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""The commands that say what starts and when: resume, move, retry, drain, undrain."""
+"""The commands that control what starts and when: resume, move, retry, drain, undrain."""
 
 from typing import Annotated, Any
 
@@ -20,7 +20,7 @@ from distill.cli.screen import note, say
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands of this room."""
+    """Add the commands of this module."""
     for command in (resume, move, drain, undrain):
         app.command(rich_help_panel=ORDER)(command)
     app.command(rich_help_panel=JOBS)(retry)
@@ -97,7 +97,7 @@ def drain(json: JsonOption = False, workspace: WorkspaceOption = None) -> None:
 
 
 def undrain(json: JsonOption = False, workspace: WorkspaceOption = None) -> None:
-    """Let jobs can start again after `distill drain`.
+    """Let jobs start again after `distill drain`.
 
     Example: distill undrain
     """
@@ -111,7 +111,7 @@ def undrain(json: JsonOption = False, workspace: WorkspaceOption = None) -> None
 
 
 def note_drain(place: Workspace) -> None:
-    """Say on stderr where no job starts, and since when."""
+    """Report on stderr if the queue is drained, and since when."""
     from distill.daemon import client
     from distill.daemon.reports import iso
 
@@ -120,7 +120,7 @@ def note_drain(place: Workspace) -> None:
 
 
 def _print_moved(place: Workspace, moved: list[Any], answer: str | None, json: bool) -> None:
-    """``answer`` is what became of each, where that is not its state."""
+    """``answer`` is the result for each job, if it is not the job's state."""
     from distill.daemon import client
 
     if json:

@@ -1,4 +1,4 @@
-"""The commands that look back: history, diff."""
+"""The commands that show the past: history, diff."""
 
 import json as json_module
 from typing import Annotated, Any
@@ -13,7 +13,7 @@ from distill.cli.screen import say
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands of this room."""
+    """Add the commands of this module."""
     for command in (history, diff):
         app.command(rich_help_panel=RESULTS)(command)
 
@@ -82,7 +82,7 @@ def diff(
 
 
 def _said(first: Any, second: Any) -> dict[str, Any]:
-    """Values as JSON has them; what a spec does not say is left out."""
+    """Values in JSON form; an unset one is omitted."""
     from distill.spec_difference import ABSENT
 
     said = {"first": first, "second": second}
@@ -93,7 +93,7 @@ def _said(first: Any, second: Any) -> dict[str, Any]:
 
 
 def shown_value(value: Any) -> str:
-    """A value as it stands in a spec, nearly: "1" is not 1."""
+    """A value in nearly the notation of a spec: "1" differs from 1."""
     from distill.spec_difference import ABSENT
 
     if value is ABSENT:

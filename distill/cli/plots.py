@@ -1,4 +1,4 @@
-"""Curves in a terminal: a line of blocks, or an area of braille dots."""
+"""Curves in a terminal: a line of blocks, or a plot of braille dots."""
 
 import math
 from collections.abc import Sequence
@@ -6,12 +6,12 @@ from itertools import pairwise
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 _DOTS = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))
-"""Of a braille character: the left and the right column, from the top"""
+"""Bits of a braille character: the left and the right column, from the top"""
 _BRAILLE = 0x2800
 
 
 def sparkline(values: Sequence[float], width: int) -> str:
-    """One character for each stretch of ``values``, its mean, as high as it is between all."""
+    """One character per stretch of ``values``; its height is the mean, scaled to the range."""
     means = _means([value for value in values if math.isfinite(value)], width)
     if not means:
         return ""
@@ -21,7 +21,7 @@ def sparkline(values: Sequence[float], width: int) -> str:
 
 
 def braille(values: Sequence[float], width: int, height: int) -> list[str]:
-    """``height`` lines of ``width`` characters with the curve of ``values``, the highest on top."""
+    """``height`` lines of ``width`` characters with the curve of ``values``, the maximum on top."""
     means = _means([value for value in values if math.isfinite(value)], 2 * width)
     cells = [[0] * width for _ in range(height)]
     if means:
@@ -30,14 +30,14 @@ def braille(values: Sequence[float], width: int, height: int) -> list[str]:
         heights = [round(most * (mean - low) / span) for mean in means]
         for at, dot in enumerate(heights):
             before = heights[at - 1] if at else dot
-            for y in range(min(dot, before), max(dot, before) + 1):  # without gaps
+            for y in range(min(dot, before), max(dot, before) + 1):  # no gaps
                 row = most - y
                 cells[row // 4][at // 2] |= _DOTS[at % 2][row % 4]
     return ["".join(chr(_BRAILLE + cell) for cell in line) for line in cells]
 
 
 def _means(values: Sequence[float], count: int) -> list[float]:
-    """The means of ``count`` equal stretches; fewer values stay as they are."""
+    """The means of ``count`` equal stretches; fewer values are returned unchanged."""
     if len(values) <= count:
         return list(values)
     edges = [i * len(values) // count for i in range(count + 1)]

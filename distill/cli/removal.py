@@ -1,4 +1,4 @@
-"""The commands that free the disk: remove, clean."""
+"""The commands that free disk space: remove, clean."""
 
 from dataclasses import asdict
 from typing import Annotated, Any
@@ -28,7 +28,7 @@ DryRunOption = Annotated[
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands of this room."""
+    """Add the commands of this module."""
     for command in (remove, clean):
         app.command(rich_help_panel=JOBS)(command)
 
@@ -97,7 +97,7 @@ def clean(
 def print_removed(
     removed: Any, dry_run: bool, json: bool, left: dict[str, str] | None = None
 ) -> None:
-    """What went, or would go: a ``distill.daemon.removal.Removed``. JSON has what was ``left``."""
+    """Print what was or would be removed; the JSON also lists what was ``left``."""
     if json:
         told = {} if left is None else {"left": left}
         print_json({**asdict(removed), **told, "dry_run": dry_run})

@@ -122,7 +122,7 @@ def report(
 
 
 def _check_targets(target: Path, pictures: Path | None) -> None:
-    """Raise `UserError` where nothing can be written, before anything is embedded."""
+    """Raise `UserError` if the outputs cannot be written, before embedding anything."""
     from curation.files import check_writable
 
     check_writable(target)
@@ -135,7 +135,7 @@ def _check_targets(target: Path, pictures: Path | None) -> None:
 
 
 def _check_sets(sets: "list[EvaluationSet]", answers: "dict[str, SetFeatures]") -> None:
-    """Raise `UserError` where two sets have the same name, or no network can answer a set."""
+    """Raise `UserError` if two sets have the same name, or no network can be scored on a set."""
     from distill.evaluation.evaluate_sets import check_names
 
     check_names(sets)
@@ -158,7 +158,7 @@ def _measure(
     progress: "Progress",
     scanned: "Progress",
 ) -> "list[SetResults]":
-    """A network's features of one set are in memory at a time."""
+    """Score the networks; holds one network's features of one set in memory at a time."""
     from curation.progress import shifted
     from distill.evaluation.evaluate_sets import sliced
     from distill.evaluation.paired import compared
@@ -200,7 +200,7 @@ def _measure(
 def _write_pictures(
     folder: Path, subjects: "list[ReportedNetwork]", results: "list[SetResults]"
 ) -> list[str]:
-    """Every chart as a PNG; their paths."""
+    """Write every chart as a PNG; returns the paths."""
     from distill.charts.chart import draw
     from distill.charts.files import write_drawing
     from distill.evaluation.report.page import charts

@@ -1,4 +1,4 @@
-"""What a command found or made, as lines, a table, or JSON."""
+"""Prints results as lines, a table, or JSON."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -26,11 +26,11 @@ COLOURS = {
     "failed": "\x1b[31m",
     "skipped": DIM,
 }
-"""Of the states of jobs and steps, in a terminal."""
+"""Colours of job and step states in a terminal"""
 
 
 def print_report(description: dict[str, Any], as_json: bool) -> None:
-    """Names and values, one a line; or JSON."""
+    """Print one name and value per line, or JSON."""
     if as_json:
         print_json(description)
         return
@@ -41,7 +41,7 @@ def print_report(description: dict[str, Any], as_json: bool) -> None:
 
 
 def _pairs(description: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """Names and values, those inside others with the outer name before their own."""
+    """Names and values; a nested name is prefixed with the outer one."""
     pairs: list[tuple[str, str]] = []
     for key, value in description.items():
         name = f"{prefix}{key}".replace("_", " ")
@@ -56,7 +56,7 @@ def _pairs(description: dict[str, Any], prefix: str = "") -> list[tuple[str, str
 
 
 def shown(value: Any) -> str:
-    """A value for people."""
+    """A value formatted for people."""
     if value is None:
         return "-"
     if isinstance(value, bool):
@@ -73,9 +73,9 @@ def print_table(
     colours: Mapping[str, str] = COLOURS,
     title: str = "",
 ) -> None:
-    """A table as wide as the screen, the columns in ``numbers`` aligned at the right.
+    """Print a table as wide as the screen; the columns in ``numbers`` are right-aligned.
 
-    ``colours`` are those of cells with just such a text, in a terminal.
+    ``colours`` maps the whole text of a cell to its colour in a terminal.
     """
     rule = "─" if can_show("─") else "-"
     shades = colours if in_colour(sys.stdout) else {}
@@ -86,6 +86,6 @@ def print_table(
 
 
 def print_below(caption: str) -> None:
-    """What is to be known of a table, below it, as wide as the screen."""
+    """Print a note below a table, as wide as the screen."""
     lines = [row for line in caption.splitlines() for row in wrap(line, screen_width(), INDENT)]
     write(sys.stdout, "\n".join(["", *lines]))

@@ -1,4 +1,4 @@
-"""What came out of a job: `show` it, `pull` its bundle."""
+"""The results of a job: `show` prints them, `pull` copies the bundle."""
 
 import os
 import shlex
@@ -26,11 +26,11 @@ _SPARK = 24
 """Columns of a curve"""
 
 Table = tuple[str, list[str], list[list[str]], list[str]]
-"""A title, the columns' names, rows, and which columns are numbers."""
+"""Title, column names, rows, and which columns are numbers"""
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands of this room."""
+    """Add the commands of this module."""
     for command in (show, pull):
         app.command(rich_help_panel=RESULTS)(command)
 
@@ -129,7 +129,7 @@ def _token(path: Path) -> str:
 
 
 def _print_head(job: str, outcome: dict[str, Any]) -> None:
-    """The state, and of a job that did not end well, why and what to do."""
+    """Print the state and, if the job failed, the reason and the remedy."""
     say(f"{job}: {outcome['state']}")
     if outcome["reason"]:
         say(f"  reason: {outcome['reason']}")
@@ -146,7 +146,7 @@ def _print_head(job: str, outcome: dict[str, Any]) -> None:
 
 
 def _print_origin(origin: dict[str, Any] | None) -> None:
-    """Where the job comes from, in short; --json has all of it."""
+    """Print a short form of the job's origin; --json has all of it."""
     from distill.provenance import Code
 
     if origin is None:
@@ -173,7 +173,7 @@ def _tables(outcome: dict[str, Any]) -> list[Table]:
 
 
 def _losses_table(run: Path) -> Table | None:
-    """The curve of each loss of each step, a line each."""
+    """The curve of each loss of each step, one per line."""
     from distill.cli.plots import BLOCKS, sparkline
     from distill.web.curves import Curves
 
@@ -191,7 +191,7 @@ def _losses_table(run: Path) -> Table | None:
 
 
 def _steps_table(steps: list[dict[str, Any]]) -> Table:
-    """With the peaks of memory and the notes where any step has one."""
+    """The steps; with peak memory and notes if any step has them."""
     columns = {
         "step": [str(step.get("name")) for step in steps],
         "state": [str(step.get("state")) for step in steps],
@@ -215,14 +215,14 @@ def _shown(value: float | None, form: str) -> str:
 
 
 def _evaluation_rows(evaluation: dict[str, Any]) -> list[tuple[str, str, dict[str, float]]]:
-    """Network, set, figures: for every network that was scored, else for the job's own."""
+    """Network, set, figures: of every scored network, or of the job's own."""
     from distill.daemon.results import reports_of
 
     return [(network, name, figures_of(report)) for network, name, report in reports_of(evaluation)]
 
 
 def _reasons(evaluation: dict[str, Any]) -> list[str]:
-    """Why there is no accuracy, or no TAR at any FAR: a line for each set and network."""
+    """Why accuracy or every TAR is missing, one line per set and network."""
     from distill.daemon.results import reports_of
 
     lines = []
@@ -233,7 +233,7 @@ def _reasons(evaluation: dict[str, Any]) -> list[str]:
 
 
 def _missing(report: Any) -> dict[str, str]:
-    """What a set was too little for, by name, with the reason."""
+    """The measures for which a set is too small, by name, with the reason."""
     if not isinstance(report, dict):
         return {}
     missing = {"accuracy": report.get("reason")}
@@ -249,7 +249,7 @@ def _place(figure: str) -> tuple[bool, str]:
 
 
 def _evaluation_table(rows: list[tuple[str, str, dict[str, float]]]) -> Table:
-    # The accuracy comes first, also where the first set has none.
+    # The accuracy comes first, even if the first set has none.
     names = sorted({figure for _, _, figures in rows for figure in figures}, key=_place)
     cells = [
         [network, each, *(f"{figures[name]:.4f}" if name in figures else "" for name in names)]

@@ -1,4 +1,4 @@
-"""`distill run` and `distill check`: one job in this process."""
+"""`distill run` and `distill check`: handle one job in this process."""
 
 import signal
 from collections.abc import Callable, Iterator
@@ -36,7 +36,7 @@ SpecArgument = Annotated[Path, typer.Argument(help="The job spec, such as jobs/s
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands of this room."""
+    """Add the commands of this module."""
     app.command(rich_help_panel=JOBS)(run)
     app.command(rich_help_panel=JOBS)(check)
 
@@ -124,7 +124,7 @@ def run(spec: SpecArgument, overrides: SetOption = None, workspace: WorkspaceOpt
 
 
 def _say_failed_rank(folder: Path, failed: "RankFailed") -> None:
-    """In its own words, if it could say them; ends with the exit status of the job."""
+    """Print the failed rank's own error, if any; exits with the status of the job."""
     from distill.run_directory import read_failure
 
     if failed.status > 0 and (said := read_failure(folder)):
@@ -134,11 +134,11 @@ def _say_failed_rank(folder: Path, failed: "RankFailed") -> None:
 
 
 def _run_rank(spec: "SpecFile", folder: Path, place: Workspace) -> int:
-    """Run the job in this process, as one of its ranks; the exit status.
+    """Run the job in this process as one of its ranks; returns the exit status.
 
-    128 + N where signal N stopped it after a checkpoint, or one of its processes was ended by it;
-    ``STEP_BUSY`` where another job does a step of it, and it was started by the daemon, which has
-    other jobs to start. Its runner holds the run directory then.
+    128 + N if signal N stopped it after a checkpoint, or ended one of its processes. ``STEP_BUSY``
+    if another job is running one of its steps and the daemon started this one: the daemon has
+    other jobs to start. Otherwise it waits. The daemon's runner already holds the run directory.
     """
     from distill.daemon.runfolder import freeze_provenance, freeze_spec, locked
     from distill.process import lasting_imports
@@ -165,11 +165,11 @@ def _run_rank(spec: "SpecFile", folder: Path, place: Workspace) -> int:
 
         try:
             on_first_rank(lambda: _refuse_another_spec(spec, folder))
-            fit = _check(spec, place)  # a spec that cannot be run does not take the name
+            fit = _check(spec, place)  # a spec that cannot run must not claim the name
             on_first_rank(take_folder)
         except Exception:
             if rank() > 0:
-                return 1  # the first one says it
+                return 1  # the first rank reports it
             raise
         return _run_in(folder, spec.job, place, lambda: fit, patient=True)
 
@@ -187,9 +187,9 @@ def _refuse_another_spec(spec: "SpecFile", folder: Path) -> None:
 
 
 def _check(spec: "SpecFile", workspace: Workspace, submitted: Path | None = None) -> "Fit | None":
-    """What the first rank finds of the job, there alone; all raise what it raises.
+    """The result of the first rank's check, which only that rank runs; all ranks raise its errors.
 
-    Of a job that was ``submitted``, as this run directory says, also what has changed since.
+    For a job recorded in this run directory as ``submitted``, also reports what has changed since.
     """
     from distill.pipeline.fit import check_job
     from distill.pipeline.provenance import changed_since_submit
@@ -205,7 +205,7 @@ def _check(spec: "SpecFile", workspace: Workspace, submitted: Path | None = None
 
 
 def _own_fit(found: "Fit | None", spec: "JobSpec", workspace: Workspace) -> "Fit":
-    """That of this rank: those after the first only open the networks that are there."""
+    """This rank's result; ranks other than the first only open the available networks."""
     from distill.pipeline.fit import Fit, given_beginning, given_teacher
 
     return found or Fit(
@@ -220,7 +220,7 @@ def _run_in(
     checked: Callable[[], "Fit | None"],
     patient: bool,
 ) -> int:
-    """Run the job, on record from ``checked`` on, which says that it can be run."""
+    """Run the job; its record starts with ``checked``, the result of the check."""
     from distill.fence import Displaced
     from distill.pipeline.job import JobRun
     from distill.pipeline.record import failure, is_out_of_memory
@@ -234,7 +234,7 @@ def _run_in(
             JobRun(spec, workspace, record, fit, patient).run()
         except Stopped:
             leave_together()
-            # Where nobody asked this process, a rank was asked.
+            # If this process received no signal, another rank did.
             return 128 + (stop.received or signal.SIGTERM)
         except StepBusy as busy:
             record.gave_way(busy)
@@ -278,7 +278,7 @@ def _record(folder: Path, stop: "_StopOnSignal") -> Iterator["RunRecord"]:
 
 
 def _say_failure(folder: Path, error: Exception) -> None:
-    """In the run directory, if the job has got one."""
+    """Record the failure in the run directory, if the job has one."""
     from distill.pipeline.record import write_failure
 
     if folder.is_dir():
@@ -286,10 +286,10 @@ def _say_failure(folder: Path, error: Exception) -> None:
 
 
 class _StopOnSignal:
-    """True once SIGTERM or SIGINT has come; a SIGINT after that ends the process at once.
+    """True after SIGTERM or SIGINT; a SIGINT after that ends the process at once.
 
-    Further SIGTERMs do nothing: Slurm sends one to every process of a step, and an agent of ranks
-    passes its own on to them.
+    Further SIGTERMs are ignored: Slurm sends one to every process of a step, and an agent such as
+    torchrun's forwards its own to the ranks.
     """
 
     received = 0
@@ -301,7 +301,7 @@ class _StopOnSignal:
         return self
 
     def __exit__(self, *error: object) -> None:
-        # torchrun may end its ranks while the first one still says how the job went.
+        # torchrun may end its ranks while the first one is still reporting the result.
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
     def __call__(self) -> bool:
@@ -313,7 +313,7 @@ class _StopOnSignal:
 
 
 def _observer(shown: Display) -> "Observer":
-    """Each step's begin and end, its progress and newest losses."""
+    """Reports each step's start and end, its progress and its newest losses."""
     metrics: dict[str, Any] = {}
 
     def observe(event: "StepEvent") -> None:

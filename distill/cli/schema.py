@@ -1,4 +1,4 @@
-"""The command `schema`: what editors complete and check job specs by."""
+"""The command `schema`, for completion and validation of job specs in editors."""
 
 import sys
 from importlib.resources import files

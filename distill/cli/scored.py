@@ -1,4 +1,4 @@
-"""A model and the sets it is scored on, as the command line names them."""
+"""Opens the models and sets named on the command line."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -66,7 +66,7 @@ SlicesOption = Annotated[
 
 @dataclass(frozen=True)
 class SetOptions:
-    """What a set needs besides its name; see `option_groups.grouped`."""
+    """The options of a set besides its name; see `option_groups.grouped`."""
 
     images: Annotated[
         Path | None,
@@ -83,7 +83,7 @@ class SetOptions:
 
 
 def open_model(name: str, file: ModelFileOptions, place: "Workspace") -> "SetFeatures":
-    """What a model of any kind answers; ``UserError`` where there is none."""
+    """The features of a model of any kind; ``UserError`` if there is no such model."""
     from distill.cli.curate.set_embedder import open_embedder
     from distill.evaluation.set_features import FEATURES, GivenFeatures, NetworkFeatures
 
@@ -95,13 +95,13 @@ def open_model(name: str, file: ModelFileOptions, place: "Workspace") -> "SetFea
 
 
 def short_names(models: list[str]) -> list[str]:
-    """The last part of each path, where these are all different."""
+    """The last component of each path, if these are unique."""
     short = [Path(name).name or name for name in models]
     return short if len(set(short)) == len(short) else models
 
 
 def _has_embeddings(folder: Path) -> bool:
-    """Whether others wrote embeddings into it, as .npy or in the form of a protocol."""
+    """Whether it holds embeddings made elsewhere, as .npy or in a protocol's format."""
     if not folder.is_dir() or (folder / "config.json").exists():
         return False
     forms = (folder / "lfr.bin", folder / "facescrub")
@@ -109,7 +109,7 @@ def _has_embeddings(folder: Path) -> bool:
 
 
 def template_weights_of(given: str) -> "TemplateWeights":
-    """What `TemplateWeightsOption` says."""
+    """The value of `TemplateWeightsOption`."""
     from curation.errors import UserError
     from distill.evaluation.protocols.protocol import TemplateWeights
 
@@ -124,8 +124,10 @@ def open_set(
     options: SetOptions = SetOptions(),
     weights: "TemplateWeights | None" = None,
 ) -> "EvaluationSet":
-    """A set by path or name in the workspace, or a protocol by NAME:FOLDER, which gives some score;
-    else ``UserError``."""
+    """A set by path or name in the workspace, or a protocol by NAME:FOLDER.
+
+    Raises ``UserError`` if the set yields no score.
+    """
     from distill.evaluation.protocols.protocol import TemplateWeights, open_protocol, split_name
 
     if (named := split_name(name)) is not None and not Path(name).exists():
@@ -134,7 +136,7 @@ def open_set(
 
 
 def slices_of(given: str, sets: "list[EvaluationSet]") -> "dict[str, list[Attribute]]":
-    """What `SlicesOption` says of the sets, by their names."""
+    """The attributes from `SlicesOption`, by set name."""
     from curation.errors import UserError
     from distill.evaluation.protocols.protocol import ProtocolSet
     from distill.evaluation.slice_tables import read_slices
@@ -154,7 +156,7 @@ def slices_of(given: str, sets: "list[EvaluationSet]") -> "dict[str, list[Attrib
 
 
 def _cut_photographs(folder: Path, detector: Path, place: "Workspace") -> "ImageSet":
-    """The largest face of each photograph, aligned; kept while photographs and detector stay."""
+    """The largest face of each photograph, aligned; cached by photographs and detector."""
     import hashlib
 
     from curation.errors import UserError
@@ -183,7 +185,7 @@ def _cut_photographs(folder: Path, detector: Path, place: "Workspace") -> "Image
 def open_faces(
     name: str, place: "Workspace", options: SetOptions
 ) -> "VerificationPairs | ImageSet":
-    """Pairs, images or photographs by path or name in the workspace, which give some score."""
+    """Pairs, images or photographs by path or name; ``UserError`` if they yield no score."""
     from curation.errors import UserError
     from curation.pairs import VerificationPairs
     from distill.evaluation.measurable import check_all_pairs, check_measurable
@@ -220,5 +222,5 @@ def _source(name: str, place: "Workspace", images: Path | None) -> "SetSource":
 
 
 def shown_interval(interval: Sequence[float] | None) -> str:
-    """The lowest and the highest, for people."""
+    """Both ends of an interval as text."""
     return "" if interval is None else f"{interval[0]:.4f} to {interval[1]:.4f}"

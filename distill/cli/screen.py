@@ -1,7 +1,7 @@
-"""The one door through which the commands print for people.
+"""The only module through which commands print for people.
 
-Text from files, names, logs and records may hold anything. It is made printable here, once, and is
-never read as markup.
+Text from files, names, logs and records may contain anything. It is made printable here, and never
+interpreted as markup.
 """
 
 import os
@@ -14,43 +14,43 @@ from typing import TextIO
 from curation.printable import printable
 
 USUAL_WIDTH, LEAST_WIDTH = 80, 20
-"""Columns where neither COLUMNS nor a terminal says how many there are, and the fewest."""
+"""The default width without COLUMNS or a terminal, and the minimum"""
 INDENT = "  "
 
 _WORD = re.compile(r"`[^`]*`\S*|\S+")
-"""A command in backticks is one word, so that it can be copied."""
+"""A command in backticks is one word, so that it can be copied"""
 _LINE_BREAK = re.compile(r"\n(?=  )")
-"""Further lines of a message are indented, so no name in it can begin one that looks like ours."""
+"""Continuation lines are indented, so that no name in a message can imitate a line of ours"""
 _COLOUR = re.compile(rb"\x1b\[[\d;]*m")
 
 
 def printable_log(line: bytes) -> str:
-    """A line that a program wrote, without the colours that it meant for a terminal."""
+    """A line of a program's output without its colour codes."""
     plain = _COLOUR.sub(b"", line).decode(errors="replace").rstrip("\r\n")
-    states = plain.split("\r")  # a bar that was drawn over itself
+    states = plain.split("\r")  # a redrawn progress bar
     return "\n".join("\t".join(map(printable, state.split("\t"))) for state in states)
 
 
 def say(text: object) -> None:
-    """A message on stdout; further lines of it are indented by two spaces or more."""
+    """Print a message on stdout; its continuation lines are indented by two spaces or more."""
     write(sys.stdout, _laid_out(str(text), sys.stdout))
 
 
 def note(text: object) -> None:
-    """A remark on stderr, beside what the command prints for machines."""
+    """Print a note on stderr, separate from machine-readable output."""
     write(sys.stderr, _laid_out(str(text), sys.stderr))
 
 
 def print_traceback(
     kind: type[BaseException], error: BaseException, trace: TracebackType | None
 ) -> None:
-    """As Python prints it, but for what in the error's words is meant for a terminal."""
+    """Print as Python does, without control characters in the error's text."""
     lines = "".join(traceback.format_exception(kind, error, trace)).rstrip("\n").split("\n")
     write(sys.stderr, "\n".join(map(printable, lines)))
 
 
 def wrap(text: str, width: int, indent: str = "") -> list[str]:
-    """Lines of at most ``width`` columns, those after the first indented; no word is broken."""
+    """Lines of at most ``width`` columns, continuation lines indented; words are not broken."""
     lines: list[str] = []
     for word in words_of(text):
         if lines and size_of(lines[-1]) + 1 + size_of(word) <= width:
@@ -61,12 +61,12 @@ def wrap(text: str, width: int, indent: str = "") -> list[str]:
 
 
 def words_of(text: str) -> list[str]:
-    """What stays together when ``text`` is wrapped."""
+    """The units that wrapping keeps whole."""
     return _WORD.findall(text)
 
 
 def size_of(text: str) -> int:
-    """How many columns a terminal takes for ``text``."""
+    """The width of ``text`` in terminal columns."""
     if text.isascii():
         return len(text)
     from rich.cells import cell_len
@@ -75,14 +75,14 @@ def size_of(text: str) -> int:
 
 
 def screen_width(stream: TextIO | None = None) -> int:
-    """The columns of what is laid out, such as a table: COLUMNS, else the terminal's, else 80."""
+    """The layout width, such as that of a table: COLUMNS, else the terminal's, else 80."""
     stream = stream or sys.stdout
     asked = os.environ.get("COLUMNS", "")
     if asked.isascii() and asked.isdigit():
         return max(LEAST_WIDTH, int(asked[:6]))
     if not stream.isatty():
         return USUAL_WIDTH
-    # A terminal that does not know its size says 0.
+    # A terminal that does not know its size reports 0.
     return max(LEAST_WIDTH, os.get_terminal_size(stream.fileno()).columns or USUAL_WIDTH)
 
 
@@ -96,18 +96,18 @@ def can_show(text: str, stream: TextIO | None = None) -> bool:
 
 
 def in_colour(stream: TextIO) -> bool:
-    """Whether colours are wanted: in a terminal, unless NO_COLOR is set (no-color.org)."""
+    """Whether to use colours: in a terminal, unless NO_COLOR is set (no-color.org)."""
     return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def write(stream: TextIO, text: str) -> None:
-    """Text that is printable and laid out, as a line or lines."""
+    """Write text that is already printable and laid out."""
     stream.write(f"{text}\n")
     stream.flush()
 
 
 def _laid_out(message: str, stream: TextIO) -> str:
-    """Wrapped in a terminal, and nowhere else: logs are searched line by line."""
+    """Wrapped for a terminal only, because logs are searched line by line."""
     lines = [printable(line) for line in _LINE_BREAK.split(message)]
     if not stream.isatty():
         return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""The steps of a job that runs: a line at the end of each, and how far the one at work is."""
+"""The steps of a running job: a line at the end of each, and the progress of the current one."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -20,14 +20,14 @@ def ended_line(step: Mapping[str, Any]) -> str:
 def show_progress(
     display: Display, step: str, progress: Mapping[str, Any], metrics: Mapping[str, Any]
 ) -> None:
-    """How far the step is, how long it and the job still take, its newest losses."""
+    """Show the step's progress, the time left for step and job, and the newest losses."""
     done, total = number(progress, "done") or 0.0, number(progress, "total") or 0.0
     details = [*progress_words(progress), *_losses(metrics)]
     display.show(step, done, total, details)
 
 
 def progress_words(progress: Mapping[str, Any]) -> list[str]:
-    """What ``progress.json`` says, in words."""
+    """The contents of ``progress.json`` in words."""
     done, total = number(progress, "done"), number(progress, "total")
     if done is None or total is None:
         return []
@@ -39,7 +39,7 @@ def progress_words(progress: Mapping[str, Any]) -> list[str]:
 
 
 def number(values: Mapping[str, Any], key: str) -> float | None:
-    """A number of a record that anybody may have written; ``None`` for anything else."""
+    """A number from an untrusted record; ``None`` for anything else."""
     value = values.get(key)
     if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < 1e18:
         return None

@@ -1,4 +1,4 @@
-"""Submitting specs from files: each is parsed once and checked here, as `distill check` does."""
+"""Submits specs from files: each is parsed once and checked as by `distill check`."""
 
 from collections.abc import Sequence
 from functools import cache, partial
@@ -19,7 +19,7 @@ from distill.spec_text import SpecFile
 
 
 def checked(spec: SpecFile, fit: Fit, code: Code) -> Checked:
-    """What is said, and kept, of a spec that can be run."""
+    """The warnings and the record of a valid spec."""
     warnings = tuple(notice.text for notice in fit.notices)
     return Checked(warnings=warnings, provenance=provenance(spec, fit, code))
 
@@ -31,7 +31,7 @@ def submit_files(
     replace: bool,
     placing: Placing,
 ) -> list[Submission]:
-    """Queue the specs in ``paths``, with what ``--set`` says: see ``client.submit_all``."""
+    """Queue the specs in ``paths``, modified by ``--set``; see ``client.submit_all``."""
     try:
         return _submit(workspace, paths, overrides, replace, placing)
     except UserError as error:

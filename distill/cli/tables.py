@@ -1,8 +1,8 @@
-"""Tables as lines of text. Nothing in them is ever cut, and no word is broken.
+"""Tables as lines of text. No cell is truncated, and no word is broken.
 
-Where the columns fit beside each other, it is a table, with texts wrapped at words. Where they do
-not, the first cell of each row stands on a line of its own above the others; and where that does
-not fit either, each row is a block with a line for each cell.
+If the columns fit side by side, texts are wrapped at words. If not, the first cell of each row gets
+its own line above the others. If that does not fit either, each row is a block with one line per
+cell.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ from distill.cli.screen import INDENT, size_of, words_of, wrap
 
 GAP = "  "
 NARROWEST = 20
-"""Columns that a text may be wrapped to; narrower ones are hard to read."""
+"""Minimum width to which a text is wrapped, for readability"""
 RESET = "\x1b[0m"
 
 TableRow = list[str]
@@ -28,8 +28,8 @@ def table_lines(
 ) -> list[str]:
     """A table of at most ``width`` columns, if its longest words allow.
 
-    ``numbers`` names the columns that are aligned at the right. ``colours`` has an ANSI sequence
-    for a cell's whole text. ``rule`` is drawn below the names.
+    ``numbers`` names the right-aligned columns. ``colours`` maps the whole text of a cell to an
+    ANSI sequence. ``rule`` is drawn below the column names.
     """
     head = [printable(name) for name in names]
     cells = [[printable(cell) for cell in row] for row in rows]
@@ -50,7 +50,7 @@ def table_lines(
 
 
 def pair_lines(name: str, value: str, size: int, width: int) -> list[str]:
-    """A name, padded to ``size``, and its value beside it, wrapped; below it where it is wider."""
+    """A name padded to ``size`` with its wrapped value next to it, or below it if too wide."""
     space = " " * (size + len(GAP))
     if max(map(size_of, words_of(value)), default=0) > width - len(space):
         return [name, *_indented(wrap(value, width - len(INDENT)))]
@@ -59,7 +59,7 @@ def pair_lines(name: str, value: str, size: int, width: int) -> list[str]:
 
 
 def _sizes(rows: list[TableRow], width: int) -> list[int]:
-    """The columns' widths; none where they do not fit."""
+    """The widths of the columns; empty if they do not fit."""
     columns = list(zip(*rows, strict=True))
     whole = [max(map(size_of, column)) for column in columns]
     sizes = [
@@ -69,7 +69,7 @@ def _sizes(rows: list[TableRow], width: int) -> list[int]:
     room = width - len(GAP) * (len(columns) - 1) - sum(sizes)
     if room < 0:
         return []
-    # The columns that lack least are made whole first; the others share what is left.
+    # Columns that need the least extra width get it first; the others share the rest.
     places = sorted(range(len(columns)), key=lambda place: whole[place] - sizes[place])
     for done, place in enumerate(places):
         more = min(whole[place] - sizes[place], room // (len(places) - done))

@@ -1,4 +1,4 @@
-"""`distill threshold`: the cosine to ask for on one's own data."""
+"""`distill threshold`: chooses the cosine threshold on the user's own data."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -102,7 +102,7 @@ def threshold(
 
 
 def _check_far(sets: "list[VerificationPairs | ImageSet]", far: str) -> None:
-    """Raise `UserError` where no set measures the FAR, before anything is embedded."""
+    """Raise `UserError` if no set can measure the FAR, before embedding anything."""
     from distill.evaluation.measurable import planned_rates
 
     planned = {
@@ -135,7 +135,7 @@ def _bundle(model: str, place: "Workspace") -> Path:
 
 
 def _check_into(into: Path) -> None:
-    """Raise `UserError` where no folder can be made, before anything is embedded."""
+    """Raise `UserError` if the folder cannot be created, before embedding anything."""
     from curation.errors import UserError
     from curation.files import can_make_files
 

@@ -1,4 +1,4 @@
-"""The command that shows augmented views: `views`."""
+"""The command `views`, which shows augmented views."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -86,7 +86,7 @@ def views(
 
 
 def _told(views: "list[SheetView]") -> dict[str, Any]:
-    """The sheet in numbers; of the cosines those of views that are not mixed."""
+    """The numbers of the sheet; cosines only of views without mixing."""
     from statistics import median
 
     from distill.training.views import PLAIN

@@ -46,9 +46,9 @@ def cluster(
 ) -> None:
     """Group images without labels into identities, by a teacher's embeddings: a view.
 
-    Images that resemble no other stay unlabelled; existing labels are kept. Beside the
-    view is NAME.cluster.tsv: set a line's `apply` to no, and apply the file with `curate clean`, or
-    with `curate join` after --into.
+    Images that resemble no other stay unlabelled; existing labels are kept. NAME.cluster.tsv next
+    to the view lists the groups: set a line's `apply` to no, and apply the file with `curate
+    clean`, or with `curate join` after --into.
 
     **Examples**
 

@@ -1,4 +1,4 @@
-"""What `inspect` found, drawn for people: values, a table of steps, a histogram."""
+"""Prints the results of `inspect` for people: values, a table of steps, a histogram."""
 
 import sys
 from typing import Any
@@ -8,12 +8,12 @@ from distill.cli.reports import print_report
 from distill.cli.screen import INDENT, can_show, screen_width, wrap, write
 
 WIDEST = 80
-"""Columns; bars do not become clearer by being longer."""
+"""Columns; longer bars are no clearer."""
 EIGHTHS = " ▏▎▍▌▋▊▉"
 
 
 def print_inspection(description: dict[str, Any]) -> None:
-    """Print what ``curation.inspection.inspect_path`` gives."""
+    """Print the result of ``curation.inspection.inspect_path``."""
     apart = {"history", "histogram"}
     print_report({key: value for key, value in description.items() if key not in apart}, False)
     width = min(WIDEST, screen_width())
@@ -28,7 +28,7 @@ def _print_below(lines: list[str]) -> None:
 
 
 def step_lines(history: list[dict[str, Any]], width: int) -> list[str]:
-    """Each step with its parameters; under it identities and images, before, after and kept."""
+    """Each step with its parameters; below it identities and images, before, after and kept."""
     if len(history) > 1:
         history = [*history, _together(history)]
     sides = ("identities_before", "images_before", "identities_after", "images_after")
@@ -54,7 +54,7 @@ def _together(history: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _parameters(step: dict[str, Any]) -> str:
-    """Names and values; of a digest, what is enough to tell two apart."""
+    """Names and values; a digest is shortened to what distinguishes it."""
     words = [
         f"{name.replace('_', ' ')} {value[:12] if name.endswith('digest') else value}"
         for name, value in step.get("parameters", {}).items()
@@ -65,9 +65,10 @@ def _parameters(step: dict[str, Any]) -> str:
 
 
 def histogram_lines(bins: list[dict[str, int]], width: int, blocks: bool = True) -> list[str]:
-    """A line for each bin: images of each identity, identities, images (if wide), and a bar.
+    """One line per bin: images per identity, identities, images (if wide), and a bar.
 
-    The longest bar, of ``identities``, fills ``width`` columns; without ``blocks``, in ASCII.
+    The longest bar (of ``identities``) is ``width`` columns wide. Without ``blocks``, the bars are
+    ASCII.
     """
     ranges = [_range(entry["from"], entry["to"]) for entry in bins]
     columns = [["images each", *ranges]]
@@ -92,7 +93,7 @@ def _range(first: int, last: int) -> str:
 
 
 def _bar(length: float, blocks: bool) -> str:
-    """A bar of so many columns, to an eighth; what is above nothing is seen."""
+    """A bar of this many columns, in steps of an eighth; a positive length is never invisible."""
     if not blocks:
         return "#" * (max(1, round(length)) if length else 0)
     eighths = max(1, round(length * 8)) if length else 0

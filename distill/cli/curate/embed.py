@@ -1,4 +1,4 @@
-"""`curate embed`: the embeddings that `check` needs, made beforehand by all ranks of a launcher."""
+"""`curate embed`: precomputes the embeddings for `check`, on all ranks of a launcher."""
 
 from contextlib import nullcontext
 from typing import Annotated

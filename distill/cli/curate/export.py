@@ -14,7 +14,7 @@ from distill.cli.reports import print_report
 
 
 class Form(StrEnum):
-    """What a data set is written as."""
+    """Format of an exported data set."""
 
     RECORDIO = "recordio"
     FOLDERS = "folders"

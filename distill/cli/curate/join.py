@@ -1,4 +1,4 @@
-"""The command that finds the people who are in two sets: `join`."""
+"""The command `join`, which finds the people who are in both of two sets."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from curation.noise.decisions import Decision
 
 SUFFIX = ".join.tsv"
-"""Size of the table beside the view."""
+"""Suffix of the table next to the view"""
 
 
 def register(app: typer.Typer) -> None:
@@ -66,7 +66,7 @@ def join(
 ) -> None:
     """Join two sets in a view of both stores, where people who are in both have one identity.
 
-    NAME.join.tsv beside the view lists the matches with their probabilities: set a line's `apply`
+    NAME.join.tsv next to the view lists the matches with their probabilities: set a line's `apply`
     to no, or add a line, and apply it with --decisions. Nothing is copied.
 
     **Examples**
@@ -130,7 +130,7 @@ def _check_one_way(teacher: str | None, by: str | None, decisions: Path | None) 
 
 
 def _check_free(path: Path, table: Path, given: bool) -> None:
-    """Before the long work."""
+    """Check before the long computation that the outputs do not exist."""
     from curation.errors import UserError
 
     taken = [each for each in (path, *([] if given else [table])) if each.exists()]

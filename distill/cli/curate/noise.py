@@ -1,4 +1,4 @@
-"""The commands that look for what is wrong: `check`, and `clean`, which acts on it."""
+"""The command `check`, which finds errors in a data set, and `clean`, which corrects them."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -65,8 +65,9 @@ def check(
 ) -> None:
     """Find images and identities that are wrong, with a teacher's embeddings.
 
-    Writes NAME.findings/ beside the images, with decisions.tsv: what to do about each, to be read,
-    edited and carried out by `curate clean`. If it is stopped, run the same command to continue.
+    Writes NAME.findings/ next to the images. Its decisions.tsv proposes what to do about each; read
+    and edit it, then apply it with `curate clean`. If it is stopped, run the same command to
+    continue.
 
     **Examples**
 

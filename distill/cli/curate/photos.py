@@ -1,4 +1,4 @@
-"""The command `photos`: photographs to a store of aligned faces."""
+"""The command `photos`, which makes a store of aligned faces from photographs."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -24,7 +24,7 @@ DetectorOption = Annotated[
 
 
 class WhichFaces(StrEnum):
-    """Which of several faces in a photograph are taken."""
+    """Which faces of a photograph are kept."""
 
     LARGEST = "largest"
     ALL = "all"
@@ -80,8 +80,8 @@ def photos(
     """Find the faces in photographs, align them to 112x112, and make a store of them.
 
     Each folder of photographs is a person; photographs in DIR itself have no label.
-    Faces that are too small, turned or blurred are set aside. NAME.faces.tsv beside the store has a
-    line for each face, with the reason; NAME.faces.jpg shows them. If it is stopped, run the same
+    Faces that are too small, turned or blurred are set aside. NAME.faces.tsv next to the store has
+    a line for each face, with the reason; NAME.faces.jpg shows them. If it is stopped, run the same
     command to continue.
 
     **Examples**

@@ -1,4 +1,4 @@
-"""What a name on the command line means: a path, or something in the workspace."""
+"""Resolves names on the command line to paths, also within the workspace."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +10,7 @@ FILE_SUFFIXES = (".lmdb", ".partial", ".view", ".rec", ".bin")
 
 
 def locate(name: str, workspace: "Workspace") -> Path:
-    """A path as it is; else what the workspace has under the name, finished or not."""
+    """The path itself if it exists, else the set of that name in the workspace, finished or not."""
     path = Path(name)
     if path.exists() or path.is_absolute() or path.suffix in FILE_SUFFIXES:
         return path
@@ -22,7 +22,7 @@ def locate(name: str, workspace: "Workspace") -> Path:
 
 
 def split_list(name: str) -> tuple[Path, str | None] | None:
-    """A list of pairs, and the name of the images of LIST:IMAGES; None where it is no list."""
+    """The list and the image set of LIST:IMAGES (None without one); None if it is no list."""
     from distill.evaluation.set_source import LIST_SUFFIXES, split_list
 
     if Path(name).suffix in LIST_SUFFIXES and not Path(name).is_dir():

@@ -124,7 +124,7 @@ def recipe(
 
 
 def _open_embedder(choice: "TeacherChoice", workspace: "Workspace") -> "ImageSetEmbedder":
-    """Imported only if a step needs it, because it imports onnxruntime or torch."""
+    """Open the teacher on demand: it imports onnxruntime or torch."""
     from distill.cli.curate.set_embedder import open_embedder
 
     return open_embedder(choice, workspace, note)
@@ -176,6 +176,6 @@ def _told(entry: "StepResult") -> Iterator[str]:
 
 
 def _near(path: Path) -> str:
-    """The path as short as it can be said from here."""
+    """The path, relative to the current folder if that is shorter."""
     here = Path.cwd()
     return str(path.relative_to(here) if path.is_relative_to(here) else path)

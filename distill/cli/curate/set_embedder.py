@@ -1,4 +1,4 @@
-"""Embeddings by a chosen teacher, for the `curate` commands, which need nothing else of it."""
+"""Embeds image sets with a chosen teacher for the `curate` commands."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -29,15 +29,15 @@ from teachers.trial import LEAST_ACCURACY, try_teacher
 
 _BATCH = 256
 KEPT = "evaluation-2"
-"""Where vectors of verification sets are kept; without the number, EXIF had turned pictures."""
+"""Cache folder of verification embeddings; version 2 because version 1 applied EXIF rotation."""
 DRAWN_FACES = "drawn-faces"
-"""The teacher that comes with the project; it knows faces of the sample's kind (sample-data.md)"""
+"""The bundled teacher, trained on faces like those of the sample (sample-data.md)"""
 _DRAWN_FACES_SIZE = 64
 
 
 @dataclass(frozen=True)
 class TeacherEmbedder:
-    """An ``ImageSetEmbedder``: a teacher, and where its embeddings are kept."""
+    """An ``ImageSetEmbedder`` with a teacher and a cache for its embeddings."""
 
     teacher: Embedder
     cache_root: Path
@@ -45,7 +45,7 @@ class TeacherEmbedder:
     note: Callable[[str], None] = lambda text: None
 
     def embed(self, images: ImageSet, progress: Progress | None) -> tuple[EmbeddedImages, str]:
-        """Tries the teacher on a few hundred pairs first, and notes what came of it."""
+        """Embed the images, after testing the teacher on a few hundred pairs; notes the result."""
         with settings_are_options():
             self.note(
                 try_teacher(self.teacher, images, self.cache_root, self.least_accuracy, progress)
@@ -61,9 +61,9 @@ class TeacherEmbedder:
 def open_embedder(
     choice: TeacherChoice, workspace: Workspace, note: Callable[[str], None] = lambda text: None
 ) -> TeacherEmbedder:
-    """The chosen teacher; ``UserError`` where there is none, or it is no network of faces.
+    """The chosen teacher; ``UserError`` if it is missing or does not recognise faces.
 
-    ``note`` is called with its result on the pairs that it is tried on.
+    ``note`` is called with its result on the test pairs.
     """
     least = LEAST_ACCURACY if choice.least_accuracy is None else choice.least_accuracy
     with settings_are_options():
@@ -84,7 +84,7 @@ def _open(choice: TeacherChoice, workspace: Workspace) -> Embedder:
 
 
 def _specified(choice: TeacherChoice) -> Preprocessing:
-    """The options' preprocessing; never guessed, as a wrong one gives wrong embeddings."""
+    """The preprocessing from the options; never guessed, because a wrong one ruins embeddings."""
     options = choice.model_dump(include={"colour", "mean", "std"})
     if missing := unsaid_preprocessing(options, choice.name, choice.backbone, "--"):
         raise UserError(f"{choice.name}: {missing}")
@@ -94,7 +94,7 @@ def _specified(choice: TeacherChoice) -> Preprocessing:
 def embed_images(
     images: ImageSet, teacher: Embedder, cache_root: Path, progress: Progress | None = None
 ) -> tuple[EmbeddedImages, str]:
-    """The images with the teacher's embeddings, and the digest of those; computed where missing.
+    """The images with the teacher's embeddings, computed if missing, and the embeddings' digest.
 
     Raises the errors of ``cache_embeddings``.
     """
@@ -105,7 +105,7 @@ def embed_images(
 def embed_evaluation(
     paths: Sequence[Path], teacher: Embedder, cache_root: Path, progress: Progress | None = None
 ) -> list[EvaluationImages]:
-    """Verification sets ``*.bin`` with the teacher's embeddings, which are kept by digest."""
+    """Verification sets ``*.bin`` with the teacher's embeddings, cached by digest."""
     embedded = []
     for path in paths:
         pairs = read_pairs(path)
@@ -124,7 +124,7 @@ def embed_evaluation(
 
 
 def _kept_vectors(path: Path, shape: tuple[int, int]) -> np.ndarray | None:
-    """None where there are none yet, or the file holds something else."""
+    """The cached vectors; None if they are missing or malformed."""
     try:
         vectors = read_array(path, np.dtype("<f4"), shape)
     except UnreadableError:
@@ -139,7 +139,7 @@ def _decoded(files: Sequence[bytes], what: str, first: int) -> np.ndarray:
 def _embed_files(
     path: Path, files: Sequence[bytes], teacher: Embedder, progress: Progress | None
 ) -> np.ndarray:
-    """Unit sums of both views, float32 ``[P, D]``, of the images of the set ``path``."""
+    """Normalised sums of both views' embeddings, float32 ``[P, D]``, for the images of ``path``."""
     parts = []
     together = count_together(probe_size(files[0], f"{path}: image 0"), _BATCH)
     for first in range(0, len(files), together):

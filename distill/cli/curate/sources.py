@@ -1,4 +1,4 @@
-"""The commands that read data sets whole: `convert`, `verify`."""
+"""The commands that read whole data sets: `convert`, `verify`."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -144,7 +144,7 @@ def verify(
 
 
 SHOWN = 20
-"""Bad images shown"""
+"""Maximum bad images shown"""
 
 
 def _print_bad(shown: list[dict[str, Any]], count: int) -> None:
@@ -170,7 +170,7 @@ def _what_to_do(path: str, report: dict[str, Any], list_file: Path | None) -> st
 
 
 def progress_unit(path: Path) -> str:
-    """What progress in reading ``path`` counts."""
+    """The unit of progress when reading ``path``."""
     from curation.sources.opening import find_format
 
     source = find_format(path)

@@ -1,4 +1,4 @@
-"""The commands to look at what there is: `inspect`, `images`."""
+"""The commands that show contents: `inspect`, `images`."""
 
 from pathlib import Path
 from typing import Annotated

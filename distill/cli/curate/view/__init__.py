@@ -1,4 +1,4 @@
-"""The command `view`: one command below it for each kind of subset."""
+"""The command `view`, with one subcommand per kind of subset."""
 
 import typer
 

@@ -1,4 +1,4 @@
-"""Subsets and regroupings that text files name."""
+"""Subsets and regroupings defined by text files."""
 
 from typing import TYPE_CHECKING, Annotated
 

@@ -1,4 +1,4 @@
-"""Subsets by the number of images, random ones, and by a measure of each image."""
+"""Subsets by number of images, by random choice, or by a measure of each image."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any

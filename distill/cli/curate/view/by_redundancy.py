@@ -1,4 +1,4 @@
-"""Subsets without images that show little new."""
+"""Subsets without redundant images."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated

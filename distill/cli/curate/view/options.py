@@ -1,4 +1,4 @@
-"""What the commands below `curate view` share: their options, and how a view is made."""
+"""Shared by the commands of `curate view`: options, and the creation of a view."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -39,7 +39,7 @@ def make_view(
     as_json: bool,
     **parameters: Any,
 ) -> None:
-    """Open the parents, write the view, and say what the step did."""
+    """Open the parents, write the view, and report the step."""
     from curation.views import open_images
     from curation.workspace import Workspace
 
