@@ -6,6 +6,7 @@ import numpy as np
 
 from curation.clustering import group_faces
 from curation.errors import UserError
+from curation.files import check_free
 from curation.joining import LEAST_PROBABILITY, BothSets, write_join
 from curation.neighbours import blocks
 from curation.noise.checks.divided import judge_neighbours
@@ -118,12 +119,11 @@ def write_groups(
 ) -> tuple[View, Path]:
     """Write the view ``path`` with groups as identities, and the table of decisions beside it.
 
-    ``BothSets`` are grouped by ``propose_into``. Raises ``UserError`` if ``path`` exists or no two
-    images are alike.
+    ``BothSets`` are grouped by ``propose_into``. Raises ``UserError`` if the view or the table
+    exists or no two images are alike.
     """
-    if path.exists():
-        raise UserError(f"{path} exists; remove it or choose another name")
     table = path.with_suffix(SUFFIX)
+    check_free(path, table)
     both = images if isinstance(images, BothSets) else None
     gathered = images.images if isinstance(images, BothSets) else images
     if both is None:
@@ -135,7 +135,9 @@ def write_groups(
             f"no two of the {gathered.unlabelled:,} images without a label in {gathered.path} are "
             f"clearly of one person; check the teacher's --colour, --mean and --std"
         )
-    write_decisions(table, gathered.digest, decisions)
     if both is None:
-        return write_clean(path, gathered, decisions), table
-    return write_join(path, both, decisions, CHECK), table
+        made = write_clean(path, gathered, decisions)
+    else:
+        made = write_join(path, both, decisions, CHECK)
+    write_decisions(table, gathered.digest, decisions)  # last: only one process makes the view
+    return made, table

@@ -181,14 +181,14 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     cannot be created, if another process is filling it, or if the disk is full. The block itself
     must sync its files.
     """
-    _check_free(path)
+    check_free(path)
     beside = path.with_name(f"{path.name}.partial")
     try:
         beside.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.filename}: {error.strerror}") from None
     with locked(beside):
-        _check_free(path)  # another process may just have finished it
+        check_free(path)  # another process may just have finished it
         try:
             empty(beside)
             yield beside
@@ -205,9 +205,11 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     sync_folder(path.parent)
 
 
-def _check_free(path: Path) -> None:
-    if path.exists():
-        raise UserError(f"{path} exists; remove it or choose another name")
+def check_free(*paths: Path) -> None:
+    """Raise ``UserError`` if one of ``paths`` exists; call it before long work."""
+    for path in paths:
+        if path.exists():
+            raise UserError(f"{path} exists; remove it or choose another name")
 
 
 def empty(folder: Path) -> None:

@@ -20,7 +20,7 @@ from curation.arrays import read_array
 from curation.environment import DATA_FILE
 from curation.errors import UserError
 from curation.file_kinds import wrong_kind
-from curation.files import UnreadableError, atomic_file, atomic_folder
+from curation.files import UnreadableError, atomic_file, atomic_folder, check_free
 from curation.joined_stores import JoinedStores
 from curation.json_text import first_fault, parse_record, read_record
 from curation.labels import UNLABELLED, are_labels, count_identities, renumbered
@@ -266,8 +266,7 @@ def write_rows(
     """``write_view`` with ``rows`` of the root store, or of ``store``, which starts with it;
     ``other`` is a second parent."""
     path = Path(path).absolute()
-    if path.exists():
-        raise UserError(f"{path} exists; remove it or choose another name")
+    check_free(path)
     _check_labels(path, rows, labels)
     arrays = {ROWS_FILE: np.asarray(rows, "<i8"), LABELS_FILE: np.asarray(labels, "<i4")}
     try:

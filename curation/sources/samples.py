@@ -2,7 +2,8 @@
 
 In WebDataset, consecutive files ``KEY.jpg`` and ``KEY.cls`` (``.json``, ``.txt``) form a sample;
 KEY ends at the first dot of the file name. If the first sample in a folder has no label file, the
-folder of each image is its identity. A label file without an image is a bad record.
+folder of each image is its identity. A label file without an image is a bad record. Each file whose
+name an earlier file of the same archive has is a bad record too.
 """
 
 import re
@@ -33,6 +34,7 @@ _IN_TREE = (
     "it is a label, but the first image of a folder has none beside it, so that folders are "
     "identities here; give each image a label (-1 for none), or none"
 )
+_TWICE = "the archive has an earlier file of this name"
 
 
 class ArchiveFile(NamedTuple):
@@ -89,19 +91,25 @@ class Samples:
         key: str | None = None
         images: list[ArchiveFile] = []
         others: list[ArchiveFile] = []
+        repeated: list[ArchiveFile] = []
         damage: list[ImageEntry] = []
+        seen: set[int] = set()  # hashes take less memory than names
         try:
             for file in files:
                 if file.key != key or self._has_labels is False:
-                    yield from self._sample(images, others, first)
-                    key, images, others = file.key, [], []
+                    yield from _in_order(self._sample(images, others, first), repeated, first)
+                    key, images, others, repeated = file.key, [], [], []
                 its = images if file.role == IMAGE else others
+                if (name := hash(file.name)) in seen:
+                    its = repeated
+                seen.add(name)
                 if len(its) < _MOST_IN_SAMPLE:  # more images make it refused
                     its.append(file)
         except ArchiveError as error:
             damage.append(ImageEntry("", UNLABELLED, first + error.offset, b"", str(error)))
-        if not damage or self._is_whole(images, others):
-            yield from self._sample(images, others, first)
+        is_whole = not damage or self._is_whole(images, others)
+        sample = self._sample(images, others, first) if is_whole else ()
+        yield from _in_order(sample, repeated, first)
         yield from damage
 
     def _is_whole(self, images: list[ArchiveFile], others: list[ArchiveFile]) -> bool:
@@ -135,6 +143,16 @@ class Samples:
             except ValueError as error:
                 return _bad(image, first, f"{file.name}: {error}")
         return _entry(image, UNLABELLED, first)
+
+
+def _in_order(
+    sample: Iterable[ImageEntry], repeated: list[ArchiveFile], first: int
+) -> Iterable[ImageEntry]:
+    """The entries of a sample, and the repeated files in it as bad ones, ordered by offset."""
+    if not repeated:  # nearly always
+        return sample
+    bad = [_bad(file, first, _TWICE) for file in repeated]
+    return sorted([*sample, *bad], key=lambda entry: entry.offset)
 
 
 def extension(name: str) -> str:

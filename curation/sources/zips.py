@@ -205,7 +205,6 @@ def _large(extra: bytes, *stated: int) -> tuple[int, ...]:
 def _files(directory: BinaryIO, file: BinaryIO) -> Iterator[ArchiveFile]:
     """The images and labels of an archive; ``ArchiveError`` if it is damaged."""
     at, left = 0, directory.seek(0, 2)
-    seen: set[int] = set()
     try:
         for member in members_of(directory):
             at = member.entry
@@ -215,7 +214,7 @@ def _files(directory: BinaryIO, file: BinaryIO) -> Iterator[ArchiveFile]:
             left -= member.packed
             if left < 0:
                 raise ZipError("its files overlap")
-            reason = _refusal(member, seen, role)
+            reason = _refusal(member, role)
             data = b""
             if not reason:
                 try:
@@ -223,15 +222,12 @@ def _files(directory: BinaryIO, file: BinaryIO) -> Iterator[ArchiveFile]:
                 except ValueError as error:
                     reason = str(error)
             yield ArchiveFile(member.name, key, role, at, data, reason)
-            seen.add(hash(member.name))
     except (ZipError, struct.error) as error:
         raise ArchiveError(at + 1, f"the archive is damaged: {error}") from None
 
 
-def _refusal(member: ZipMember, seen: set[int], role: str) -> str:
+def _refusal(member: ZipMember, role: str) -> str:
     """Why the file is refused; "" if it is accepted."""
-    if hash(member.name) in seen:
-        return "the archive has two files of this name"
     if member.flags & _ENCRYPTED:
         return "it is encrypted; unpack the archive first"
     if member.method not in (_STORED, _DEFLATED):

@@ -2,10 +2,12 @@
 
 The first row names the columns: ``identity`` (the label in the source) or ``image`` (its index in
 the set, from 0; 0 to 2P - 1 in a set of pairs), then one attribute per column. An empty cell
-assigns no group.
+assigns no group. Rows of images and identities that the set does not have are ignored.
 """
 
-from collections.abc import Sequence
+from array import array
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
@@ -22,7 +24,9 @@ from distill.evaluation.identify_sets import people_of
 KEYS = ("identity", "image")
 NOWHERE = -1
 MOST_GROUPS = 50
+MOST_ATTRIBUTES = 100
 _LONGEST_NAME = 80
+_NO_ROW = -2
 
 
 @dataclass(frozen=True)
@@ -51,24 +55,16 @@ def read_slices(path: Path, each: VerificationPairs | ImageSet) -> list[Attribut
         raise UserError(
             f"{path}: {each.name} is a set of pairs without identities; name the first column image"
         )
-    numbers: dict[int, tuple[str, ...]] = {}
-    for line, text in lines:
-        words = split_line(text, separator)
-        where = f"{path}: line {line}"
-        if len(words) != 1 + len(names):
-            raise UserError(f"{where} has {len(words)} columns, the first row {1 + len(names)}")
-        number, groups = _number(words[0], where, key), tuple(words[1:])
-        if numbers.setdefault(number, groups) != groups:
-            raise UserError(f"{where}: {key} {number} has other groups on an earlier line")
-        if any(len(group) > _LONGEST_NAME for group in groups):
-            raise UserError(
-                f"{where}: the name of a group has more than {_LONGEST_NAME} characters"
-            )
     of_images = _keys(each, key)
-    if not any(number in numbers for number in np.unique(of_images).tolist()):
+    numbers, back = np.unique(of_images, return_inverse=True)
+    rows = _rows(path, lines, separator, key, len(names))
+    groups, placed = _grouped(path, rows, numbers, key, names)
+    if (placed == _NO_ROW).all():
         raise UserError(f"{path}: no row has an {key} of {each.name}; allowed: {_range(of_images)}")
+    placed[placed == _NO_ROW] = NOWHERE
     attributes = [
-        _attribute(path, name, column, numbers, of_images) for column, name in enumerate(names)
+        _attribute(path, name, known, column[back])
+        for name, known, column in zip(names, groups, placed.T, strict=True)
     ]
     for attribute in attributes:
         _check_pairs(path, attribute, each)
@@ -100,6 +96,10 @@ def _heading(path: Path, line: str) -> tuple[str, str, list[str]]:
         )
     if not names or not all(names) or len(set(names)) < len(names):
         raise UserError(f"{path}: the first row must name every attribute once")
+    if len(names) > MOST_ATTRIBUTES:
+        raise UserError(
+            f"{path}: the first row names {len(names):,} attributes; allowed: {MOST_ATTRIBUTES}"
+        )
     return separator, key.lower(), [name[:_LONGEST_NAME] for name in names]
 
 
@@ -120,17 +120,58 @@ def _range(numbers: np.ndarray) -> str:
     return f"{numbers.min()} to {numbers.max()}"
 
 
-def _attribute(
-    path: Path, name: str, column: int, numbers: dict[int, tuple[str, ...]], of: np.ndarray
-) -> Attribute:
-    groups = sorted({words[column] for words in numbers.values()} - {""})
-    place = {group: number for number, group in enumerate(groups)}
-    if not 0 < len(groups) <= MOST_GROUPS:
-        raise UserError(f"{path}: {name} has {len(groups)} groups; allowed: 1 to {MOST_GROUPS}")
-    known = {number: place.get(words[column], NOWHERE) for number, words in numbers.items()}
-    kinds, back = np.unique(of, return_inverse=True)
-    placed = np.array([known.get(number, NOWHERE) for number in kinds.tolist()])[back]
-    return Attribute(name, groups, placed)
+def _rows(
+    path: Path, lines: Iterator[tuple[int, str]], separator: str, key: str, columns: int
+) -> Iterator[tuple[str, int, list[str]]]:
+    """Where each row is, the number of its identity or image, and its groups."""
+    for line, text in lines:
+        words = split_line(text, separator)
+        where = f"{path}: line {line}"
+        if len(words) != 1 + columns:
+            raise UserError(f"{where} has {len(words)} columns, the first row {1 + columns}")
+        if any(len(word) > _LONGEST_NAME for word in words):
+            raise UserError(
+                f"{where}: the name of a group has more than {_LONGEST_NAME} characters"
+            )
+        yield where, _number(words[0], where, key), words[1:]
+
+
+def _grouped(
+    path: Path,
+    rows: Iterator[tuple[str, int, list[str]]],
+    numbers: np.ndarray,
+    key: str,
+    names: Sequence[str],
+) -> tuple[list[dict[str, int]], np.ndarray]:
+    """The groups of each attribute with their places, and the places of ``numbers``, int8 [K, A].
+
+    ``numbers`` [K] ascend; rows of others are skipped, so a table of any length takes no memory.
+    """
+    ascending = array("q", numbers.tolist())
+    placed = np.full((len(ascending), len(names)), _NO_ROW, np.int8)
+    known = [{"": NOWHERE} for _ in names]
+    for where, number, words in rows:
+        at = bisect_left(ascending, number)
+        if at == len(ascending) or ascending[at] != number:
+            continue
+        row = [its.setdefault(word, len(its) - 1) for its, word in zip(known, words, strict=True)]
+        if max(row) >= MOST_GROUPS:
+            name = names[row.index(max(row))]
+            raise UserError(f"{path}: {name} has more than {MOST_GROUPS} groups")
+        if placed[at, 0] != _NO_ROW and placed[at].tolist() != row:
+            raise UserError(f"{where}: {key} {number} has other groups on an earlier line")
+        placed[at] = row
+    return known, placed
+
+
+def _attribute(path: Path, name: str, known: dict[str, int], of: np.ndarray) -> Attribute:
+    """The groups in alphabetical order; ``of`` [N] has their places in ``known``."""
+    groups = sorted(known.keys() - {""})
+    if not groups:
+        raise UserError(f"{path}: {name} has no groups; allowed: 1 to {MOST_GROUPS}")
+    order = np.full(len(groups) + 1, NOWHERE)  # its last is the place of no group, -1
+    order[[known[group] for group in groups]] = np.arange(len(groups))
+    return Attribute(name, groups, order[of])
 
 
 def _check_pairs(path: Path, attribute: Attribute, each: VerificationPairs | ImageSet) -> None:

@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,13 +22,13 @@ from curation.images import encode_jpeg
 from curation.joining import BothSets, bring_together
 from curation.labels import each_alone
 from curation.neighbours import near_each, normalised
-from curation.noise.clean import write_clean
+from curation.noise.clean import decisions_digest, write_clean
 from curation.noise.decisions import read_decisions, write_decisions
 from curation.noise.embedded import EmbeddedImages
 from curation.sample.studio import Studio
 from curation.store import Store
 from curation.unlabelled import with_each_alone
-from curation.views import open_images
+from curation.views import View, open_images
 from distill.cli.curate import app
 
 
@@ -222,6 +223,31 @@ class TestInto:
         assert done.exit_code == 0, done.output
         reviewed = open_images(tmp_path / "reviewed.view")
         assert reviewed.identities + reviewed.unlabelled == 41
+
+
+def test_an_edited_table_is_not_overwritten(street: Store, tmp_path: Path) -> None:
+    images, _ = embedded(street)
+    table = tmp_path / "people.cluster.tsv"
+    table.write_text("edited")
+    with pytest.raises(UserError, match=r"people\.cluster\.tsv exists; remove it"):
+        write_groups(tmp_path / "people.view", street, images)
+    assert table.read_text() == "edited"
+    assert not (tmp_path / "people.view").exists()
+
+
+def test_of_two_at_a_time_one_writes_both_files(street: Store, tmp_path: Path) -> None:
+    images, _ = embedded(street)
+    others = replace(images, unit=images.unit[::-1].copy())
+    view, table = tmp_path / "people.view", tmp_path / "people.cluster.tsv"
+
+    def other_finishes_first(done: int, total: int) -> None:
+        if not view.exists():
+            write_groups(view, street, others)
+
+    with pytest.raises(UserError, match="exists; remove it"):
+        write_groups(view, street, images, other_finishes_first)
+    applied = decisions_digest(read_decisions(table, street.digest))
+    assert View(view).history[-1].parameters["decisions"] == applied
 
 
 def test_the_command_makes_the_view(street: Store, tmp_path: Path) -> None:

@@ -61,8 +61,8 @@ def cluster(
 
     `curate join ms1m/clean street/all ms1m/reviewed --decisions more.cluster.tsv`
     """
-    from curation.errors import UserError
-    from curation.face_groups import check_unlabelled, write_groups
+    from curation.face_groups import SUFFIX, check_unlabelled, write_groups
+    from curation.files import check_free
     from curation.joining import bring_together
     from curation.unlabelled import with_each_alone
     from curation.views import open_images
@@ -72,8 +72,7 @@ def cluster(
     place = Workspace.locate(workspace)
     found = open_images(locate(images, place))
     path = view_path(destination, place)
-    if path.exists():
-        raise UserError(f"{path} exists; remove it or choose another name")
+    check_free(path, path.with_suffix(SUFFIX))
     check_unlabelled(found)
     both = None if into is None else bring_together(open_images(locate(into, place)), found)
     images_of_both = found if both is None else both.images

@@ -77,6 +77,7 @@ def join(
 
     `curate join mine/2023 mine/2024 mine/all --decisions all.join.tsv`
     """
+    from curation.files import check_free
     from curation.joining import bring_together, write_join
     from curation.noise.decisions import read_decisions, write_decisions
     from curation.views import open_images
@@ -86,7 +87,7 @@ def join(
     place = Workspace.locate(workspace)
     path = view_path(destination, place)
     table = decisions or path.with_suffix(SUFFIX)
-    _check_free(path, table, decisions is not None)
+    check_free(path, *([] if decisions else [table]))
     both = bring_together(open_images(locate(first, place)), open_images(locate(second, place)))
     if decisions is not None:
         found = read_decisions(decisions, both.images.digest)
@@ -96,15 +97,15 @@ def join(
         found = same_by_name(both)
     else:
         found = _by_faces(both, options.choice(str(teacher)), place)
-    if decisions is None:
-        table.parent.mkdir(parents=True, exist_ok=True)
-        write_decisions(table, both.images.digest, found)
     count = sum(each.apply for each in found)
     told: dict[str, Any] = {"people_in_both": count, "table": str(table)}
     if not dry_run:
         made = write_join(path, both, found, by or ("decisions" if decisions else "teacher"))
         step = made.history[-1].model_dump(exclude={"other": {"history"}})
         told |= {"path": str(path), "images": len(made), "identities": made.identities, **step}
+    if decisions is None:  # after the view, which only one process makes
+        table.parent.mkdir(parents=True, exist_ok=True)
+        write_decisions(table, both.images.digest, found)
     print_report(told | ({"people": _described(found)} if as_json else {}), as_json)
     if dry_run and not as_json:
         note(f"nothing else was written; inspect {table}, then apply it with --decisions")
@@ -127,15 +128,6 @@ def _check_one_way(teacher: str | None, by: str | None, decisions: Path | None) 
         )
     if by not in (None, "name"):
         raise UserError(f"--by is {by!r}; allowed: name")
-
-
-def _check_free(path: Path, table: Path, given: bool) -> None:
-    """Check before the long computation that the outputs do not exist."""
-    from curation.errors import UserError
-
-    taken = [each for each in (path, *([] if given else [table])) if each.exists()]
-    if taken:
-        raise UserError(f"{taken[0]} exists; remove it, or choose another name")
 
 
 def _described(found: "list[Decision]") -> list[dict[str, Any]]:

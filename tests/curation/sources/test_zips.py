@@ -85,13 +85,6 @@ def test_a_bad_file_is_named_or_left_out(tmp_path, tree, field, value, complaint
         assert len(convert(path, tmp_path / "a.lmdb", skip_bad=True)) == 2
 
 
-@pytest.mark.filterwarnings("ignore:Duplicate name")
-def test_two_files_of_one_name_are_told(tmp_path, tree):
-    path = write_zip(tmp_path / "a.zip", [*tree[:2], tree[0]])
-    with pytest.raises(UserError, match="the archive has two files of this name"):
-        convert(path, tmp_path / "a.lmdb")
-
-
 def test_a_bomb_takes_no_more_than_it_states(tmp_path, tree):
     path = write_zip(tmp_path / "a.zip", [*tree, ("b/1.jpg", bytes(30 << 20))], 8)
     changed(path, 24, struct.pack("<L", 1000), b"b/1.jpg")

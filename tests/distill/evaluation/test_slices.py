@@ -1,5 +1,6 @@
 """Measures by groups of a table: what is read, what is measured, what is refused."""
 
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -47,8 +48,8 @@ def test_groups_of_identities_are_those_of_their_images(drawn_store: Store, tmp_
         ("identity,sex\n1,f\n1,m\n", "line 3: identity 1 has other groups on an earlier line"),
         ("identity,sex\n999999,f\n", "no row has an identity of"),
         ("image,sex\n0,f\n", "the group 'f' of sex has 1 images"),
-        ("image,sex\n0,\n1,\n", "sex has 0 groups"),
-        ("image,n\n" + "".join(f"{i},{i}\n" for i in range(60)), "60 groups; allowed: 1 to 50"),
+        ("image,sex\n0,\n1,\n", "sex has no groups"),
+        ("image," + ",".join(map(str, range(101))), "names 101 attributes; allowed: 100"),
     ],
     ids=range(11),
 )
@@ -57,6 +58,21 @@ def test_bad_tables_are_refused(drawn_store: Store, tmp_path: Path, text: str, m
     table.write_text(text)
     with pytest.raises(UserError, match=message):
         read_slices(table, drawn_store)
+
+
+def test_rows_of_others_are_skipped_in_little_memory(drawn_store: Store, tmp_path: Path):
+    table = tmp_path / "groups.csv"
+    people = np.unique(drawn_store.source_labels).tolist()
+    with table.open("w") as file:
+        file.write("identity,camera\n")
+        file.writelines(f"{10**9 + row},{row:060}\n" for row in range(20_000))
+        file.writelines(f"{person},{'ab'[person % 2]}\n" for person in people)
+    tracemalloc.start()
+    (camera,) = read_slices(table, drawn_store)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert [*camera.groups] == ["a", "b"]
+    assert most < 1 << 20
 
 
 class People:
@@ -69,6 +85,14 @@ class People:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+
+def test_more_than_fifty_groups_are_refused(tmp_path: Path):
+    table = tmp_path / "groups.csv"
+    table.write_text("image,n\n" + "".join(f"{i},{i // 2}\n" for i in range(120)))
+    people: EvaluationSet = People(np.zeros(120))  # type: ignore[assignment]
+    with pytest.raises(UserError, match="n has more than 50 groups"):
+        read_slices(table, people)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("by_identity", [True, False], ids=["identities", "images"])
