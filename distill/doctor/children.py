@@ -1,4 +1,4 @@
-"""Running other processes that may crash or hang: an import, a driver's program."""
+"""Runs other processes that may crash or hang: an import, a driver's program."""
 
 import os
 import signal
@@ -20,14 +20,14 @@ _KILL_SECONDS = 5.0
 
 
 class NoAnswerError(Exception):
-    """Why a process gave no answer, in one line."""
+    """A process gave no answer; the message is one line with the reason."""
 
 
 def ask(command: Sequence[str], seconds: float) -> str:
-    """The output of the command; ``NoAnswerError`` if it fails or exceeds the time.
+    """The output of the command; ``NoAnswerError`` if it fails or exceeds the time limit.
 
-    It is then killed with all its descendants. Its output goes to a file, because a process that it
-    leaves running could keep a pipe open for ever.
+    In every case its process group is killed at the end. Its output goes to a file, because a
+    process that it leaves running could keep a pipe open forever.
     """
     with tempfile.TemporaryFile() as said, tempfile.TemporaryFile() as complained:
         try:

@@ -78,8 +78,10 @@ def examine(workspace: Workspace) -> Iterator[tuple[str, Diagnosis]]:
 
 @dataclass
 class _Running:
-    """One running check, in a thread that is not joined at the end: a dead file server may block it
-    in a way that no signal can interrupt."""
+    """One running check, in a thread that is not joined at exit.
+
+    An unresponsive file server can block it in a way that no signal interrupts.
+    """
 
     name: str
     entry: _Entry
@@ -99,7 +101,7 @@ class _Running:
             self.found.append(wrong(told, "please report this"))
 
     def findings(self) -> list[Diagnosis]:
-        """The findings within the check's time limit."""
+        """Wait for the findings, up to the check's time limit."""
         self._thread.join(max(0.0, self.began + self.entry.seconds - time.monotonic()))
         if self._thread.is_alive():
             told = f"no answer in {self.entry.seconds:.0f} s"

@@ -1,1 +1,1 @@
-"""Bundles: the student with everything needed to deploy it, written and read."""
+"""Bundles: write and read a student with everything needed to deploy it."""

@@ -1,17 +1,17 @@
-"""Writing a bundle: everything that is needed to deploy a network, in one folder.
+"""Writes bundles: everything needed to deploy a network, in one folder.
 
 ::
 
     model.safetensors   float32 weights, under the names of the backbone's state dict
-    model.onnx          the same network, batch normalisation folded, parity checked; or the files
-                        of other formats: see `distill.export.exporter`
+    model.onnx          the same network with folded batch normalisation, checked for parity; or the
+                        files of other formats: see `distill.export.exporter`
     config.json         backbone, preprocessing, alignment, mirror rule: see `BundleConfig`
     thresholds.json     recommended thresholds at named false-accept rates
     evaluation.json     every score with the digest of its set
-    lineage.json        where it comes from: job, data, teacher, generations, versions
-    golden/             drawn images and their embeddings, for `distill verify`
+    lineage.json        the origin: job, data, teacher, generations, versions
+    golden/             synthetic images and their embeddings, for `distill verify`
     README.md           the model card
-    SHA256SUMS          of all the others
+    SHA256SUMS          the checksums of all other files
 """
 
 import copy
@@ -50,13 +50,13 @@ def export_bundle(
     score: Score | None = None,
     calibration: Calibration | None = None,
 ) -> Path:
-    """Write the bundle of a trained ``module`` to ``destination``, which appears whole or not.
+    """Write the bundle of a trained ``module`` atomically to ``destination``.
 
-    ``config`` is what ``module`` was built from, and comes to say the files of the ``formats``;
-    ``evaluation`` is what ``distill.evaluation.evaluate`` returned, ``score`` evaluates each format
-    too, and those in int8 take a ``calibration``; one that loses too much is left out, which the
-    evaluation says. ``lineage`` is any JSON. A bundle that is already there is replaced. Raises
-    `UserError` where an export does not agree with the network.
+    ``config`` describes ``module``; the files of the ``formats`` are added to it. ``evaluation`` is
+    the result of ``distill.evaluation.evaluate``. ``score`` evaluates each format. int8 formats
+    need a ``calibration``; one that loses too much is left out, with a note in the evaluation.
+    ``lineage`` is any JSON. Replaces an existing bundle. Raises `UserError` if an export gives
+    other embeddings than the network.
     """
     destination = Path(destination)
     partial = destination.with_name(f".{destination.name}.partial")
@@ -135,10 +135,9 @@ def describe(
     evaluation: dict[str, Any],
     lineage: dict[str, Any],
 ) -> None:
-    """Write what a bundle says of its files: the metadata of ONNX files, ``config.json``, the card
-    and the checksums."""
+    """Write the metadata of ONNX files, ``config.json``, the model card and the checksums."""
     stamp(folder, config)
-    # timm takes a null for a table.
+    # timm would read a null as a table.
     left_out = {"pretrained_cfg"} if config.pretrained_cfg is None else None
     write_json(folder / "config.json", config.model_dump(mode="json", exclude=left_out))
     card = model_card(name, config, evaluation, lineage.get("spec"))
@@ -148,13 +147,13 @@ def describe(
 
 def write_json(path: Path, value: dict) -> None:
     """Write a JSON file of a bundle."""
-    # JSON has no NaN, though Python would write one.
+    # JSON has no NaN, but Python would write it.
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
     path.write_text(text + "\n", encoding="utf-8")
 
 
 def sync_tree(folder: Path) -> None:
-    """Bring every file and folder to the disk."""
+    """Sync every file and folder to the disk."""
     for path in folder.rglob("*"):
         if path.is_dir():
             sync_folder(path)
@@ -165,7 +164,7 @@ def sync_tree(folder: Path) -> None:
 
 
 def _put_in_place(partial: Path, destination: Path) -> None:
-    """Rename ``partial`` to ``destination``; an older bundle there goes away."""
+    """Rename ``partial`` to ``destination``, replacing an older bundle."""
     replaced = destination.with_name(f".{destination.name}.replaced")
     shutil.rmtree(replaced, ignore_errors=True)
     if destination.exists():

@@ -1,4 +1,4 @@
-"""Which files a bundle has, and one check of all of them before any is used."""
+"""The files of a bundle, and a check of all of them before any is used."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -25,7 +25,7 @@ FILES = {
     WEIGHTS_NAME: _LARGEST_MODEL,
     "thresholds.json": LARGEST_JSON,
 }
-"""What every bundle has beside its ``SHA256SUMS``, and bytes that each may have."""
+"""The files of every bundle except ``SHA256SUMS``, and their largest sizes in bytes."""
 
 
 class BundleRecords(NamedTuple):
@@ -36,10 +36,10 @@ class BundleRecords(NamedTuple):
 
 
 def check_bundle(folder: Path) -> BundleRecords:
-    """Check every file of a bundle against its checksum and form.
+    """Check the checksum and format of every file of a bundle.
 
-    Raises ``UserError`` where the folder is no bundle, lacks a file or lists another one, and where
-    a file was changed or says what it cannot say.
+    Raises ``UserError`` if the folder is not a bundle, lacks a file or lists an unknown one, or if
+    a file was changed or is invalid.
     """
     config = _parsed(
         folder / "config.json", read_verified(folder, "config.json", LARGEST_JSON), _config
@@ -57,13 +57,13 @@ def check_bundle(folder: Path) -> BundleRecords:
 
 
 def files_of(config: BundleConfig) -> dict[str, int]:
-    """All files of a bundle but its ``SHA256SUMS``, and bytes that each may have."""
+    """All files of a bundle except ``SHA256SUMS``, and their largest sizes in bytes."""
     exported = {name: _LARGEST_MODEL for names in config.formats.values() for name in names}
     return dict(sorted((exported | FILES).items()))
 
 
 def may_be_bundle(folder: Path) -> bool:
-    """Whether a folder has what a bundle has, whole or not, and nothing else of anybody's."""
+    """Whether a folder is a bundle, possibly incomplete, and has no other files."""
     found = {path.relative_to(folder).as_posix() for path in folder.rglob("*")}
     if not {SUMS_NAME, "config.json"} <= found:
         return False

@@ -1,4 +1,4 @@
-"""What a format in int8 takes beside the network: real faces, and a gate that judges it."""
+"""The inputs of int8 formats in addition to the network: real faces, and a quality gate."""
 
 from dataclasses import dataclass
 
@@ -11,20 +11,20 @@ from distill.export.int8_gate import Gate
 from teachers.preprocessing import Preprocessing
 
 LEAST = 500
-"""Faces; as many are drawn of more."""
+"""The required number of faces; from more, this many are drawn."""
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """``faces`` like those that the network was trained on, and the ``gate``."""
+    """``faces`` like those in the training data, and the ``gate``."""
 
     faces: ImageSet
     gate: Gate | None
 
     def pixels(self, preprocessing: Preprocessing) -> np.ndarray:
-        """Normalised pixels float32 [2 * 500, 3, H, W] of drawn faces, each mirrored too.
+        """Normalised pixels float32 [2 * 500, 3, H, W] of 500 random faces, upright and mirrored.
 
-        Raises ``UserError`` where there are fewer.
+        Raises ``UserError`` if there are fewer faces.
         """
         if len(self.faces) < LEAST:
             raise UserError(

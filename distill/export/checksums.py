@@ -1,7 +1,7 @@
-"""``SHA256SUMS`` in the form of coreutils: made for a folder, and checked before anything is read.
+"""``SHA256SUMS`` in the format of coreutils: written for a folder, checked before it is read.
 
-A bundle may come from anywhere, so its list is not trusted either: it has the names that it must
-have and no others, links are refused, and sizes are bounded.
+A bundle may come from anywhere, so its list is not trusted either: the list must have exactly the
+expected names, links are refused, and sizes are bounded.
 """
 
 import re
@@ -13,13 +13,13 @@ from curation.files import file_digest, read_whole, regular_file_size
 
 SUMS_NAME = "SHA256SUMS"
 SIGNATURE_NAME = "SHA256SUMS.sig"
-"""Of the list, where somebody signed it; see `distill.export.signatures`"""
+"""The optional signature of the list; see `distill.export.signatures`"""
 MAXIMUM_SUMS_BYTES = 2**16
 _LINE = re.compile(r"([0-9a-f]{64}) [ *]([!-~](?:[ -~]*[!-~])?)")
 
 
 def write_sums(folder: Path) -> None:
-    """List every other file below ``folder``, sorted by name; the list is what gets signed."""
+    """List every other file below ``folder``, sorted by name. Signatures cover this list."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     left_out = (folder / SUMS_NAME, folder / SIGNATURE_NAME)
     files = [path for path in files if path not in left_out]
@@ -28,10 +28,11 @@ def write_sums(folder: Path) -> None:
 
 
 def verify_sums(folder: Path, files: Mapping[str, int]) -> None:
-    """Check that the list has exactly ``files``, of so many bytes at most, and that they fit it.
+    """Check that the list has exactly ``files``, and that they match it.
 
-    Raises `UserError` for a missing, malformed or cut list, a name that leaves the folder, a link,
-    and a file that is missing, too large or different.
+    ``files`` maps names to the largest size in bytes. Raises `UserError` for a missing, malformed
+    or truncated list, a name outside the folder, a link, and a file that is missing, too large or
+    different.
     """
     sums = read_sums(folder)
     for name in sums:
@@ -44,7 +45,7 @@ def verify_sums(folder: Path, files: Mapping[str, int]) -> None:
 
 
 def read_verified(folder: Path, name: str, most: int) -> bytes:
-    """One file of the list, of ``most`` bytes at most; raises `UserError` as ``verify_sums``."""
+    """Read a listed file of at most ``most`` bytes; raises `UserError` like ``verify_sums``."""
     _verify(folder, read_sums(folder), name, most)
     return read_whole(folder / name, most)
 
@@ -66,7 +67,7 @@ def _verify(folder: Path, sums: Mapping[str, str], name: str, most: int) -> None
 
 
 def read_sums(folder: Path) -> dict[str, str]:
-    """The list of a folder, by name; raises the errors of ``verify_sums``."""
+    """The checksums of a folder by file name; raises the errors of ``verify_sums``."""
     path = folder / SUMS_NAME
     if leads_out(folder, path):
         raise UserError(f"{path}: a link, which a bundle cannot have; fetch it again")
@@ -85,8 +86,10 @@ def read_sums(folder: Path) -> dict[str, str]:
 
 
 def leads_out(folder: Path, path: Path) -> bool:
-    """Whether a path in the bundle is a link, but for those of a Hugging Face cache, whose
-    ``snapshots/REVISION/NAME`` are links to files of its folder ``blobs``."""
+    """Whether a path in the bundle is a forbidden link.
+
+    In a Hugging Face cache, ``snapshots/REVISION/NAME`` may link to a file in its folder ``blobs``.
+    """
     if not path.is_symlink():
         return False
     snapshots = folder.absolute().parent
@@ -100,7 +103,7 @@ def _refuse_outside(path: Path, name: str) -> None:
 
 
 def _inside(folder: Path, name: str) -> Path:
-    """``folder/name`` where that is a plain file, reached without links."""
+    """``folder/name``; raises `UserError` unless it is a plain file, reached without links."""
     path = folder
     for part in PurePosixPath(name).parts:
         path = path / part

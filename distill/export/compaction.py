@@ -1,7 +1,7 @@
-"""An ONNX graph in fewer bytes: what counts in a small network once its weights are in int8.
+"""Shrinks an ONNX graph, which matters for small networks with int8 weights.
 
-Names inside the graph and attributes that say the default are a few hundred bytes a layer; the
-slopes of PReLU, one for each channel, are nearly as many as the biases.
+Names in the graph and attributes with default values take a few hundred bytes per layer. PReLU has
+a slope per channel, nearly as many as there are biases.
 """
 
 import string
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 _LETTERS = string.ascii_lowercase
 WINDOWS = {"dilations": 1, "strides": 1, "pads": 0}
-"""Attributes of convolutions and pools whose default has as many numbers as there are axes"""
+"""Attributes of convolutions and pools whose default is this number for every axis"""
 
 
 def half_slopes(model: "onnx.ModelProto") -> "onnx.ModelProto":
-    """A copy with the slopes of PReLU in float16, cast to float32 when it is loaded."""
+    """A copy with the slopes of PReLU in float16, cast to float32 at load time."""
     import onnx
 
     copy = onnx.ModelProto()
@@ -42,8 +42,10 @@ def half_slopes(model: "onnx.ModelProto") -> "onnx.ModelProto":
 
 
 def compacted(model: "onnx.ModelProto") -> "onnx.ModelProto":
-    """A copy that computes the same, with short names and no defaults. Inputs, outputs, weights
-    and metadata stay; the graph has no subgraphs and no functions of its own."""
+    """An equivalent copy with short names and without default attributes.
+
+    Keeps inputs, outputs, weights and metadata. The graph must not have subgraphs or functions.
+    """
     import onnx
 
     copy = onnx.ModelProto()

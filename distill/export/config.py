@@ -1,4 +1,4 @@
-"""What a bundle's JSON files say, strictly: a bundle comes from elsewhere and is not trusted."""
+"""Strict models of a bundle's JSON files, because bundles are untrusted input."""
 
 from typing import Annotated, Literal
 
@@ -24,27 +24,27 @@ Point = Annotated[tuple[FiniteFloat, FiniteFloat], Field(strict=False)]
 FileName = Annotated[
     str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}(/[A-Za-z0-9][A-Za-z0-9._-]{0,99}){0,7}$")
 ]
-"""Of a file below the bundle's folder."""
+"""The name of a file below the bundle's folder."""
 LICENCE_PATTERN = r"^[^\x00-\x1f\x7f]{1,500}$"
 LicenceText = Annotated[str, Field(pattern=LICENCE_PATTERN)]
 MirrorRule = Literal["sum", "none"]
 Rate = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 RateName = Annotated[str, Field(pattern=r"^1e-\d$")]
 Interval = Annotated[tuple[FiniteFloat, FiniteFloat], Field(strict=False)]
-"""The lowest and the highest, 95 %"""
+"""The lower and upper bound of a 95 % interval"""
 
 
 class BundleModel(BaseModel):
-    """Unknown keys and near-fitting types are errors; values do not change."""
+    """A frozen model that rejects unknown keys and does not convert types."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, protected_namespaces=())
 
 
 class Alignment(BundleModel):
-    """How a face is cut out before it comes here: to the ArcFace template of 112x112 pixels.
+    """How faces are aligned before they reach the network: to the ArcFace template of 112x112.
 
     ``points`` are (x, y) of left eye, right eye, nose, left and right corner of the mouth, as seen
-    in the image. What a network sees of the aligned face, `Framing` says.
+    in the image. `Framing` describes the part of the aligned face that the network sees.
     """
 
     template: Literal["arcface-112"] = "arcface-112"
@@ -56,10 +56,10 @@ class Alignment(BundleModel):
 
 
 class Framing(BundleModel):
-    """How an aligned face becomes the network's input: ``crop`` of it, scaled to the input size.
+    """How an aligned face becomes the network's input: its ``crop`` is scaled to the input size.
 
-    ``image_size`` (height, width) is that of the images that the network was trained on.
-    ``scaling`` "area" averages what each new pixel covers.
+    ``image_size`` (height, width) is the size of the training images. ``scaling`` "area" averages
+    the pixels that each new pixel covers.
     """
 
     image_size: Size
@@ -68,7 +68,7 @@ class Framing(BundleModel):
 
     @classmethod
     def of(cls, image_size: tuple[int, int], input_size: tuple[int, int]) -> "Framing":
-        """What `Preprocessing.resize` does; raises the errors of `visible_part`."""
+        """The framing of `Preprocessing.resize`; raises the errors of `visible_part`."""
         crop = visible_part(image_size, input_size)
         scaling = scaling_of((crop.height, crop.width), input_size)
         return cls(image_size=image_size, crop=crop, scaling=scaling)
@@ -100,7 +100,7 @@ class FaceConfig(BundleModel):
 
     @model_validator(mode="after")
     def _framed_as_here(self) -> "FaceConfig":
-        """Refuse a crop or scaling that is not the one that this package does."""
+        """Refuse a crop or scaling that differs from this package's."""
         if self.framing is None:
             return self
         try:
@@ -116,7 +116,7 @@ class FaceConfig(BundleModel):
 
     @property
     def image_size(self) -> tuple[int, int]:
-        """(height, width) of the aligned faces that the network is for."""
+        """(height, width) of the aligned faces that the network expects."""
         if self.framing is not None:
             return self.framing.image_size
         height, width = self.preprocessing.size
@@ -124,7 +124,7 @@ class FaceConfig(BundleModel):
 
 
 class Sizes(BundleModel):
-    """Of the network: parameters, and operations for one image (see `distill.counting.Counts`)."""
+    """The network's parameters and operations per image (see `distill.counting.Counts`)."""
 
     parameters: PositiveInt
     multiply_adds: NonNegativeInt
@@ -132,14 +132,16 @@ class Sizes(BundleModel):
 
     @property
     def mebibytes(self) -> float:
-        """As float32."""
+        """The size of the parameters as float32."""
         return self.parameters * 4 / (1 << 20)
 
 
 class Terms(BundleModel):
-    """The licence of a set of data, of a teacher, of the network that a student began with, or of
-    the delivered ``weights``. None is unknown. ``through`` are the networks from the nearest on
-    through which it came here: the data of a teacher is that of its students, too."""
+    """The licence of a data set, a teacher, an initial network or the delivered ``weights``.
+
+    None is unknown. ``through`` lists the networks that it applies through, nearest first: a
+    student also depends on its teacher's data.
+    """
 
     of: Literal["weights", "data", "teacher", "beginning"]
     name: PrintableName
@@ -148,7 +150,7 @@ class Terms(BundleModel):
 
 
 class TrainedOn(BundleModel):
-    """A set of data that was trained on."""
+    """A data set used for training."""
 
     name: PrintableName
     digest: Digest
@@ -157,21 +159,21 @@ class TrainedOn(BundleModel):
 
 
 class Measured(BundleModel):
-    """A figure and its 95 % interval, None where there is none."""
+    """A figure with its 95 % interval, or None if there is no interval."""
 
     value: Rate
     interval: Interval | None = None
 
 
 class Figures(BundleModel):
-    """What a network scored: the ten-fold accuracy, and TAR at each FAR that was measured."""
+    """A network's scores: ten-fold accuracy, and TAR at each measured FAR."""
 
     accuracy: Measured | None
     tar_at_far: dict[RateName, Measured]
 
 
 class SetScores(BundleModel):
-    """The student's scores on a set, and those of its teacher on the same."""
+    """The scores of the student and its teacher on a set."""
 
     digest: Digest
     genuine: NonNegativeInt
@@ -181,9 +183,9 @@ class SetScores(BundleModel):
 
 
 class Generation(BundleModel):
-    """A generation of students, or the training of a teacher: its steps, in order, by their ids.
+    """A generation of students, or the training of a teacher: its step ids, in order.
 
-    ``accuracy`` is its own, by set.
+    ``accuracy`` is the ten-fold accuracy by set.
     """
 
     name: PrintableName
@@ -192,7 +194,7 @@ class Generation(BundleModel):
 
 
 class Origin(BundleModel):
-    """What the network comes from and what it is worth; ``spec`` is the digest of the spec."""
+    """The origin and scores of the network; ``spec`` is the digest of the job spec."""
 
     job: PrintableName | None = None
     spec: Digest | None = None
@@ -204,8 +206,10 @@ class Origin(BundleModel):
 
 
 class TimmConfig(BundleModel):
-    """What timm's loaders look for: ``mean`` and ``std`` of pixels 0 ... 1. It says nothing that
-    `FaceConfig` does not, and cannot say BGR, so that only networks of RGB have it."""
+    """The preprocessing in timm's format: ``mean`` and ``std`` of pixels 0 ... 1.
+
+    It repeats `FaceConfig` for timm's loaders. It cannot express BGR, so only RGB networks have it.
+    """
 
     input_size: Annotated[tuple[Literal[3], PositiveInt, PositiveInt], Field(strict=False)]
     fixed_input_size: Literal[True] = True
@@ -230,13 +234,12 @@ FileNames = Annotated[tuple[FileName, ...], Field(strict=False, min_length=1, ma
 
 
 class BundleConfig(BundleModel):
-    """``config.json``. The first names are timm's; ``face`` says what timm does not.
+    """``config.json``. The first keys are timm's; ``face`` has what timm's format lacks.
 
     ``architecture`` is a registered backbone with ``num_features`` dimensions at channel width
-    ``width``; ``face.mirror`` "sum" means that the feature is ``normalise(f(x) + f(mirrored x))``,
-    "none" that it is ``normalise(f(x))``. ``formats`` are the names of the files of each format
-    that the network was exported in. ``thresholds`` are those of ``thresholds.json`` again.
-    None marks values that older bundles do not have.
+    ``width``. With ``face.mirror`` "sum", the feature is ``normalise(f(x) + f(mirrored x))``, with
+    "none", ``normalise(f(x))``. ``formats`` maps each exported format to its files. ``thresholds``
+    repeats ``thresholds.json``. Values that older bundles lack are None.
     """
 
     schema_version: Literal[1] = 1
@@ -260,8 +263,11 @@ class BundleConfig(BundleModel):
 
 
 class RateThreshold(BundleModel):
-    """The threshold of one FAR, with what it was measured on, and 95 % intervals of both: of the
-    TAR (``interval``) and of the threshold. None in older bundles, and for too many pairs."""
+    """The threshold of one FAR, and the set that it was measured on.
+
+    The 95 % intervals of the TAR (``interval``) and of the threshold are None in older bundles and
+    for sets with too many pairs.
+    """
 
     threshold: FiniteFloat
     tar: Rate
@@ -276,7 +282,7 @@ class RateThreshold(BundleModel):
 class AccuracyThreshold(BundleModel):
     """The threshold of the best ten-fold accuracy, with its rates over all pairs of the set.
 
-    The rates and the numbers of pairs are None in older bundles only.
+    Only older bundles lack the rates and the numbers of pairs.
     """
 
     threshold: FiniteFloat

@@ -1,4 +1,4 @@
-"""By which threshold of a bundle two faces are said to be of one person, and how sure that is."""
+"""Chooses the threshold of a bundle for the decision whether two faces show the same person."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,14 +8,14 @@ from distill.export.config import Thresholds
 
 PREFERRED_RATES = ("1e-3", "1e-2")
 MOST_FALSE_ACCEPTS = 0.1
-"""A threshold by which more strangers pass decides nothing."""
+"""A threshold with a higher FAR is not used for decisions."""
 
 
 @dataclass(frozen=True)
 class MatchThreshold:
-    """Same person where the cosine is above ``cosine``; ``far`` and ``tar`` as measured on ``set``.
+    """Same person if the cosine is above ``cosine``; ``far`` and ``tar`` are measured on ``set``.
 
-    ``kind`` is what the threshold was chosen for. ``digest`` is that of the set.
+    ``kind`` describes how the threshold was chosen. ``digest`` is that of the set.
     """
 
     cosine: float
@@ -34,11 +34,10 @@ class MatchThreshold:
 
 
 def choose_decision(thresholds: Thresholds, far: str | None = None) -> MatchThreshold | None:
-    """By the FAR asked for, else by 1e-3, 1e-2 or the best accuracy; None if there is none of them.
+    """The threshold of the given FAR, or else of 1e-3, 1e-2 or the best accuracy; None without any.
 
-    The threshold of the best accuracy decides nothing where more than one stranger in ten passes,
-    or if the bundle, being older, does not say how many. Raises `UserError` if there is no
-    threshold for the requested FAR.
+    The threshold of the best accuracy is not used if its FAR exceeds 0.1, or if its FAR is missing,
+    as in older bundles. Raises `UserError` if there is no threshold for the given FAR.
     """
     measured = {
         name: rate for name, rate in thresholds.false_accept_rates.items() if rate is not None

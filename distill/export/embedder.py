@@ -1,7 +1,7 @@
-"""Reading a bundle: a working embedder in one line, without torch.
+"""Reads bundles: a working embedder in one line, without torch.
 
 A bundle is untrusted: its checksums are verified before anything is read, its JSON is validated
-strictly, and its networks are an ONNX graph or plain tensors, never code.
+strictly, and its network is an ONNX graph or plain tensors, never code.
 """
 
 from collections.abc import Iterator, Sequence
@@ -32,11 +32,10 @@ BATCH = 64
 class BundleEmbedder:
     """A student from its bundle: ``BundleEmbedder(path).embed(images)``.
 
-    ``config`` and ``thresholds`` are what the bundle says; ``network`` is the plain `Embedder`,
-    without the mirror rule (in a format that gives features, with it). ``runtime`` is one of
-    ``runtimes_of`` its config: without one, "onnx" where the bundle has that, which needs no torch,
-    else "torch". Raises `UserError` for a folder that is not a bundle, or not the bundle that was
-    written.
+    ``config`` and ``thresholds`` are read from the bundle. ``network`` is the plain `Embedder`
+    without the mirror rule, or with it for a format that gives features. ``runtime`` is one of
+    ``runtimes_of(config)``; the default is "onnx", which does not need torch, if the bundle has it,
+    otherwise "torch". Raises `UserError` for a folder that is not a bundle or was changed.
     """
 
     def __init__(self, path: Path | str, runtime: str | None = None) -> None:
@@ -62,11 +61,11 @@ class BundleEmbedder:
         """Unit features, float32 ``[B, D]``, by the bundle's own mirror rule.
 
         ``images`` are aligned faces: uint8 RGB ``[B, H, W, 3]`` or ``[H, W, 3]``, or a list of such
-        arrays, of paths, or of the bytes of image files. They have the size of the faces that the
-        network was trained on, or that of its input; with ``aligned`` any size, on the word of the
-        caller that they are aligned to the template. They are cropped and scaled as config.json
-        says. Raises `UserError` for an image that cannot be decoded, and for one of another size:
-        a photograph gets an embedding too, but none that says who is on it.
+        arrays, paths or bytes of image files. They must have the size of the training faces or of
+        the network's input. With ``aligned``, any size is accepted; the caller asserts that they
+        are aligned to the template. They are cropped and scaled as stated in config.json. Raises
+        `UserError` for an image that cannot be decoded or has another size, because the embedding
+        of an unaligned photograph does not identify anybody.
         """
         if isinstance(images, np.ndarray):
             images = images[None] if images.ndim == 3 else images
@@ -81,12 +80,14 @@ class BundleEmbedder:
         return left @ right.T
 
     def check_golden(self) -> float:
-        """The lowest cosine with the golden embeddings; `UserError` below 0.9999, or what
-        the format says."""
+        """The lowest cosine with the golden embeddings.
+
+        Raises `UserError` if it is below the minimum of the format, 0.9999 for float32.
+        """
         return check_golden(self.path, self.network, self._runtime, self._least, self._golden)
 
     def check_framed(self) -> None:
-        """Raise `UserError` where the network may have been trained on squeezed images."""
+        """Raise `UserError` if the network may have been trained on squeezed images."""
         height, width = self.config.face.preprocessing.size
         if self.config.face.framing is None and height != width:
             raise UserError(
@@ -102,19 +103,19 @@ class BundleEmbedder:
         return normalise(self.network.embed(batch))
 
     def _batches(self, images: np.ndarray | Sequence[Image], aligned: bool) -> Iterator[np.ndarray]:
-        """Batches of resized images; only one is decoded at a time."""
+        """Batches of resized images; decodes one batch at a time."""
         for start in range(0, len(images), BATCH):
             part = [self._pixels(image, aligned) for image in images[start : start + BATCH]]
             yield np.concatenate(part)
 
     def _pixels(self, image: Image, aligned: bool) -> np.ndarray:
-        """One image of any kind as uint8 ``[1, *size, 3]``."""
+        """One image of any accepted type as uint8 ``[1, *size, 3]``."""
         pixels, what = _decoded(image)
         self.check_size((pixels.shape[0], pixels.shape[1]), what, aligned)
         return self.config.face.preprocessing.resize(pixels[None])
 
     def check_size(self, size: tuple[int, int], what: str, aligned: bool = False) -> None:
-        """Raise `UserError` where an image ``what`` of this (height, width) is not taken."""
+        """Raise `UserError` if an image of this (height, width) is not accepted."""
         face = self.config.face
         fitting = {face.image_size, face.preprocessing.size}
         if size in fitting:
@@ -136,7 +137,7 @@ class BundleEmbedder:
 
 
 def _decoded(image: Image) -> tuple[np.ndarray, str]:
-    """Pixels uint8 ``[H, W, 3]`` and what to call the image in a message."""
+    """Pixels uint8 ``[H, W, 3]``, and the name of the image for messages."""
     if isinstance(image, np.ndarray):
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
             raise UserError(
@@ -149,7 +150,7 @@ def _decoded(image: Image) -> tuple[np.ndarray, str]:
 
 
 def runtimes_of(config: BundleConfig) -> list[str]:
-    """What can run a bundle here: torch, and the formats of it that have an exporter."""
+    """The runtimes of a bundle: torch, and those of its formats that have an exporter."""
     known = exporters()
     return [*(name for name in config.formats if name in known), TORCH]
 
@@ -165,7 +166,7 @@ def _open(path: Path, runtime: str, config: BundleConfig) -> Embedder:
 
 
 def open_bundle_network(path: Path) -> tuple[BundleConfig, "torch.nn.Module"]:
-    """What a bundle says of its network, and that with its weights, to be trained on.
+    """The config of a bundle, and its network with weights, for further training.
 
     Raises the errors of `BundleEmbedder`.
     """
@@ -184,8 +185,8 @@ def _trained(path: Path, config: BundleConfig) -> "torch.nn.Module":
 def unweighted_network(config: BundleConfig) -> "torch.nn.Module":
     """The network without its weights.
 
-    Ours are built without memory, so that a hostile width cannot take it all before the weights
-    are found not to fit. timm's are of their own size, and compute buffers while they are built.
+    Our own networks are built on the meta device, so that a malicious width cannot exhaust memory
+    before the weights turn out not to fit. timm's have fixed sizes, and compute buffers when built.
     """
     import torch
 

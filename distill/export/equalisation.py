@@ -1,11 +1,11 @@
-"""Channels of one range before int8: what lies between two layers is scaled, and computes the same.
+"""Equalises the ranges of channels between layers before int8, without changing the network.
 
-A tensor has one scale in int8, so a channel of a small range gets few of its 256 levels. Where one
-layer feeds another, with at most activations between them that commute with positive factors, the
-first layer's output channel can be divided by a factor that the second one's input channel is
-multiplied by. Source: Nagel et al., Data-Free Quantization Through Weight Equalization and Bias
-Correction, 2019, section 4.1; here with measured ranges of the tensor in place of the first
-layer's weights, which have a scale for each channel and need none.
+A tensor has one scale in int8, so a channel with a small range gets few of the 256 levels. If one
+layer feeds another, with only activations between them that commute with positive factors, an
+output channel of the first layer can be divided by a factor, and the input channel of the second
+multiplied by it. Source: Nagel et al., Data-Free Quantization Through Weight Equalization and Bias
+Correction, 2019, section 4.1. Here the measured ranges of the tensor replace those of the first
+layer's weights, which have a scale per channel and need no equalisation.
 """
 
 import copy
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 ACTIVATIONS = ("PRelu", "Relu", "LeakyRelu")
 """f(s x) = s f(x) for every s > 0"""
 SMALLEST = 0.01
-"""Share of the largest range that a channel counts with, at least: some do nothing on the faces."""
+"""The least range of a channel, as a share of the largest; some channels are inactive on faces."""
 
 
 @dataclass(frozen=True)
 class Joint:
-    """A tensor between two layers, which nothing else reads: the layers' nodes and its name."""
+    """A tensor between two layers, ``before`` and ``after`` it, that no other node reads."""
 
     before: "onnx.NodeProto"
     tensor: str
@@ -38,8 +38,11 @@ class Joint:
 
 
 def equalised(model: "onnx.ModelProto", pixels: Iterable[np.ndarray]) -> "onnx.ModelProto":
-    """A copy that computes the same, with channels between layers of like ranges on batches of
-    normalised pixels. Its layers have names."""
+    """An equivalent copy in which the channels between layers have similar ranges.
+
+    The ranges are measured on batches of normalised pixels. The layers of ``model`` must have
+    names.
+    """
     import onnx
 
     scaled = onnx.ModelProto()
@@ -60,7 +63,7 @@ def equalised(model: "onnx.ModelProto", pixels: Iterable[np.ndarray]) -> "onnx.M
 
 
 def joints(model: "onnx.ModelProto") -> Iterator[Joint]:
-    """Those of convolutions whose weights and biases no other node reads."""
+    """The joints of convolutions whose weights and biases no other node reads."""
     readers = Counter(name for node in model.graph.node for name in node.input)
     makers = {node.output[0]: node for node in model.graph.node}
     readers.update(each.name for each in model.graph.output)
@@ -80,16 +83,16 @@ def joints(model: "onnx.ModelProto") -> Iterator[Joint]:
         if maker is None or readers[source] != 1 or maker.name not in names:
             continue
         weights, channels = arrays[node.input[1]].dims, arrays[maker.input[1]].dims[0]
-        # A grouped convolution that is not depthwise has its input channels in two places.
+        # Excludes grouped convolutions that are not depthwise: their weights split the channels.
         if weights[1] == channels or (weights[1] == 1 and weights[0] == channels):
             yield Joint(maker, node.input[0], node)
 
 
 def channel_factors(ranges: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """What to divide channels of such ``ranges`` [C] by, for a layer of ``weights``: float32 [C].
+    """Divisors float32 [C] for channels with ``ranges`` [C] that feed a layer with ``weights``.
 
-    A depthwise layer has a scale for each channel, so the ranges become equal; in another one a
-    row of weights shares its scale: half of the unlikeness goes there.
+    A depthwise layer has a scale per channel, so the ranges become equal. In other layers, the
+    weights of all input channels share a scale, so they take half of the difference.
     """
     ranges = np.maximum(ranges, SMALLEST * max(ranges.max(), np.finfo(np.float32).tiny))
     if _is_depthwise(weights):
@@ -103,8 +106,10 @@ def channel_factors(ranges: np.ndarray, weights: np.ndarray) -> np.ndarray:
 def with_weights_of(
     network: "torch.nn.Module", before: "onnx.ModelProto", after: "onnx.ModelProto"
 ) -> "torch.nn.Module":
-    """A copy of ``network``, which was exported as ``before``, with what ``after`` has changed;
-    unchanged where the export gave one of the weights another name."""
+    """A copy of ``network``, exported as ``before``, with the weights that ``after`` changed.
+
+    Unchanged if the export renamed one of the weights.
+    """
     import onnx
     import torch
 
@@ -128,7 +133,7 @@ def _is_depthwise(weights: "np.ndarray | onnx.TensorProto") -> bool:
 def _channel_ranges(
     model: "onnx.ModelProto", names: list[str], pixels: Iterable[np.ndarray]
 ) -> list[np.ndarray]:
-    """The largest absolute value of each channel, in the mean of the images: [C] for each name."""
+    """The largest absolute value of each channel, averaged over images: [C] for each name."""
     import onnx
 
     watched = onnx.ModelProto()

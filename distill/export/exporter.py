@@ -1,7 +1,7 @@
-"""Formats to deploy a network in: their registry, and the check that each export has to pass.
+"""The registry of deployment formats, and the check that each export must pass.
 
-``distill.export.formats`` has them, one file each. A bundle has those that the job's ``[export]``
-table names.
+Each format is a file in ``distill.export.formats``. The ``[export]`` table of a job names those of
+its bundle.
 """
 
 import importlib.util
@@ -30,26 +30,30 @@ if TYPE_CHECKING:
     import torch
 
 Embed = Callable[[np.ndarray], np.ndarray]
-"""Normalised pixels float32 [N, 3, H, W] to raw embeddings float32 [N, D], for any N from 1."""
+"""Maps normalised pixels float32 [N, 3, H, W] to raw embeddings float32 [N, D], for any N >= 1."""
 
 DEFAULT_FORMATS = ("onnx",)
 CHECKED_BATCHES = (1, 3)
 
 
 class FormatRefusedError(UserError):
-    """A format loses too much of what the network can do; the bundle is good without it."""
+    """A format loses too much accuracy; the bundle is complete without it."""
 
 
 class Exporter(ABC):
-    """A format: how to write a network in it, and how to run the result.
+    """A format: writes a network, and runs the result.
 
-    ``card`` is its description in the model card, one or two sentences. ``writes_with`` and
-    ``runs_with`` are the required packages, which ``pip install 'face-distill[EXTRA]'`` installs,
-    with EXTRA in ``extra``. ``confined``: the library that runs it is not safe for untrusted files,
-    so it runs in a process of its own. ``why_not_here``: why a bundle's files in it are never run.
-    ``minimum_cosine`` is the lower limit for its embeddings and the golden ones. ``calibrated``: it
-    uses an `ExportSource.calibration`, and has its own golden outputs. ``gives_features``: the
-    files map images, uint8 RGB [N, H, W, 3], to unit vectors by the mirror rule.
+    Attributes:
+        card: one or two sentences for the model card.
+        extra: ``pip install 'face-distill[EXTRA]'`` installs the required packages.
+        writes_with, runs_with: the packages required to write and to run the format.
+        confined: run the files in a separate process, because the library is not safe for
+            untrusted files.
+        why_not_here: why files of a bundle in this format are never run.
+        minimum_cosine: the lower limit for the cosine with the golden embeddings.
+        calibrated: the format uses `ExportSource.calibration` and has its own golden outputs.
+        gives_features: the files map images, uint8 RGB [N, H, W, 3], to unit vectors by the mirror
+            rule.
     """
 
     name: ClassVar[str]
@@ -67,56 +71,62 @@ class Exporter(ABC):
     def export(self, folder: Path, source: ExportSource) -> None:
         """Write the network of ``source`` as one or more files into the empty ``folder``.
 
-        The bundle's files are these; every export of a network gives the same bytes. Raises
-        ``UserError`` where the format cannot express the network, ``FormatRefusedError`` where it
-        loses too much.
+        Every export of a network must give the same bytes. Raises ``UserError`` if the format
+        cannot express the network, ``FormatRefusedError`` if it loses too much.
         """
 
     @abstractmethod
     def run(self, folder: Path) -> Embed:
-        """What runs the files below ``folder`` on the CPU. Nothing in them is executed as code: a
-        bundle may come from anybody. Raises ``UserError`` for files that are damaged."""
+        """Load the files below ``folder`` to run on the CPU.
+
+        Must not execute code from the files, because bundles are untrusted. Raises ``UserError``
+        for damaged files.
+        """
 
     def embedder(self, folder: Path, preprocessing: Preprocessing) -> Embedder:
-        """The network of a bundle in this format. Raises ``UserError`` as ``run``."""
+        """The network of a bundle in this format. Raises ``UserError`` like ``run``."""
         if reason := self.why_not_run():
             raise UserError(f"{self.name} cannot be run: {reason}")
         return ExportedNetwork(self.start(folder), preprocessing, self.gives_features)
 
     def why_not_run(self) -> str | None:
-        """Why a bundle's files in this format cannot be run here, and what helps; else None."""
+        """Why a bundle's files in this format cannot be run here and how to fix that, or None."""
         return self.why_not_here or self.lacks(self.runs_with)
 
     def check(self, written: Path, bundle: Path, source: ExportSource) -> None:
-        """Raise ``UserError`` where what was ``written`` gives other embeddings than the network,
-        of random pixels or of the golden images in ``bundle``."""
+        """Raise ``UserError`` if the ``written`` files and the network give different embeddings.
+
+        Compares random pixels and the golden images in ``bundle``.
+        """
         run = self.start(written)
         check_parity(self.name, run, source.network, source.size)
         cosine = golden_cosine(bundle, ExportedNetwork(run, source.preprocessing))
         self.check_cosine(cosine, "on the golden images")
 
     def check_cosine(self, cosine: float, where: str) -> None:
-        """Raise ``UserError`` where it is below the minimum."""
+        """Raise ``UserError`` if the cosine is below the minimum."""
         check_cosine(self.name, cosine, where, self.minimum_cosine)
 
     @property
     def golden(self) -> str:
-        """The name of the golden outputs that its own are compared with."""
+        """The name of the golden outputs to compare with."""
         if self.gives_features:
             return FEATURES
         return f"{EMBEDDINGS}.{self.name}" if self.calibrated else EMBEDDINGS
 
     def why_not_fit(self, length: int, size: tuple[int, int]) -> str | None:
-        """Why no network with embeddings of this length and an input of this (height, width) can be
-        exported; else None."""
+        """Why a network with this embedding ``length`` and input ``size`` cannot be exported.
+
+        ``size`` is (height, width). None if it can be exported.
+        """
         return None
 
     def contract(self, config: BundleConfig) -> dict[str, str]:
-        """What the metadata of its ONNX files say otherwise than those of ``model.onnx``."""
+        """Metadata of its ONNX files that differ from those of ``model.onnx``."""
         return {}
 
     def start(self, folder: Path) -> Embed:
-        """As ``run``, in a process of its own where the format asks for that."""
+        """Like ``run``, in a separate process if the format is ``confined``."""
         if not self.confined:
             return self.run(folder)
         from distill.export.format_process import FormatProcess
@@ -124,7 +134,7 @@ class Exporter(ABC):
         return FormatProcess(self.name, folder)
 
     def lacks(self, packages: tuple[str, ...]) -> str | None:
-        """Which of the packages is not installed, and what to install; else None."""
+        """The packages that are not installed and how to install them, or None."""
         missing = [each for each in packages if importlib.util.find_spec(each) is None]
         if not missing:
             return None
@@ -133,19 +143,22 @@ class Exporter(ABC):
         )
 
     def threads(self) -> int:
-        """Those that the caller allows, as for torch: ``$OMP_NUM_THREADS``, else all cores."""
+        """The number of threads: ``$OMP_NUM_THREADS``, as for torch, or all cores."""
         return int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1)
 
 
 def one_at_a_time(run: Embed) -> Embed:
-    """For what takes one image: runs it on each of several."""
+    """Run a network that takes one image on each image of a batch."""
     return lambda pixels: np.concatenate(
         [run(pixels[i : i + 1]).astype(np.float32) for i in range(len(pixels))]
     )
 
 
 class ExportedNetwork:
-    """What ``Exporter.run`` gave, as an `Embedder`. Checksums stand for its weights: no digest."""
+    """The result of ``Exporter.run`` as an `Embedder`.
+
+    ``digest`` is empty, because checksums identify the weights.
+    """
 
     digest = ""
     on_gpu = False
@@ -170,7 +183,7 @@ EXPORTERS: dict[str, Exporter] = {}
 
 
 def exporter(name: str) -> Callable[[type[Exporter]], type[Exporter]]:
-    """Enter an exporter under the name of its format."""
+    """Register an exporter under the name of its format."""
 
     def enter(kind: type[Exporter]) -> type[Exporter]:
         before = EXPORTERS.get(name)
@@ -183,7 +196,7 @@ def exporter(name: str) -> Callable[[type[Exporter]], type[Exporter]]:
 
 
 def exporters() -> dict[str, Exporter]:
-    """All by their names."""
+    """All exporters by name."""
     import_files("distill.export.formats")
     return EXPORTERS
 
@@ -195,7 +208,7 @@ def _check_format(name: str) -> str:
 
 
 def check_formats(text: str) -> list[str]:
-    """Names of formats between commas; ``UserError`` for one that there is not, or twice."""
+    """Parse comma-separated names of formats; ``UserError`` if one is unknown or repeated."""
     names = [each.strip() for each in text.split(",")]
     for name in names:
         if name not in exporters():
@@ -206,11 +219,11 @@ def check_formats(text: str) -> list[str]:
 
 
 FormatName = Annotated[str, AfterValidator(_check_format)]
-"""In a job spec: the name of a format that there is."""
+"""The name of an existing format, in a job spec."""
 
 
 def check_installed(names: Iterable[str]) -> None:
-    """Raise ``UserError`` where what writes or runs one of these formats is not installed."""
+    """Raise ``UserError`` if a package that writes or runs one of these formats is missing."""
     for name in names:
         found = exporters()[name]
         if lack := found.lacks((*found.writes_with, *found.runs_with)):
@@ -218,12 +231,11 @@ def check_installed(names: Iterable[str]) -> None:
 
 
 def write_format(name: str, folder: Path, source: ExportSource) -> tuple[str, ...]:
-    """Export a network to the bundle ``folder``; the new files.
+    """Export a network to the bundle ``folder``; returns the new files.
 
-    The bundle has its golden outputs already. Raises ``UserError`` where the embeddings of what was
-    written have a cosine below 0.9999 with the network's own, on random pixels in batches of 1 and
-    3 or on the golden images; for files that a bundle cannot have, or has already; and where the
-    disk is full.
+    The bundle must have its golden outputs already. Raises ``UserError`` if the cosine between the
+    embeddings of the written files and of the network is below 0.9999, on random pixels in batches
+    of 1 and 3 or on the golden images; and for files that a bundle cannot have or has already.
     """
     check_installed([name])
     found = exporters()[name]
@@ -246,7 +258,7 @@ def write_format(name: str, folder: Path, source: ExportSource) -> tuple[str, ..
 
 
 def _files_in(written: Path, name: str) -> tuple[str, ...]:
-    """The files below a folder, sorted; ``UserError`` where a bundle cannot have them."""
+    """The files below a folder, sorted; ``UserError`` if a bundle cannot have them."""
     files = sorted(path for path in written.rglob("*") if path.is_file())
     names = tuple(path.relative_to(written).as_posix() for path in files)
     try:
@@ -259,8 +271,10 @@ def _files_in(written: Path, name: str) -> tuple[str, ...]:
 
 
 def check_parity(name: str, run: Embed, network: "torch.nn.Module", size: tuple[int, int]) -> None:
-    """Raise ``UserError`` where ``run`` gives other embeddings of random pixels than ``network``,
-    in batches of 1 and 3."""
+    """Raise ``UserError`` if ``run`` and ``network`` give different embeddings of random pixels.
+
+    Uses batches of 1 and 3.
+    """
     import torch
 
     generator = torch.Generator().manual_seed(0)
@@ -278,7 +292,7 @@ def check_cosine(
     least: float = MINIMUM_COSINE,
     reference: str = "the network",
 ) -> None:
-    """Raise ``UserError`` where the cosine of an export with its ``reference`` is too low."""
+    """Raise ``UserError`` if the cosine of an export with its ``reference`` is too low."""
     if not cosine >= least:
         raise UserError(
             f"the {name} export gives other embeddings than {reference}: cosine {cosine:.6f} "

@@ -1,4 +1,4 @@
-"""Formats whose library is not safe for untrusted files: each runs in a confined process."""
+"""Runs formats whose library is not safe for untrusted files, each in a confined process."""
 
 import base64
 import weakref
@@ -12,13 +12,15 @@ from curation.errors import UserError
 from teachers.confined import ConfinedWorker, allow
 
 MEMORY, COPIES, SECONDS = 4 << 30, 6, 120
-"""What it may write beside so many copies of its files, and what so many images may take of one
-core; a library converts weights to the layout of its kernels."""
+"""Limits: bytes of memory plus this many copies of the files, and CPU seconds per batch.
+
+Libraries copy weights to the layout of their kernels.
+"""
 BATCH = 8
 
 
 class FormatProcess:
-    """`Embed` by another process, which ends with this object."""
+    """`Embed` in another process, which ends with this object."""
 
     def __init__(self, name: str, folder: Path) -> None:
         self._name, self._folder = name, folder
@@ -51,7 +53,7 @@ class FormatProcess:
 
 
 def serve(name: str, folder: str, memory: int) -> tuple[Callable[..., tuple[Any, bytes]], None]:
-    """For `ConfinedWorker`: what embeds pixels by the files of a format."""
+    """Entry point for `ConfinedWorker`: a function that embeds pixels with a format's files."""
     from distill.export.exporter import exporters
 
     allow(memory)

@@ -1,4 +1,4 @@
-"""What each format of a bundle is worth: its scores beside those of the network itself."""
+"""The scores of each format of a bundle, for comparison with the network itself."""
 
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -9,7 +9,7 @@ from teachers.embedder import Embedder
 from teachers.preprocessing import Preprocessing
 
 Score = Callable[[Embedder], Mapping[str, Any]]
-"""Reports of evaluation sets by name, as ``distill.evaluation.evaluate`` gives under ``sets``"""
+"""Returns reports by set, like ``sets`` in the result of ``distill.evaluation.evaluate``"""
 
 RATE = "1e-3"
 KEPT = ("digest", "genuine", "impostors", "accuracy", "accuracy_interval")
@@ -22,8 +22,10 @@ def format_scores(
     score: Score,
     told: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, Any]:
-    """By format: the scores of each that can be run here, by set; why not, of the others;
-    beside that, what its exporter has ``told``."""
+    """By format: the scores by set, or why the format cannot be run here.
+
+    Includes the details that its exporter has ``told``.
+    """
     found: dict[str, Any] = {name: dict(said) for name, said in told.items()}
     for name in names:
         exporter = exporters()[name]
@@ -36,7 +38,7 @@ def format_scores(
 
 
 def _shortened(reports: Mapping[str, Any]) -> dict[str, Any]:
-    """Of each set: its digest, accuracy and TAR at a FAR of 1e-3, with their intervals."""
+    """For each set: its digest, accuracy and TAR at a FAR of 1e-3, with intervals."""
     return {
         name: {key: report[key] for key in KEPT if key in report}
         | {"tar_at_far": {RATE: report["tar_at_far"].get(RATE)}}
@@ -45,7 +47,7 @@ def _shortened(reports: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def format_rows(scores: Mapping[str, Any]) -> list[list[str]]:
-    """For a table: format, set, accuracy, TAR at a FAR of 1e-3; "-" what was not measured."""
+    """Rows of format, set, accuracy and TAR at a FAR of 1e-3; "-" if not measured."""
     return [
         [name, each, _shown(report.get("accuracy")), _shown(_tar(report))]
         for name, found in scores.items()

@@ -1,4 +1,4 @@
-"""How an aligned face becomes a network's input, in words."""
+"""Describes in words how an aligned face becomes a network's input."""
 
 from distill.export.config import FaceConfig, Framing
 
@@ -6,7 +6,7 @@ _SCALING = {"area": "area averaging", "bilinear": "bilinear"}
 
 
 def framing_words(face: FaceConfig) -> str:
-    """For an image of the size that was trained on."""
+    """The framing of an image with the size of the training images."""
     height, width = face.preprocessing.size
     framing = face.framing or Framing.of(face.image_size, face.preprocessing.size)
     crop, (image_height, image_width) = framing.crop, framing.image_size

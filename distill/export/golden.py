@@ -1,7 +1,7 @@
-"""Golden outputs: a few drawn images with their embeddings, to check a bundle anywhere.
+"""Golden outputs: a few synthetic images with their embeddings, to check a bundle anywhere.
 
-The images have the size of aligned faces and go through the whole of the preprocessing, so a
-swapped colour order or another crop shows too.
+The images have the size of aligned faces and go through the whole preprocessing, so they also
+reveal a swapped colour order or a different crop.
 """
 
 from pathlib import Path
@@ -15,17 +15,17 @@ from teachers.embedder import Embedder, normalise
 
 GOLDEN_NAME = "golden/golden.safetensors"
 EMBEDDINGS, FEATURES = "embeddings", "features"
-"""Names of the golden outputs: raw of the upright images, and unit vectors by the mirror rule"""
+"""Names of the golden outputs: raw upright embeddings, and unit features by the mirror rule"""
 COUNT = 4
 SEED = 20190
 MINIMUM_COSINE = 0.9999
-"""With the embeddings of the network that was exported."""
+"""The lowest cosine with the embeddings of the exported network."""
 INT8_COSINE = 0.99
-"""Of int8 with its own golden outputs, as processors round it in different ways."""
+"""The same for int8 and its own golden outputs; lower, because processors round differently."""
 
 
 def golden_images(size: tuple[int, int]) -> np.ndarray:
-    """uint8 RGB ``[4, *size, 3]``: smooth waves, each channel its own, the same on every run."""
+    """uint8 RGB ``[4, *size, 3]``: smooth waves, different per channel and equal in every run."""
     generator = np.random.default_rng(SEED)
     frequency = generator.uniform(0.5, 4, (COUNT, 1, 1, 3, 2))
     phase = generator.uniform(0, 2 * np.pi, (COUNT, 1, 1, 3))
@@ -38,8 +38,10 @@ def golden_images(size: tuple[int, int]) -> np.ndarray:
 def write_golden(
     folder: Path, embedder: Embedder, size: tuple[int, int], mirror: MirrorRule = "sum"
 ) -> None:
-    """Write images of this size, their raw embeddings, and their features by the ``mirror`` rule,
-    below the bundle's ``folder``. Raises `UserError` where the embeddings are not finite."""
+    """Write golden images, their raw embeddings and their features to the bundle's ``folder``.
+
+    Raises `UserError` if the embeddings are not finite.
+    """
     path = folder / GOLDEN_NAME
     path.parent.mkdir()
     images = golden_images(size)
@@ -54,14 +56,14 @@ def write_golden(
 
 
 def add_golden_outputs(folder: Path, name: str, embedder: Embedder) -> None:
-    """Add the embeddings by ``embedder`` under a ``name`` of their own."""
+    """Add the embeddings of ``embedder`` under a separate ``name``."""
     path = folder / GOLDEN_NAME
     arrays = read_arrays(path)
     write_arrays(path, {**arrays, name: embedder.embed(arrays["images"])})
 
 
 def add_golden_features(folder: Path, embedder: Embedder, mirror: MirrorRule) -> None:
-    """Add the features to golden outputs that have none, as those of older bundles."""
+    """Add features to golden outputs without any, as in older bundles."""
     path = folder / GOLDEN_NAME
     arrays = dict(read_arrays(path))
     images, embeddings = arrays.get("images"), arrays.get(EMBEDDINGS)
@@ -79,10 +81,9 @@ def check_golden(
     least: float = MINIMUM_COSINE,
     expected: str = EMBEDDINGS,
 ) -> float:
-    """The lowest cosine of the outputs of a bundle's network in ``runtime`` with the golden ones,
-    which are the ``expected`` ones of the file, such as raw embeddings, or features.
+    """The lowest cosine between the outputs of ``runtime`` and the golden ones named ``expected``.
 
-    Raises `UserError` below ``least`` and for a file that holds something else.
+    Raises `UserError` if it is below ``least``, and for a file with other contents.
     """
     cosine = golden_cosine(folder, embedder, expected)
     if not cosine >= least:
@@ -95,7 +96,7 @@ def check_golden(
 
 
 def golden_cosine(folder: Path, embedder: Embedder, expected: str = EMBEDDINGS) -> float:
-    """As ``check_golden``, however low the cosine is."""
+    """Like ``check_golden``, without a lower limit."""
     path = folder / GOLDEN_NAME
     arrays = read_arrays(path)
     images, outputs = arrays.get("images"), arrays.get(expected)
@@ -111,12 +112,12 @@ def golden_cosine(folder: Path, embedder: Embedder, expected: str = EMBEDDINGS) 
 
 
 def lowest_cosine(found: np.ndarray, expected: np.ndarray) -> float:
-    """The lowest cosine of two lists of embeddings, row by row; -1 where the shapes differ."""
+    """The lowest cosine of corresponding rows of embeddings; -1 if the shapes differ."""
     return float(np.min(cosines(found, expected))) if found.shape == expected.shape else -1.0
 
 
 def cosines(found: np.ndarray, expected: np.ndarray) -> np.ndarray:
-    """Of two lists of embeddings [N, D], row by row: float64 [N]."""
+    """The cosines of corresponding rows of embeddings [N, D]: float64 [N]."""
     left, right = found.astype(np.float64), expected.astype(np.float64)
     norms = np.linalg.norm(left, axis=1) * np.linalg.norm(right, axis=1)
     return np.sum(left * right, axis=1) / np.maximum(norms, np.finfo(float).tiny)

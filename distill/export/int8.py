@@ -1,7 +1,7 @@
-"""How much of a network int8 can have: as much as the gate lets through.
+"""Quantises as much of a network to int8 as the gate passes.
 
-Channels are equalised first. All layers are in int8; if the gate refuses that, the most sensitive
-ones keep more of float32, in the end all that the format can keep.
+Channels are equalised first. The first try has all layers in int8. If the gate refuses it, further
+tries keep more and more of the most sensitive layers in float32, up to the limit of the format.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -31,28 +31,30 @@ if TYPE_CHECKING:
     from distill.export.source import ExportSource
 
 LARGEST = 0.3
-"""Share of the bytes of the float32 weights"""
+"""The largest int8 size, as a share of the bytes of the float32 weights"""
 ASKED = 16
-"""Faces that the sensitivity is measured on"""
+"""Faces to measure sensitivity on"""
 EQUALISED = 96
-"""Faces that the ranges of channels are measured on"""
+"""Faces to measure the ranges of channels on"""
 SHOWN = 8
 _BATCH = 8
 
 Made = TypeVar("Made")
 Judge = Callable[[Embed], list[MeasuredLoss]]
 Build = Callable[[list[str]], tuple[Made, Embed]]
-"""From the names of layers that keep float32 to what is made of the network, and what runs it"""
+"""Maps the names of layers that keep float32 to the quantised network, and a way to run it"""
 
 
 class TooManyBytesError(FormatRefusedError):
-    """Too much of a network is left in float32 to be worth a format."""
+    """Too much of the network is in float32, so the format is not worth its size."""
 
 
 @dataclass(frozen=True)
 class Calibrated:
-    """An equalised graph whose layers have names, the ranges of their inputs, and what uint8 at
-    each alone costs, the most sensitive layer first."""
+    """An equalised graph with named layers, and the ranges of their inputs.
+
+    ``costs`` is the `sensitivity` of each layer, most sensitive first.
+    """
 
     model: "onnx.ModelProto"
     ranges: dict[str, Range]
@@ -65,8 +67,10 @@ class Calibrated:
 
 @dataclass(frozen=True)
 class Quantised(Generic[Made]):
-    """A network in int8 and what runs it: ``costs`` by layer (see `sensitivity`), ``kept`` those
-    that keep float32, and what it loses."""
+    """A network in int8, a way to run it, and its measured ``losses``.
+
+    ``costs`` is the `sensitivity` of each layer; the layers in ``kept`` keep float32.
+    """
 
     made: Made
     run: Embed
@@ -88,7 +92,7 @@ class Quantised(Generic[Made]):
 
 
 def calibrated(model: "onnx.ModelProto", pixels: np.ndarray) -> Calibrated:
-    """By normalised ``pixels`` [N, 3, H, W] of faces."""
+    """Equalise and calibrate a graph with normalised ``pixels`` [N, 3, H, W] of faces."""
     model = named(model)
     if not layers(model):
         raise UserError("the network has no layer with constant weights; int8 has nothing to do")
@@ -102,8 +106,10 @@ def calibrated(model: "onnx.ModelProto", pixels: np.ndarray) -> Calibrated:
 def quantised(
     given: Calibrated, build: Build[Made], judge: Judge, shares: Sequence[float]
 ) -> Quantised[Made]:
-    """What ``build`` makes where the gate passes it: a try for each of the ``shares`` of the layers
-    that keep float32, as far as the bytes allow; the last one where the gate passes none."""
+    """The first result of ``build`` that passes the gate, or the last one if none passes.
+
+    Tries each of ``shares``, the share of layers that keep float32, up to the size limit.
+    """
     order = [*given.costs]
     found: Quantised[Made] | None = None
     for share in shares:
@@ -124,10 +130,11 @@ def quantised(
 def through_the_gate(
     name: str, source: "ExportSource", build: Build[Made], shares: Sequence[float]
 ) -> Made:
-    """What ``build`` makes of a source's network for the format ``name``.
+    """The result of ``build`` for the format ``name`` that passes the gate.
 
-    The source is told the losses and sensitivities, and keeps what was judged. Raises
-    ``FormatRefusedError`` where the gate refuses all tries, ``UserError`` without a calibration.
+    Records losses and sensitivities in ``source.told``, and the judged network in
+    ``source.judged``. Raises ``FormatRefusedError`` if the gate refuses all tries, ``UserError``
+    without a calibration.
     """
 
     def judge(run: Embed) -> list[MeasuredLoss]:
@@ -146,10 +153,11 @@ def through_the_gate(
 
 
 def check_written(found: Exporter, written: Path, bundle: Path, source: "ExportSource") -> None:
-    """Raise ``UserError`` where what was ``written`` gives other embeddings than what the gate
-    judged, of faces or of the golden images; ``bundle`` gets golden outputs of the latter.
+    """Raise ``UserError`` if the ``written`` files and the judged network embed differently.
 
-    The network itself is no measure: drawn images are beyond the ranges of faces.
+    Compares calibration faces and the golden images, and adds golden outputs of the judged network
+    to ``bundle``. The float32 network is not a reference, because the synthetic golden images
+    exceed the ranges of faces.
     """
     check = partial(check_cosine, found.name, reference="the graph that passed the gate")
     judged, run = source.judged[found.name], found.start(written)
@@ -161,7 +169,7 @@ def check_written(found: Exporter, written: Path, bundle: Path, source: "ExportS
 
 
 def _some(pixels: np.ndarray, count: int) -> np.ndarray:
-    """So many, from all over."""
+    """``count`` evenly spaced images."""
     return pixels[:: max(1, len(pixels) // count)][:count]
 
 
@@ -172,9 +180,9 @@ def _batches(pixels: np.ndarray) -> Iterator[np.ndarray]:
 def check_quantised(
     made: "onnx.ModelProto", model: "onnx.ModelProto", names: Sequence[str]
 ) -> None:
-    """Raise ``UserError`` where a named layer still has float weights, or little has become less.
+    """Raise ``UserError`` if a named layer still has float weights, or the graph is too large.
 
-    Lists of layers match nothing, or everything, where nodes have no names.
+    Catches lists of layers that match nothing, or everything, because nodes lack names.
     """
     import onnx
 
@@ -188,7 +196,7 @@ def check_quantised(
 
 
 def check_bytes(after: int, before: int) -> None:
-    """Raise ``TooManyBytesError`` where weights in int8 have more than 0.3 of the bytes."""
+    """Raise ``TooManyBytesError`` if the int8 weights exceed 0.3 of the float32 bytes."""
     if after > LARGEST * before:
         raise TooManyBytesError(
             f"in int8 the weights have {after:,} of {before:,} bytes, more than {LARGEST} of them, "
@@ -197,5 +205,5 @@ def check_bytes(after: int, before: int) -> None:
 
 
 def weight_bytes(model: "onnx.ModelProto") -> int:
-    """Those of all constants, without their names."""
+    """The bytes of all constants, without their names."""
     return sum(len(each.raw_data) for each in model.graph.initializer)

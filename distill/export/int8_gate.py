@@ -1,8 +1,8 @@
-"""Whether a quantised network may be shipped: what it loses on evaluation sets.
+"""The quality gate for quantised networks: limits their losses on evaluation sets.
 
-It may not lose 0.2 points of accuracy, nor 2 points of TAR at a FAR of 1e-3. Both networks are
-measured on the same draws of people: a set whose interval is wider than the limit cannot tell,
-except of a loss that is beyond doubt.
+A network must lose less than 0.2 points of accuracy and 2 points of TAR at a FAR of 1e-3. Both
+networks are measured on the same draws of people. A set whose interval is wider than the limit is
+inconclusive, unless the loss is significant.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,13 +12,15 @@ from typing import Any
 from teachers.embedder import Embedder
 
 LIMITS = {"accuracy": 0.002, "TAR at FAR 1e-3": 0.02}
-"""By measure, what is too much to lose"""
+"""The loss at which a network is refused, by measure"""
 
 
 @dataclass(frozen=True)
 class MeasuredLoss:
-    """Of a measure on one set: float32's ``first``, int8's ``second``, and the 95 % interval of
-    second less first."""
+    """A measure on one set: ``first`` for float32, ``second`` for int8.
+
+    ``interval`` is the 95 % interval of second minus first.
+    """
 
     name: str
     measure: str
@@ -32,7 +34,7 @@ class MeasuredLoss:
 
     @property
     def tells(self) -> bool:
-        """Whether the set is large enough: its interval reaches no further than the limit."""
+        """Whether the set is conclusive: half of its interval is within the limit."""
         low, high = self.interval
         return (high - low) / 2 <= LIMITS[self.measure]
 
@@ -63,13 +65,13 @@ class MeasuredLoss:
 
 
 def passes(losses: Sequence[MeasuredLoss]) -> bool:
-    """Where nothing is too much, and at least one measure is known to be fine."""
+    """Whether no loss is too large, and at least one measure is known to be fine."""
     verdicts = {each.verdict for each in losses}
     return "too much" not in verdicts and "fine" in verdicts
 
 
 Judge = Callable[[Embedder], list[MeasuredLoss]]
-"""What another network loses against the float32 one"""
+"""Measures the losses of a network against the float32 network"""
 
 Gate = Callable[[Embedder], Judge]
-"""From the float32 network to what judges others against it"""
+"""Maps the float32 network to a judge of other networks"""

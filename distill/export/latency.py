@@ -1,4 +1,4 @@
-"""How fast each format of a bundle is here: each is measured in a process of its own."""
+"""Measures the latency of each format of a bundle on this machine, each in a separate process."""
 
 import json
 import os
@@ -23,17 +23,18 @@ from distill.export.remeasured import describe_again, read_object
 from teachers.confined import allow
 
 LONGEST = 600
-"""Seconds of one measurement"""
+"""Time limit of one measurement, in seconds"""
 LEAST_RUNS, LEAST_SECONDS = 30, 2.0
 
 
 def latencies(
     bundle: Path, threads: list[int], told: Callable[[str], None] = lambda line: None
 ) -> list[dict[str, Any]]:
-    """A row for each runtime and number of threads: milliseconds of one image at the median
-    (``p50``) and the 95th percentile, seconds to load, bytes of the files, and of memory at most.
+    """Measure every runtime with every number of threads.
 
-    A runtime that does not run here has a row with ``why_not``.
+    A row has the median (``p50``) and 95th percentile (``p95``) of the milliseconds per image, the
+    seconds to load, the bytes of the files and the peak memory. A runtime that cannot run here has
+    a row with ``why_not``.
     """
     config, _ = check_bundle(bundle)
     rows = []
@@ -69,7 +70,7 @@ def _measured(bundle: Path, runtime: str, threads: int) -> dict[str, Any]:
 
 
 def put_latencies(folder: Path, rows: list[dict[str, Any]]) -> None:
-    """Write the table into the ``evaluation.json`` of a copy of the bundle, with new checksums."""
+    """Write the table to ``evaluation.json`` in a copy of the bundle, and update the checksums."""
     evaluation = read_object(folder / "evaluation.json")
     evaluation["latency"] = {"machine": cpu_name(), "rows": rows}
     describe_again(folder, check_bundle(folder).config, evaluation)
@@ -77,7 +78,7 @@ def put_latencies(folder: Path, rows: list[dict[str, Any]]) -> None:
 
 
 def cpu_name() -> str:
-    """Of this machine's processor, as far as the system says it."""
+    """The name of this machine's processor, as far as the system reports it."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -87,7 +88,7 @@ def cpu_name() -> str:
 
 
 def _main(folder: str, runtime: str) -> None:
-    """Measure here, and print a line of JSON."""
+    """Measure in this process, and print a line of JSON."""
     bundle = Path(folder)
     config, _ = check_bundle(bundle)
     size = sum((bundle / name).stat().st_size for name in files_of(config))
@@ -112,7 +113,7 @@ def _main(folder: str, runtime: str) -> None:
 
 
 def _eager(bundle: Path) -> Callable[[np.ndarray], np.ndarray]:
-    """The network as it was trained, unfolded, by PyTorch."""
+    """The network as trained, unfolded, in PyTorch."""
     import torch
 
     from distill.export.embedder import open_bundle_network

@@ -1,4 +1,4 @@
-"""Markdown of texts that others wrote: names and licences from specs show as they are."""
+"""Markdown from untrusted text: names and licences from specs appear literally."""
 
 import html
 import re
@@ -11,19 +11,19 @@ _TICKS = re.compile(r"`+")
 
 
 def plain(text: str) -> str:
-    """``text`` as one line that Markdown takes for nothing else, in its own order."""
+    """``text`` as one escaped line without control or bidirectional characters."""
     line = printable(" ".join(text.split()))
     return html.escape(_MARKS.sub(r"\\\1", line), quote=False)
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table of cells that are Markdown already."""
+    """A table whose cells are Markdown."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def fenced(text: str, language: str) -> str:
-    """A block of code, whatever backticks it has."""
+    """A code block for text that may contain backticks."""
     longest = max((len(found) for found in _TICKS.findall(text)), default=0)
     fence = "`" * max(3, longest + 1)
     return f"{fence}{language}\n{text.rstrip()}\n{fence}"

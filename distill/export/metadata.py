@@ -1,4 +1,4 @@
-"""The contract inside ONNX files: ``metadata_props``, which any viewer of networks shows."""
+"""The contract in ONNX files: ``metadata_props``, which any model viewer shows."""
 
 import json
 from pathlib import Path
@@ -10,7 +10,7 @@ from distill.export.framing_words import framing_words
 from teachers.onnx_files import read_onnx
 
 LARGEST = 1 << 20
-"""Bytes of a value; a longer one is left to config.json."""
+"""The longest value in bytes; longer ones are only in config.json."""
 MIRROR = {
     "sum": "normalise(f(image) + f(mirrored image))",
     "none": "normalise(f(image))",
@@ -48,9 +48,9 @@ def metadata_of(config: BundleConfig) -> dict[str, str]:
 
 
 def stamp(folder: Path, config: BundleConfig) -> None:
-    """Write the metadata into every ONNX file of a bundle; the same bytes for the same config.
+    """Write the metadata into every ONNX file of a bundle; the same config gives the same bytes.
 
-    Raises ``UserError`` for a file that is no ONNX.
+    Raises ``UserError`` for a file that is not ONNX.
     """
     for format, names in config.formats.items():
         known = exporters().get(format)

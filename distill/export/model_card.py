@@ -1,4 +1,4 @@
-"""The model card of a bundle: Markdown with the front matter that model hubs read."""
+"""The model card of a bundle: Markdown with front matter for model hubs."""
 
 import json
 import re
@@ -71,20 +71,23 @@ beyond research. Error rates differ between groups of people: measure them on th
 
 _RATES = ("1e-3", "1e-4")
 _BARE = re.compile(r"[a-z]+(-[a-z]+)*")
-"""Words that YAML takes for text as they are"""
+"""Texts that YAML reads as strings without quotes"""
 _HUB_LICENCES = {
     *("apache-2.0", "mit", "bsd-2-clause", "bsd-3-clause", "cc0-1.0", "cc-by-4.0", "cc-by-sa-4.0"),
     *("cc-by-nc-4.0", "cc-by-nc-sa-4.0", "cc-by-nc-nd-4.0", "cc-by-nd-4.0", "gpl-3.0", "lgpl-3.0"),
     *("agpl-3.0", "mpl-2.0", "unlicense"),
 }
-"""Those that model hubs have a name for; others are "other" there, and said below."""
+"""Licences known to model hubs; others are "other" in the front matter and named in the text."""
 
 
 def model_card(
     name: str, config: BundleConfig, evaluation: dict[str, Any], spec: str | None = None
 ) -> str:
-    """The text of ``README.md``; ``evaluation`` is what ``distill.evaluation.evaluate`` gave,
-    ``spec`` the text of the job. Names and texts of the spec are escaped."""
+    """The text of ``README.md``; names and texts from the spec are escaped.
+
+    ``evaluation`` is the result of ``distill.evaluation.evaluate``, ``spec`` the text of the job
+    spec.
+    """
     preprocessing = config.face.preprocessing
     origin = config.origin or Origin()
     points = config.face.alignment.points
@@ -120,7 +123,7 @@ def _formats(config: BundleConfig) -> str:
 
 
 def _front_matter(name: str, config: BundleConfig, origin: Origin) -> str:
-    """YAML, of which JSON is a part: no text can be taken for anything else."""
+    """YAML front matter; values are JSON, a subset of YAML, so no text can be misinterpreted."""
     weights = _licence_of_weights(origin)
     results = [
         {
@@ -221,7 +224,7 @@ def _lineage(origin: Origin, spec: str | None) -> str:
 
 
 def _warnings(warnings: list[dict[str, str]]) -> str:
-    """A section of its own, where there are any."""
+    """The section of warnings; empty without warnings."""
     if not warnings:
         return ""
     lines = [": ".join(filter(None, [each["step"], each["text"]])) for each in warnings]
@@ -253,7 +256,7 @@ def _evaluation_row(name: str, report: dict[str, Any]) -> list[str]:
 
 
 def _beside_teacher(origin: Origin) -> str:
-    """The student's figures and the teacher's on the same sets; nothing where there is none."""
+    """The figures of student and teacher on the same sets; empty without a teacher."""
     rows = []
     for name, scores in origin.scores.items():
         if scores.teacher is None:
@@ -269,7 +272,7 @@ def _beside_teacher(origin: Origin) -> str:
 
 
 def _format_scores(evaluation: dict[str, Any]) -> str:
-    """What each format scores, where that was measured."""
+    """The scores of each format, if measured."""
     rows = format_rows(evaluation.get("formats", {}))
     header = ["format", "set", "ten-fold accuracy", f"TAR at FAR {RATE}"]
     return f"\n\nThe same network in its formats:\n\n{table(header, rows)}" if rows else ""
@@ -300,7 +303,7 @@ def _thresholds(thresholds: dict[str, Any]) -> str:
 
 
 def _rates_of(best: dict[str, Any]) -> str:
-    """Nothing where the evaluation was done before they were measured."""
+    """FAR and TAR at the best accuracy; empty for older evaluations, which lack them."""
     if best.get("far") is None:
         return ""
     return (

@@ -1,4 +1,4 @@
-"""More formats for a bundle that exists."""
+"""Adds formats to an existing bundle."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,10 +20,11 @@ def add_formats(
     score: Score | None = None,
     calibration: Calibration | None = None,
 ) -> None:
-    """Export the network of the bundle in ``folder`` in the formats that it lacks.
+    """Export the network of the bundle in ``folder`` in those of the named formats that it lacks.
 
-    ``score`` evaluates each; those in int8 take a ``calibration``. ``folder`` is a copy that nobody
-    reads yet: see ``distill.daemon.delivery.deliver``. Raises ``UserError`` as ``write_format``.
+    ``score`` evaluates each new format; int8 formats need a ``calibration``. ``folder`` must be a
+    copy that is not in use yet: see ``distill.daemon.delivery.deliver``. Raises ``UserError`` like
+    ``write_format``.
     """
     config, network = open_bundle_network(folder)
     face = config.face

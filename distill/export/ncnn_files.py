@@ -1,9 +1,9 @@
-"""ncnn's pair of files: a graph in text, and the weights of its layers one after the other.
+"""ncnn's pair of files: the graph as text, and the concatenated weights of its layers.
 
-int8 weights are one byte each, with a scale for each output channel and one for the layer's input,
+int8 weights take one byte each, with a scale per output channel and one for the layer's input,
 which ncnn rounds to int8, symmetric about 0. Source: Tencent/ncnn, wiki "param and model file
 structure", and the ``load_model`` of each layer. ncnn's own tools for this, ncnn2table and
-ncnn2int8, are in no package of PyPI.
+ncnn2int8, are not available on PyPI.
 """
 
 import struct
@@ -18,7 +18,7 @@ from distill.export.quantisation import weight_scales
 
 FLOAT_TAG, INT8_TAG = 0, 0x000D4B38
 INT8_KEY = 8
-"""Of a layer's parameters: that it has int8 weights and scales"""
+"""Key of the layer parameter for int8 weights and scales"""
 
 UNKNOWN = (
     "the network has a layer with weights that ncnn-int8 does not know; leave ncnn-int8 out of the "
@@ -28,8 +28,11 @@ UNKNOWN = (
 
 @dataclass(frozen=True)
 class NcnnLayer:
-    """A line of the graph, with its weights: ``tagged`` [outputs, ...] where it is a layer that can
-    be int8, and the float32 values that follow them."""
+    """A line of the graph with its weights.
+
+    ``tagged`` [outputs, ...] are the weights of a layer that can be int8, else None; ``plain`` are
+    the float32 values that follow.
+    """
 
     line: str
     tagged: np.ndarray | None
@@ -37,13 +40,15 @@ class NcnnLayer:
 
     @property
     def key(self) -> bytes | None:
-        """What its weights are known by in another form of the same network."""
+        """The weights' bytes, which identify the layer in other formats of the same network."""
         return None if self.tagged is None else self.tagged.tobytes()
 
 
 def read_layers(graph: Path, weights: Path) -> tuple[list[str], list[NcnnLayer]]:
-    """The two lines of the head, and the layers. ``UserError`` for layers with weights that this
-    does not know."""
+    """Read the two header lines and the layers.
+
+    Raises ``UserError`` for layers whose weights have an unknown format.
+    """
     magic, counts, *lines = graph.read_text().splitlines()
     content, at, found = weights.read_bytes(), 0, list[NcnnLayer]()
     for line in lines:
@@ -68,8 +73,10 @@ def read_layers(graph: Path, weights: Path) -> tuple[list[str], list[NcnnLayer]]
 
 
 def write_int8(graph: Path, weights: Path, inputs: Mapping[bytes, float]) -> int:
-    """Make layers int8: ``inputs`` has, by `NcnnLayer.key`, the largest absolute value of their
-    input. Returns how many are."""
+    """Convert layers to int8 in place; returns their number.
+
+    ``inputs`` maps the `NcnnLayer.key` of each to the largest absolute value of its input.
+    """
     head, layers = read_layers(graph, weights)
     lines, parts, done = head, list[bytes](), 0
     for layer in layers:
@@ -110,13 +117,13 @@ def _fields(line: str) -> tuple[str, str, dict[int, float]]:
 
 
 def _has_groups_of_channels(line: str) -> bool:
-    """ncnn has one scale for each group, so several channels would share it."""
+    """Whether groups have several channels, which would share the one scale that ncnn allows."""
     kind, _, given = _fields(line)
     return kind == "ConvolutionDepthWise" and given.get(7, 1) != given[0]
 
 
 def _tagged_shape(kind: str, given: Mapping[int, float]) -> tuple[int, ...] | None:
-    """[outputs, weights of each] of a layer that can be int8."""
+    """(outputs, weights per output) of a layer that can be int8; None for other layers."""
     if kind not in ("Convolution", "ConvolutionDepthWise", "InnerProduct"):
         return None
     outputs, count = int(given[0]), int(given[2 if kind == "InnerProduct" else 6])
@@ -124,7 +131,7 @@ def _tagged_shape(kind: str, given: Mapping[int, float]) -> tuple[int, ...] | No
 
 
 def _plain_count(kind: str, given: Mapping[int, float]) -> int:
-    """The float32 values that other layers have."""
+    """The number of float32 values of a layer that cannot be int8."""
     if kind == "PReLU":
         return int(given[0])
     if kind == "BatchNorm":

@@ -1,7 +1,6 @@
-"""What ``config.json`` says of where a network comes from and what it is worth.
+"""The origin and the scores of a network in ``config.json``.
 
-It is told again in the model card and in the metadata of ONNX files, so that whoever has only one
-of them knows it too.
+The model card and the metadata of ONNX files repeat them, so that each file is self-describing.
 """
 
 import re
@@ -19,13 +18,16 @@ from distill.export.config import (
 )
 
 TEACHER = "teacher"
-"""What the teacher is called among the networks of an evaluation"""
+"""The teacher's name among the networks of an evaluation"""
 _GENERATION = re.compile(r"generation \d+")
 
 
 def origin_of(evaluation: Mapping[str, Any], lineage: Mapping[str, Any]) -> Origin:
-    """From what ``distill.evaluation.evaluate`` returned, with the scores of other networks under
-    ``networks``, and from a bundle's lineage. What they do not say stays away."""
+    """The origin from an evaluation and a bundle's lineage; missing information is left out.
+
+    ``evaluation`` is the result of ``distill.evaluation.evaluate``, with the scores of other
+    networks under ``networks``.
+    """
     provenance = lineage.get("provenance", {})
     return Origin(
         job=lineage.get("job"),
@@ -39,7 +41,7 @@ def origin_of(evaluation: Mapping[str, Any], lineage: Mapping[str, Any]) -> Orig
 
 
 def scores_of(evaluation: Mapping[str, Any]) -> dict[str, SetScores]:
-    """The student's on each set, beside its teacher's on the same."""
+    """The scores of the student and of its teacher on each set."""
     teacher = evaluation.get("networks", {}).get(TEACHER, {}).get("sets", {})
     return {
         name: SetScores(
@@ -76,7 +78,7 @@ def _measured(value: float, interval: Any) -> Measured:
 def _generations(
     steps: list[dict[str, str]], networks: Mapping[str, Any]
 ) -> tuple[Generation, ...]:
-    """The steps of trainings by their generation, those of a teacher's first."""
+    """The training steps of each generation; those of the teacher come first."""
     found: dict[str, list[str]] = {}
     for step in steps:
         generation = _GENERATION.match(step["name"])

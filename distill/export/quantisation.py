@@ -1,10 +1,10 @@
 """Static int8 quantisation of an ONNX graph: weights per channel, inputs of layers per tensor.
 
-Every convolution and fully connected layer has int8 weights, with the scale of each output channel
-that loses least (mean squared error). The inputs of layers are uint8, their ranges chosen on
-calibration faces by the same rule; a layer whose input does not bear that keeps it in float, which
-costs no bytes. What is added or activated between layers stays float. Sources: Jacob et al., 2018
-(the arithmetic); Nagel et al., A White Paper on Neural Network Quantization, 2021, section 3 (range
+Every convolution and fully connected layer has int8 weights. The scale of each output channel
+minimises the mean squared error. The inputs of layers are uint8, with ranges chosen by the same
+rule on calibration faces. A layer that is too sensitive keeps its input in float, which costs no
+bytes. Additions and activations between layers stay in float. Sources: Jacob et al., 2018 (the
+arithmetic); Nagel et al., A White Paper on Neural Network Quantization, 2021, section 3 (range
 setting by MSE).
 """
 
@@ -21,28 +21,27 @@ if TYPE_CHECKING:
 
 LAYERS = ("Conv", "Gemm", "MatMul")
 CANDIDATES = np.linspace(0.2, 1.0, 33)
-"""Shares of the whole range that are tried"""
+"""Candidate ranges, as shares of the full range"""
 SAMPLES = 128
-"""Values kept of a tensor for each image"""
+"""Sampled values per tensor and image"""
 BATCH = 8
 
 
 @dataclass(frozen=True)
 class Range:
-    """Of a tensor: the scale and the zero point of its uint8."""
+    """The scale and zero point of a tensor's uint8 values."""
 
     scale: float
     zero: int
 
     @property
     def largest(self) -> float:
-        """The largest absolute value."""
+        """The largest absolute value that can be represented."""
         return self.scale * max(self.zero, 255 - self.zero)
 
 
 def named(model: "onnx.ModelProto") -> "onnx.ModelProto":
-    """A copy whose layers all have names, those of their outputs: lists of layers mean nothing
-    where names are empty."""
+    """A copy in which each node is named after its output, because layers are listed by name."""
     import onnx
 
     copy = onnx.ModelProto()
@@ -53,7 +52,7 @@ def named(model: "onnx.ModelProto") -> "onnx.ModelProto":
 
 
 def layers(model: "onnx.ModelProto") -> list["onnx.NodeProto"]:
-    """Those with constant weights, in order."""
+    """The layers with constant weights, in order."""
     constants = {each.name: len(each.dims) for each in model.graph.initializer}
     return [
         node
@@ -63,7 +62,7 @@ def layers(model: "onnx.ModelProto") -> list["onnx.NodeProto"]:
 
 
 def weight_scales(weights: np.ndarray) -> np.ndarray:
-    """The scale of each row of float32 [C, ...] by which int8 loses least: float32 [C]."""
+    """The scale of each row of ``weights`` [C, ...] with the least int8 error: float32 [C]."""
     rows = weights.reshape(len(weights), -1)
     largest = np.maximum(np.abs(rows).max(axis=1), np.finfo(np.float32).tiny)
     errors = [
@@ -74,7 +73,7 @@ def weight_scales(weights: np.ndarray) -> np.ndarray:
 
 
 def tensor_range(samples: np.ndarray, lowest: float, highest: float) -> Range:
-    """The uint8 of a tensor with such values and bounds that loses least."""
+    """The uint8 range of a tensor with the least error, from sampled values and bounds."""
     found = [_range(lowest * share, highest * share) for share in CANDIDATES]
     return min(found, key=lambda each: float(np.square(_rounded(samples, each) - samples).mean()))
 
@@ -119,7 +118,7 @@ def calibrate(model: "onnx.ModelProto", pixels: Iterable[np.ndarray]) -> dict[st
 def quantise(
     model: "onnx.ModelProto", ranges: Mapping[str, Range], inputs: Sequence[str], weights: bool
 ) -> "onnx.ModelProto":
-    """A copy with the layers named in ``inputs`` taking uint8, and all weights in int8 if asked."""
+    """A copy whose layers in ``inputs`` take uint8; with ``weights``, all weights are int8."""
     import onnx
 
     copy = onnx.ModelProto()
@@ -156,7 +155,7 @@ def quantise(
 def _input_nodes(graph: "onnx.GraphProto", name: str, of: Range) -> Iterator["onnx.NodeProto"]:
     import onnx
 
-    # Short names: there are hundreds of them, in files of some hundred kilobytes.
+    # Short names, because there are hundreds of them in files of some hundred kilobytes.
     scale, zero, whole, back = (f"{name}/{each}" for each in "szqd")
     graph.initializer.append(onnx.numpy_helper.from_array(np.float32(of.scale), scale))
     graph.initializer.append(onnx.numpy_helper.from_array(np.uint8(of.zero), zero))
@@ -165,7 +164,7 @@ def _input_nodes(graph: "onnx.GraphProto", name: str, of: Range) -> Iterator["on
 
 
 def weight_rows(node: "onnx.NodeProto", weights: "onnx.TensorProto") -> np.ndarray:
-    """Those of a layer by output channel: float32 [C, ...]."""
+    """The weights of a layer by output channel: float32 [C, ...]."""
     import onnx
 
     return np.moveaxis(onnx.numpy_helper.to_array(weights), _output_axis(node), 0)
@@ -202,7 +201,7 @@ def _output_axis(node: "onnx.NodeProto") -> int:
 def sensitivity(
     model: "onnx.ModelProto", ranges: Mapping[str, Range], pixels: np.ndarray
 ) -> dict[str, float]:
-    """What uint8 at the input of each layer alone costs: 1 minus the mean cosine of embeddings."""
+    """The cost of a uint8 input for each layer alone: 1 minus the mean cosine of embeddings."""
     expected = running(model)(pixels)
     costs = {}
     for node in layers(model):
@@ -212,7 +211,7 @@ def sensitivity(
 
 
 def running(model: "onnx.ModelProto") -> Callable[[np.ndarray], np.ndarray]:
-    """What takes normalised pixels float32 [N, 3, H, W] to embeddings float32 [N, D]."""
+    """A function from normalised pixels float32 [N, 3, H, W] to embeddings float32 [N, D]."""
     session, given = open_session(model), model.graph.input[0].name
 
     def run(pixels: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""A copy of a bundle with thresholds that were measured on other sets."""
+"""Adds thresholds measured on other sets to a copy of a bundle."""
 
 import json
 from pathlib import Path
@@ -14,11 +14,11 @@ from distill.export.origin import scores_of
 
 
 def put_thresholds(folder: Path, reports: dict[str, Any], thresholds: dict[str, Any]) -> None:
-    """Replace the thresholds of the bundle in ``folder``, and add the ``reports`` they are of.
+    """Replace the thresholds of the bundle in ``folder``, and add the ``reports`` behind them.
 
-    ``reports`` are the sets, ``thresholds`` the recommendation, as `distill.evaluation.evaluate`
-    gives them. A FAR that they do not measure keeps its threshold. Rewrites the card and the
-    checksums. Raises ``UserError`` if the bundle's evaluation has another format.
+    ``reports`` and ``thresholds`` are ``sets`` and ``thresholds`` in the result of
+    `distill.evaluation.evaluate`. A FAR that they do not measure keeps its threshold. Rewrites the
+    card and the checksums. Raises ``UserError`` if the bundle's evaluation has another format.
     """
     config, old = check_bundle(folder)
     measured = {
@@ -38,9 +38,9 @@ def put_thresholds(folder: Path, reports: dict[str, Any], thresholds: dict[str, 
 
 
 def describe_again(folder: Path, config: BundleConfig, evaluation: dict[str, Any]) -> None:
-    """Write what a bundle says of its files, some of which have changed.
+    """Rewrite the description of a bundle after some of its files have changed.
 
-    Raises ``UserError`` where its evaluation is of another form.
+    Raises ``UserError`` if its evaluation has another format.
     """
     lineage = read_object(folder / "lineage.json")
     name = str(lineage.get("job") or folder.name)
@@ -59,6 +59,6 @@ def describe_again(folder: Path, config: BundleConfig, evaluation: dict[str, Any
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """Of a JSON file of a bundle; empty where it holds something else."""
+    """Read the object in a JSON file of a bundle; empty if the file holds another value."""
     value = parse_json(read_whole(path, LARGEST_JSON))
     return value if isinstance(value, dict) else {}

@@ -1,4 +1,4 @@
-"""Layers of networks written in the operators that every converter knows."""
+"""Rewrites layers of networks with operators that every converter supports."""
 
 import copy
 from typing import Any
@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 
 class ChunkedAttention(nn.Module):
-    """timm's ``CrossCovarianceAttn`` with its queries, keys and values cut apart by ``chunk``.
+    """timm's ``CrossCovarianceAttn`` that splits queries, keys and values with ``chunk``.
 
-    The original takes ``unbind`` of five dimensions, which ncnn has not. The parameters are shared.
+    The original uses ``unbind`` on five dimensions, which ncnn lacks. Shares the parameters.
     """
 
     def __init__(self, attention: Any) -> None:
@@ -19,7 +19,7 @@ class ChunkedAttention(nn.Module):
         self.attention = attention
 
     def forward(self, x: Tensor) -> Tensor:
-        """Tokens [B, N, C] to as many, with attention among the channels."""
+        """Map tokens [B, N, C] to [B, N, C], with attention among the channels."""
         its = self.attention
         batch, tokens, channels = x.shape
         shape = (batch, tokens, its.num_heads, channels // its.num_heads)
@@ -33,10 +33,10 @@ class ChunkedAttention(nn.Module):
 
 
 class SplitByWidths(nn.Module):
-    """timm's ``SplitTransposeBlock`` with its channels cut at widths that are said.
+    """timm's ``SplitTransposeBlock`` that splits channels into parts with explicit widths.
 
-    The original takes ``chunk``: where the channels do not divide, ncnn's parts are others than
-    torch's. The parameters are shared.
+    The original uses ``chunk``, which divides channels differently in ncnn and torch if they are
+    not a multiple. Shares the parameters.
     """
 
     def __init__(self, block: Any) -> None:
@@ -45,7 +45,7 @@ class SplitByWidths(nn.Module):
         self.widths = [conv.in_channels for conv in block.convs]
 
     def forward(self, x: Tensor) -> Tensor:
-        """Features [B, C, H, W] to as many."""
+        """Map features [B, C, H, W] to [B, C, H, W]."""
         its, shortcut = self.block, x
         batch, channels, height, width = x.shape
         first, *others = x.split([*self.widths, channels - sum(self.widths)], dim=1)
@@ -65,7 +65,7 @@ class SplitByWidths(nn.Module):
 
 
 def for_converters(network: nn.Module) -> nn.Module:
-    """The network itself, or a copy in evaluation mode whose layers converters know."""
+    """The network itself, or a copy in evaluation mode with layers that converters support."""
     from timm.models.edgenext import CrossCovarianceAttn, SplitTransposeBlock
 
     instead = {CrossCovarianceAttn: ChunkedAttention, SplitTransposeBlock: SplitByWidths}

@@ -31,7 +31,7 @@ def write_weights(path: Path, module: "torch.nn.Module") -> None:
     floats = {
         name: tensor.float() for name, tensor in tensors.items() if tensor.is_floating_point()
     }
-    save_file(tensors | floats, path, {"format": "pt"})  # as transformers' loaders want it
+    save_file(tensors | floats, path, {"format": "pt"})  # transformers' loaders need this
     _make_durable(path)
 
 
@@ -60,9 +60,9 @@ def read_tensors(path: Path) -> dict[str, "torch.Tensor"]:
 
 
 def load_weights(path: Path, module: "torch.nn.Module") -> None:
-    """Put the file's tensors into ``module``, which may be on the meta device.
+    """Load the file's tensors into ``module``, which may be on the meta device.
 
-    Raises `UserError` where the file is damaged or not exactly this network's state dict.
+    Raises `UserError` if the file is damaged or is not exactly this network's state dict.
     """
     tensors, own = read_tensors(path), module.state_dict()
     for name in tensors.keys() & own.keys():
@@ -78,7 +78,7 @@ def load_weights(path: Path, module: "torch.nn.Module") -> None:
 
 
 def _make_durable(path: Path) -> None:
-    """safetensors 0.8 leaves the file readable to its owner only, and not synced to the disk."""
+    """Fix permissions and sync; safetensors 0.8 makes files readable by their owner only."""
     path.chmod(0o644)
     with path.open("rb") as file:
         os.fsync(file.fileno())

@@ -1,7 +1,7 @@
-"""Who made a bundle: an ed25519 signature of its ``SHA256SUMS``, which stands for all its files.
+"""Signed bundles: an ed25519 signature of ``SHA256SUMS``, which covers all files of the bundle.
 
-The signature is the file ``SHA256SUMS.sig``, 64 bytes. Keys are PEM files; OpenSSL makes them, and
-checks signatures too.
+The signature is the file ``SHA256SUMS.sig``, 64 bytes. Keys are PEM files. OpenSSL can create them
+and can verify signatures too.
 """
 
 from pathlib import Path
@@ -27,9 +27,9 @@ _PUBLIC = "write it with `openssl pkey -in sign.pem -pubout -out sign.pub`"
 
 
 def sign(folder: Path, key: Path) -> Path:
-    """Sign a whole bundle with the private key in the file ``key``; the new file.
+    """Sign a complete bundle with the private key in the file ``key``; returns the new file.
 
-    Raises ``UserError`` as `check_bundle`, and for a file that holds no such key.
+    Raises ``UserError`` like `check_bundle`, and if the file holds no such key.
     """
     check_bundle(folder)
     private = _private(key)
@@ -41,8 +41,10 @@ def sign(folder: Path, key: Path) -> Path:
 
 
 def check_signature(folder: Path, key: Path) -> None:
-    """Raise ``UserError`` unless the list of checksums in ``folder`` was signed by the owner of the
-    public key in the file ``key``. The files are not checked against that list here."""
+    """Raise ``UserError`` unless the checksums in ``folder`` are signed by the owner of ``key``.
+
+    ``key`` is the file of the public key. Does not check the files against the checksums.
+    """
     from cryptography.exceptions import InvalidSignature
 
     public = _load(key, public=True)
@@ -62,8 +64,10 @@ def check_signature(folder: Path, key: Path) -> None:
 
 
 def read_signature(folder: Path) -> bytes | None:
-    """The signature in a bundle; None where nobody signed it. A link is none: what it leads to is
-    not of the bundle."""
+    """The signature of a bundle; None if it is unsigned.
+
+    Ignores a link, because its target is outside the bundle.
+    """
     path = folder / SIGNATURE_NAME
     if not path.is_file() or leads_out(folder, path):
         return None
@@ -75,7 +79,7 @@ def _private(path: Path) -> "Ed25519PrivateKey":
 
 
 def _load(path: Path, public: bool) -> Any:
-    """An ed25519 key from a PEM file."""
+    """Load an ed25519 key from a PEM file."""
     try:
         from cryptography.hazmat.primitives import serialization
         from cryptography.hazmat.primitives.asymmetric import ed25519

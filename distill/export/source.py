@@ -1,4 +1,4 @@
-"""A trained network as exporters take it: what several of them need is worked out once."""
+"""A trained network for exporters; caches the intermediate results that several of them need."""
 
 import logging
 import warnings
@@ -27,12 +27,12 @@ OUTPUT_NAME = "embedding"
 
 
 class ExportSource:
-    """``network``, in evaluation mode on the CPU, and what it takes; exporters change neither.
+    """A ``network`` in evaluation mode on the CPU, with its inputs; exporters must not modify it.
 
-    Its input is float32 [N, 3, H, W], the height and width those of ``preprocessing``.
-    ``calibration`` is what formats in int8 take, ``mirror`` the rule of a feature, ``thresholds``
-    those of the bundle. Exporters put into ``told``, by format, what the bundle's evaluation is to
-    say beside the scores, and into ``judged`` what the gate of int8 passed.
+    The network's input is float32 [N, 3, H, W], with the height and width of ``preprocessing``.
+    int8 formats use ``calibration``; ``mirror`` is the mirror rule, ``thresholds`` those of the
+    bundle. Exporters write details for the bundle's evaluation to ``told``, by format, and the
+    networks that passed the int8 gate to ``judged``.
     """
 
     def __init__(
@@ -57,12 +57,12 @@ class ExportSource:
         from distill.export.rewriting import for_converters
         from teachers.folding import fold
 
-        # Converters take weights in torch's own layout; what embeds on the CPU has them otherwise.
+        # Converters need contiguous weights; embedders on the CPU use another memory format.
         return fold(for_converters(self.network)).to(memory_format=torch.contiguous_format)
 
     @cached_property
     def program(self) -> "torch.export.ExportedProgram":
-        """The folded network as torch.export gives it, for one image."""
+        """The folded network as an exported program, for one image."""
         import torch
 
         with quiet():
@@ -70,7 +70,7 @@ class ExportSource:
 
     @cached_property
     def calibration_pixels(self) -> "np.ndarray":
-        """Of faces, as `Calibration.pixels`. Raises ``UserError`` without a calibration."""
+        """See `Calibration.pixels`. Raises ``UserError`` without a calibration."""
         return self._calibrated_by.pixels(self.preprocessing)
 
     @cached_property
@@ -89,7 +89,7 @@ class ExportSource:
 
     @cached_property
     def judge(self) -> "Judge":
-        """What the gate says of networks beside this one. ``UserError`` without a gate."""
+        """Measures the losses of other networks against this one. ``UserError`` without a gate."""
         from distill.export.exporter import ExportedNetwork
         from distill.export.quantisation import running
 
@@ -107,7 +107,7 @@ class ExportSource:
         return self.calibration
 
     def traced(self, network: "torch.nn.Module") -> "torch.jit.ScriptModule":
-        """One of this input, such as ``folded``, as TorchScript, for one image."""
+        """A network with this input, such as ``folded``, as TorchScript, for one image."""
         import torch
 
         with quiet(), torch.no_grad():
@@ -118,7 +118,7 @@ class ExportSource:
         """The folded network as ONNX, for any number of images."""
         import torch
 
-        # A batch of one would be taken for a constant.
+        # torch would specialise on a batch size of one.
         example = torch.zeros(2, 3, *self.size)
         program = torch.onnx.export(
             self.folded,
@@ -137,7 +137,7 @@ class ExportSource:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without what converters say of their own future and of packages that they could use."""
+    """Suppress the converters' warnings about deprecations and optional packages."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -149,7 +149,7 @@ def quiet() -> Iterator[None]:
 
 
 def _without_traces(model: "onnx.ModelProto") -> "onnx.ModelProto":
-    """Drop the exporter's notes: stack traces with this machine's paths, in every node."""
+    """Drop the stack traces in every node, which contain paths of this machine."""
     del model.metadata_props[:]
     del model.graph.metadata_props[:]
     for part in (*model.graph.node, *model.graph.value_info, *model.graph.initializer):

@@ -1,1 +1,1 @@
-"""The checks of `distill doctor`; every file here is found."""
+"""The checks of `distill doctor`; every file in this package is imported."""

@@ -41,7 +41,7 @@ print(json.dumps([faiss.__version__, getattr(faiss, "get_num_gpus", int)()]))
 
 @dataclass(frozen=True)
 class GpuMemory:
-    """One GPU in nvidia-smi's output; memory in MiB, unless it is shared with the machine's."""
+    """One GPU in nvidia-smi's output; memory in MiB, None if it is shared with the machine's."""
 
     index: int
     name: str
@@ -86,7 +86,7 @@ def torch(workspace: Workspace) -> Iterator[Diagnosis]:
 
 @check("faiss", seconds=IMPORT_SECONDS + 10)
 def faiss(workspace: Workspace) -> Iterator[Diagnosis]:
-    """What searches for neighbours, on the GPU if there is one."""
+    """FAISS, which searches for neighbours, on the GPU if there is one."""
     if find_spec("faiss") is None:
         told = "FAISS is not installed: data cannot be curated here"
         yield wrong(told, "`pip install 'face-distill[curate]'`, or [gpu]")

@@ -16,7 +16,7 @@ FEW_FILES = 4096
 
 @check("daemon")
 def daemon(workspace: Workspace) -> Iterator[Diagnosis]:
-    """Whether one is running, and whether its queue can be read."""
+    """Whether a daemon is running, and whether its queue can be read."""
     from distill.daemon.opening import lost_queue, read_queue
 
     if (lost := lost_queue(workspace)) is not None:
@@ -37,7 +37,7 @@ def daemon(workspace: Workspace) -> Iterator[Diagnosis]:
 
 @check("socket")
 def socket_path(workspace: Workspace) -> Iterator[Diagnosis]:
-    """Whether other programs can reach the daemon by the socket's full path."""
+    """Whether other programs can reach the daemon through the socket's full path."""
     path = workspace.daemon / SOCKET
     size = len(os.fsencode(path))
     if size > LONGEST_PATH:
@@ -52,7 +52,7 @@ def socket_path(workspace: Workspace) -> Iterator[Diagnosis]:
 
 @check("ports")
 def ports(workspace: Workspace) -> Iterator[Diagnosis]:
-    """Whether ranks find each other on this machine: a free port, and a host name that resolves."""
+    """Whether ranks can connect on this machine: a free port, and a host name that resolves."""
     try:
         with socket.socket() as listener:
             listener.bind(("127.0.0.1", 0))

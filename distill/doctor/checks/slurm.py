@@ -13,7 +13,7 @@ _PROGRAMS = ("sbatch", "squeue", "scancel", "scontrol", "sinfo")
 
 @check("slurm")
 def slurm(workspace: Workspace) -> Iterator[Diagnosis]:
-    """Whether its programs exist and its controller responds."""
+    """Whether Slurm's programs exist and its controller responds."""
     there = [name for name in _PROGRAMS if shutil.which(name)]
     if not there:
         yield ok("not installed: jobs run on this machine")

@@ -1,6 +1,6 @@
-"""The formats in which a bundle has the network: a file dropped in here is one.
+"""The formats of a bundle's network. To add one, put a file here.
 
-It registers beside its definition and has the methods of `distill.export.exporter.Exporter`::
+Subclass `distill.export.exporter.Exporter` and register the class::
 
     @exporter("ncnn")
     class NcnnExporter(Exporter): ...

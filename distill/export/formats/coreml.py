@@ -1,7 +1,7 @@
 """A network for Core ML: ``model.mlpackage``, an ML program in float32 for one image.
 
-Core ML runs only on Apple's systems. The weights are read back from the package and compared with
-the network's; nothing else of it is checked.
+Core ML runs only on Apple's systems, so the only check is that the weights in the package equal
+those of the network.
 """
 
 import json
@@ -19,12 +19,12 @@ from distill.export.source import INPUT_NAME, OUTPUT_NAME, ExportSource, quiet
 FOLDER = "model.mlpackage"
 PROGRAM = "com.apple.CoreML/model.mlmodel"
 CHANGED_BY_FUSION = ("common::prelu_to_lrelu",)
-"""Passes that change the form of parameters, which could not be compared then."""
+"""Disabled passes: they transform parameters, which could then not be compared."""
 
 
 @exporter("coreml")
 class CoreMlExporter(Exporter):
-    """What coremltools makes of the folded network."""
+    """Converts the folded network with coremltools."""
 
     card = (
         "`model.mlpackage` is the same network for Core ML (iOS 15, macOS 12 or later): input "
@@ -55,18 +55,18 @@ class CoreMlExporter(Exporter):
                     pass_pipeline=passes,
                     skip_model_load=True,
                 )
-            except Exception as error:  # of any kind, from within the converter
+            except Exception as error:  # the converter raises errors of any type
                 raise UserError(
                     f"coremltools cannot convert the network ({type(error).__name__}: "
                     f"{first_line(error)}); leave coreml out of the formats"
                 ) from error
-            # It has the date and versions; every export of a network gives the same bytes.
+            # The metadata has the date and versions, but exports must be reproducible.
             model.user_defined_metadata.clear()
             model.save(str(folder / FOLDER))
         _name_by_place(folder / FOLDER / "Manifest.json")
 
     def check(self, written: Path, bundle: Path, source: ExportSource) -> None:
-        """Compare every weight; the golden outputs of ``bundle`` need a runtime."""
+        """Compare every weight. The golden outputs cannot be checked without a runtime."""
         with quiet(), redirect_stderr(StringIO()):
             import coremltools
 
@@ -79,8 +79,10 @@ class CoreMlExporter(Exporter):
 
 
 def check_weights(source: ExportSource, found: list[np.ndarray]) -> None:
-    """Raise ``UserError`` unless each weight of the folded network is among those ``found``, as the
-    same numbers in the same order."""
+    """Raise ``UserError`` unless ``found`` contains each weight of the folded network.
+
+    Compares numbers and their order, but not names or shapes.
+    """
     contents = {_content(each) for each in found}
     weights = source.folded.state_dict().items()
     lost = [
@@ -101,7 +103,7 @@ def _content(weight: np.ndarray) -> bytes:
 
 
 def _name_by_place(manifest: Path) -> None:
-    """Name the parts of a package by their paths: coremltools draws new names every time."""
+    """Replace the random names of a package's parts by names derived from their paths."""
     said = json.loads(manifest.read_text())
     entries = said["itemInfoEntries"].values()
     parts = {str(uuid5(NAMESPACE_URL, each["path"])): each for each in entries}
@@ -112,5 +114,5 @@ def _name_by_place(manifest: Path) -> None:
 
 
 def first_line(error: Exception) -> str:
-    """Of what an exception says, 200 characters at most."""
+    """The first line of an exception's message, at most 200 characters."""
     return (str(error).strip().splitlines() or ["it says nothing"])[0][:200]

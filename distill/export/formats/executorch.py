@@ -12,7 +12,7 @@ FILE = "model.pte"
 
 @exporter("executorch")
 class ExecuTorchExporter(Exporter):
-    """What ExecuTorch makes of the folded network, for XNNPACK."""
+    """Lowers the folded network with ExecuTorch to XNNPACK."""
 
     card = "`model.pte` is the same network for ExecuTorch with XNNPACK; one image [1, 3, H, W]."
     extra = "executorch"

@@ -1,7 +1,7 @@
 """A model pack for InspireFace: ``model.inspireface``, an uncompressed tar with the MNN file.
 
-It has the section ``feature`` alone; the detector and the other models come from a pack of theirs.
-InspireFace scales the pixels and normalises the embedding by itself, and knows no mirror rule.
+It has only the section ``feature``; the detector and the other models come from InspireFace's own
+packs. InspireFace itself scales the pixels and normalises the embedding. It has no mirror rule.
 Source: InspireFace's readers ``inspire_archive.h`` and ``inspire_model.h``.
 """
 
@@ -24,13 +24,13 @@ from teachers.preprocessing import channels
 FILE = "model.inspireface"
 MANIFEST, MODEL = "__inspire__", "feature"
 DIMENSIONS, SIZE = 512, (112, 112)
-"""InspireFace has both as constants."""
+"""Constants in InspireFace"""
 LARGEST = 1 << 31
 
 
 @exporter("inspireface")
 class InspireFaceExporter(MnnExporter):
-    """The MNN file with its manifest. What runs here is the MNN file inside, by MNN."""
+    """Packs the MNN file with a manifest. ``run`` runs the MNN file with MNN."""
 
     card = (
         "`model.inspireface` is an InspireFace model pack with the section `feature` alone. Its "
@@ -43,7 +43,7 @@ class InspireFaceExporter(MnnExporter):
             raise UserError(reason)
         with tempfile.TemporaryDirectory() as beside:
             model = Path(beside) / MNN_FILE
-            # Its image processing fills a tensor in the layout of the session.
+            # InspireFace's image processing fills a tensor in the layout of the session.
             convert(source, model, "--keepInputFormat=0")
             content = model.read_bytes()
         manifest = json.dumps(manifest_of(source), indent=2).encode()  # JSON is YAML
@@ -69,7 +69,7 @@ class InspireFaceExporter(MnnExporter):
 
 
 def manifest_of(source: ExportSource) -> dict[str, Any]:
-    """What InspireFace is told of the network."""
+    """The description of the network for InspireFace."""
     preprocessing = source.preprocessing
     said: dict[str, Any] = {
         "tag": "face-distill",
@@ -95,7 +95,7 @@ def manifest_of(source: ExportSource) -> dict[str, Any]:
             "mean": channels(preprocessing.mean),
             "norm": [1 / each for each in channels(preprocessing.std)],
             "nchw": True,
-            # Its pictures are BGR.
+            # InspireFace's images are BGR.
             "swap_color": preprocessing.colour == "RGB",
             "threads": 1,
         },

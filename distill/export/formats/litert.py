@@ -14,7 +14,7 @@ FILE = "model.tflite"
 
 @exporter("litert")
 class LiteRtExporter(Exporter):
-    """What litert-torch makes of the folded network."""
+    """Converts the folded network with litert-torch."""
 
     card = "`model.tflite` is the same network for LiteRT; one image [1, 3, H, W]."
     extra = "litert"

@@ -13,13 +13,13 @@ from distill.export.source import INPUT_NAME, OUTPUT_NAME, ExportSource
 
 FILE = "model.mnn"
 CONVERT = "import sys, _tools; _tools.mnnconvert(sys.argv)"
-"""The converter itself: the command that the package installs reports its use to its makers, and
+"""Calls the converter directly, because the package's command reports usage to its vendor and
 installs packages to do so."""
 
 
 @exporter("mnn")
 class MnnExporter(Exporter):
-    """What MNN's converter makes of the ONNX graph."""
+    """Converts the ONNX graph with MNN's converter."""
 
     card = "`model.mnn` is the same network for MNN: input `image`, output `embedding`."
     extra = "mnn"
@@ -49,7 +49,7 @@ class MnnExporter(Exporter):
 
 
 def convert(source: ExportSource, model: Path, *options: str) -> None:
-    """Write the network as the MNN file ``model``; ``UserError`` where MNN cannot."""
+    """Write the network as the MNN file ``model``; ``UserError`` if MNN cannot convert it."""
     with tempfile.TemporaryDirectory() as beside:
         graph = Path(beside) / "model.onnx"
         graph.write_bytes(source.onnx.SerializeToString(deterministic=True))

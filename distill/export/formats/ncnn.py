@@ -1,7 +1,7 @@
 """A network for ncnn: ``model.ncnn.param`` (the graph) and ``model.ncnn.bin`` (float32 weights).
 
-By pnnx, which Tencent's documents name as the way there. Its blobs are ``in0``, one image
-[3, H, W], and ``out0``, its embedding.
+Converted with pnnx, as Tencent recommends. The blobs are ``in0``, one image [3, H, W], and
+``out0``, its embedding.
 """
 
 import shutil
@@ -24,7 +24,7 @@ PNNX_FILES = ("model.ncnn.param", "model.ncnn.bin")
 
 @exporter("ncnn")
 class NcnnExporter(Exporter):
-    """What pnnx makes of the folded network."""
+    """Converts the folded network with pnnx."""
 
     card = (
         "`model.ncnn.param` and `model.ncnn.bin` are the same network for ncnn: input `in0`, "
@@ -42,7 +42,7 @@ class NcnnExporter(Exporter):
     def convert(
         self, folder: Path, traced: "torch.jit.ScriptModule", size: tuple[int, int]
     ) -> None:
-        """Write a network of this input size; ``UserError`` where pnnx cannot."""
+        """Write a network with this input size; ``UserError`` if pnnx cannot convert it."""
         import pnnx
 
         height, width = size
@@ -73,7 +73,7 @@ class NcnnExporter(Exporter):
         net = ncnn.Net()
         net.opt.num_threads = self.threads()
         net.opt.use_vulkan_compute = False
-        # On CPUs that have float16 or bfloat16 instructions ncnn rounds to them otherwise.
+        # By default, ncnn rounds to float16 or bfloat16 on CPUs with such instructions.
         net.opt.use_fp16_packed = net.opt.use_fp16_storage = net.opt.use_fp16_arithmetic = False
         net.opt.use_bf16_storage = False
         graph, weights = (str(folder / name) for name in self.files)

@@ -1,6 +1,6 @@
 """A network for ncnn in int8: ``model.int8.ncnn.param`` and ``model.int8.ncnn.bin``.
 
-The layers' arithmetic is int8, their inputs symmetric about 0; see `distill.export.ncnn_files`.
+Layers compute in int8, with inputs symmetric about 0; see `distill.export.ncnn_files`.
 """
 
 import shutil
@@ -13,12 +13,12 @@ from distill.export.golden import INT8_COSINE
 from distill.export.source import ExportSource
 
 FLOAT_SHARES = (0, 1 / 12, 1 / 6)
-"""Of the layers, how many stay in float32 as a whole, as far as the bytes allow: one try each"""
+"""Shares of the layers that stay in float32, tried in order as far as the size limit allows"""
 
 
 @exporter("ncnn-int8")
 class NcnnInt8Exporter(NcnnExporter):
-    """What pnnx makes of the equalised network, with the weights of its layers in int8."""
+    """Converts the equalised network with pnnx, and then its weights to int8."""
 
     card = (
         "`model.int8.ncnn.param` and `model.int8.ncnn.bin` are the network in int8 for ncnn: input "

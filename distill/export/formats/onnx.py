@@ -1,7 +1,7 @@
 """A network as one ONNX file: float32 ``image`` [N, 3, H, W] to ``embedding`` [N, D], any N.
 
-Normalisation, parallel branches and shortcuts are folded into the convolutions before that; see
-`teachers.folding` for what stays.
+Normalisation, parallel branches and shortcuts are folded into the convolutions first; see
+`teachers.folding` for the exceptions.
 """
 
 from pathlib import Path
@@ -19,7 +19,7 @@ from teachers.preprocessing import Preprocessing
 
 @exporter("onnx")
 class OnnxExporter(Exporter):
-    """``model.onnx``, by torch's exporter."""
+    """``model.onnx``, from torch's exporter."""
 
     card = "`model.onnx` is the same network for any ONNX runtime; its output is not normalised."
     file: ClassVar[str] = "model.onnx"
@@ -37,13 +37,15 @@ class OnnxExporter(Exporter):
         return run
 
     def embedder(self, folder: Path, preprocessing: Preprocessing) -> Embedder:
-        """On the GPU where onnxruntime has one, and only after a trial in a confined process."""
+        """Runs on the GPU if onnxruntime has one, and only after a trial in a confined process."""
         return OnnxEmbedder(folder / self.file, preprocessing)
 
 
 def open_session(path: Path, threads: int) -> Any:
-    """An ``onnxruntime.InferenceSession`` on the CPU that says only what fails. Raises
-    ``UserError`` like `read_onnx`, which reads nothing outside the bundle."""
+    """An ``onnxruntime.InferenceSession`` on the CPU that logs errors only.
+
+    Raises ``UserError`` like `read_onnx`, which reads nothing outside the bundle.
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

@@ -1,8 +1,8 @@
-"""One ONNX graph from an aligned face to its feature: an app needs no preprocessing of its own.
+"""One ONNX graph from an aligned face to its feature, so that an app needs no preprocessing.
 
 Input ``face``, uint8 RGB [N, H, W, 3]; output ``feature``, float32 [N, D] of unit length. Colour
-order, scale, mirror rule and normalisation are operators around the graph of ``model.onnx``. The
-upright and the mirrored image go through it as one batch.
+order, scale, mirror rule and normalisation are operators around the graph of ``model.onnx``, which
+processes the upright and the mirrored images as one batch.
 """
 
 from pathlib import Path
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 FACE, FEATURE = "face", "feature"
 UNIT = 1e-4
-"""How far from 1 the length of a feature may be."""
+"""The largest deviation of a feature's length from 1."""
 
 
 @exporter("onnx-feature")
@@ -55,12 +55,12 @@ class OnnxFeatureExporter(OnnxExporter):
         return run
 
     def embedder(self, folder: Path, preprocessing: Preprocessing) -> Embedder:
-        """As for ``model.onnx``: after a trial in a confined process."""
+        """Runs after a trial in a confined process, like ``model.onnx``."""
         bytes_as_they_are = Preprocessing(colour="RGB", mean=0.0, std=1.0, size=preprocessing.size)
         return OnnxEmbedder(folder / self.file, bytes_as_they_are)
 
     def check(self, written: Path, bundle: Path, source: ExportSource) -> None:
-        """By the features of random and of golden images."""
+        """Compare the features of random and golden images."""
         run = self.start(written)
         images = np.random.default_rng(0).integers(0, 256, (3, *source.size, 3), np.uint8)
         expected = _features(source, images)
@@ -89,7 +89,7 @@ class OnnxFeatureExporter(OnnxExporter):
 def feature_graph(
     model: "onnx.ModelProto", preprocessing: Preprocessing, mirror: str
 ) -> "onnx.ModelProto":
-    """``model``, from `ExportSource.onnx`, with operators before and behind it.
+    """``model``, from `ExportSource.onnx`, with operators before and after it.
 
     ``mirror`` is the rule of `FaceConfig`.
     """
@@ -115,8 +115,10 @@ def feature_graph(
 def _before(
     preprocessing: Preprocessing, mirror: str
 ) -> tuple[list["onnx.NodeProto"], list["onnx.TensorProto"]]:
-    """From ``face`` to the input of the network; with the mirror rule two of each, the upright
-    ones first."""
+    """Operators from ``face`` to the network's input.
+
+    With mirror rule "sum", the batch has the upright and then the mirrored images.
+    """
     from onnx import TensorProto, helper, numpy_helper
 
     values = {
@@ -147,7 +149,7 @@ def _before(
 
 
 def _behind(mirror: str) -> list["onnx.NodeProto"]:
-    """From the embeddings to ``feature``."""
+    """Operators from the embeddings to ``feature``."""
     from onnx import helper
 
     nodes, summed = [], OUTPUT_NAME
@@ -162,7 +164,7 @@ def _behind(mirror: str) -> list["onnx.NodeProto"]:
 
 
 def _features(source: ExportSource, images: np.ndarray) -> np.ndarray:
-    """By the network itself: of uint8 RGB [N, H, W, 3], [N, D] of unit length."""
+    """Unit features [N, D] of uint8 RGB [N, H, W, 3], from the network itself."""
     import torch
 
     pixels = torch.from_numpy(source.preprocessing(images))

@@ -1,6 +1,6 @@
 """The ONNX file with weights and arithmetic in float16; input and output stay float32.
 
-For accelerators that compute in float16. A CPU without such instructions is slower with it.
+For accelerators that compute in float16. It is slower on CPUs without such instructions.
 """
 
 from pathlib import Path
@@ -12,7 +12,7 @@ from distill.export.source import ExportSource, quiet
 
 @exporter("onnx-fp16")
 class OnnxHalfExporter(OnnxExporter):
-    """``model.fp16.onnx``, by the converter that onnxruntime brings."""
+    """``model.fp16.onnx``, from the converter in onnxruntime."""
 
     card = "`model.fp16.onnx` computes in float16, at half the size; it takes and gives float32."
     file = "model.fp16.onnx"

@@ -1,4 +1,4 @@
-"""The ONNX file with int8 weights, and inputs of layers in uint8 as far as the gate bears them."""
+"""The ONNX file with int8 weights, and uint8 inputs for as many layers as the gate passes."""
 
 from functools import partial
 from pathlib import Path
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from distill.export.int8 import Calibrated
 
 FLOAT_SHARES = (0, 1 / 6, 1 / 2, 1)
-"""Of the layers, how many keep their inputs in float, which costs no bytes: one try each"""
+"""Shares of the layers that keep float inputs, which cost no bytes; tried in order"""
 
 
 def in_int8(given: "Calibrated", kept: list[str]) -> tuple["onnx.ModelProto", Embed]:
-    """With int8 weights, and uint8 inputs of the layers that are not ``kept``; and what runs it."""
+    """The graph with int8 weights, and uint8 inputs outside ``kept`` layers; and how to run it."""
     from distill.export.compaction import half_slopes
     from distill.export.int8 import check_quantised
     from distill.export.quantisation import quantise, running

@@ -11,7 +11,7 @@ from distill.export.source import ExportSource, quiet
 
 @exporter("openvino")
 class OpenVinoExporter(Exporter):
-    """What OpenVINO makes of the ONNX graph."""
+    """Converts the ONNX graph with OpenVINO."""
 
     card = (
         "`model.xml` and `model.bin` are the same network for OpenVINO; ask it for "
@@ -47,7 +47,7 @@ class OpenVinoExporter(Exporter):
             alone = len(pixels) == 1
             if alone not in networks:
                 model = core.read_model(folder / "model.xml")
-                if alone:  # a shape that is known is faster
+                if alone:  # static shapes are faster
                     model.reshape(pixels.shape)
                 networks[alone] = core.compile_model(model, "CPU", wanted)
             return np.array(networks[alone](pixels, share_inputs=True)[0])

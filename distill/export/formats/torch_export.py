@@ -1,8 +1,8 @@
 """A network as torch.export's archive: ``model.pt2``, for one image.
 
-Such a file is loaded by torch with pickle and by names of Python functions, so that one of others
-can run code. Ours is run when it is made, and never from a bundle: ``model.safetensors`` is the
-same network.
+torch loads such a file with pickle and by names of Python functions, so an untrusted file can run
+code. Ours is run when it is written, but never from a bundle; ``model.safetensors`` holds the same
+network.
 """
 
 from pathlib import Path
