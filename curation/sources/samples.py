@@ -2,8 +2,8 @@
 
 In WebDataset, consecutive files ``KEY.jpg`` and ``KEY.cls`` (``.json``, ``.txt``) form a sample;
 KEY ends at the first dot of the file name. If the first sample in a folder has no label file, the
-folder of each image is its identity. A label file without an image is a bad record. Each file whose
-name an earlier file of the same archive has is a bad record too.
+folder of each image is its identity. A label file without an image is a bad record. A file with
+the name of an earlier file in the same archive is also a bad record.
 """
 
 import re
@@ -148,8 +148,8 @@ class Samples:
 def _in_order(
     sample: Iterable[ImageEntry], repeated: list[ArchiveFile], first: int
 ) -> Iterable[ImageEntry]:
-    """The entries of a sample, and the repeated files in it as bad ones, ordered by offset."""
-    if not repeated:  # nearly always
+    """The entries of a sample and of its repeated files, which are bad, ordered by offset."""
+    if not repeated:  # the usual case
         return sample
     bad = [_bad(file, first, _TWICE) for file in repeated]
     return sorted([*sample, *bad], key=lambda entry: entry.offset)

@@ -1,4 +1,4 @@
-"""``just fuzz``: many inputs for every reader, and a table; 1 where one is worse than refused."""
+"""``just fuzz``: runs many inputs through every reader; exit status 1 if one misbehaves."""
 
 import json
 import os
@@ -21,7 +21,7 @@ from tests.fuzz.mutators import make_input
 from tests.fuzz.worker import MOST_MEMORY
 
 _INTERRUPTED = 130
-"""As a shell has it of what SIGINT ended"""
+"""Exit status of a shell after SIGINT"""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -56,7 +56,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _shares(chosen: Sequence[Reader], inputs: int) -> list[int]:
-    """How many inputs each reader gets; ``inputs`` or a few more together."""
+    """The number of inputs per reader; their sum is at least ``inputs``."""
     total = sum(reader.share for reader in chosen)
     return [ceil(inputs * reader.share / total) for reader in chosen]
 
@@ -64,7 +64,7 @@ def _shares(chosen: Sequence[Reader], inputs: int) -> list[int]:
 def _run(
     chosen: Sequence[Reader], shares: Sequence[int], seed: int, first: int, patience: float
 ) -> list[Tally]:
-    """What became of all inputs; after Ctrl-C, of those that were tried."""
+    """The results of all inputs; after Ctrl-C, of those already tried."""
     done, interrupted = 0, Event()
     with (
         suppress(KeyboardInterrupt),
@@ -92,12 +92,12 @@ def _run(
 
 
 def _distinct(failures: Sequence[Failure]) -> list[Failure]:
-    """The first of each reason."""
+    """The first failure for each reason."""
     return list({failure.reason: failure for failure in reversed(failures)}.values())
 
 
 def _keep(failure: Failure, reader: Reader, folder: Path) -> Path:
-    """Write the input that failed, to look at and to make a test of."""
+    """Save the failing input for analysis and for a test."""
     case = folder / f"{failure.reader}-{failure.seed}-{failure.number}"
     if not case.exists():
         lay_out(make_input(reader, failure.seed, failure.number), case)

@@ -1,4 +1,4 @@
-"""A reader against many inputs, in workers that are replaced when they die or hang."""
+"""Runs many inputs through a reader, in workers that are replaced when they die or hang."""
 
 import json
 import os
@@ -17,12 +17,12 @@ from tests.fuzz.harness import Reader
 
 OUTCOMES = ("accepted", "refused", "traceback", "signal", "hang")
 _START_SECONDS = 120.0
-"""For the first line of a worker: it loads libraries and makes samples before."""
+"""For a worker's first line: it imports libraries and creates samples before that"""
 
 
 @dataclass(frozen=True)
 class Failure:
-    """An input that did something else than being accepted or refused."""
+    """An input that was neither accepted nor properly refused."""
 
     reader: str
     seed: int
@@ -33,7 +33,7 @@ class Failure:
 
 @dataclass
 class Tally:
-    """What became of a reader's inputs; ``peak`` in bytes."""
+    """The results of a reader's inputs; ``peak`` in bytes."""
 
     reader: str
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(OUTCOMES, 0))
@@ -54,9 +54,9 @@ def run_campaign(
     first: int = 0,
     stop: Callable[[], bool] = lambda: False,
 ) -> Tally:
-    """Try ``count`` inputs; one that takes longer than ``patience`` seconds hangs.
+    """Try ``count`` inputs; one that takes longer than ``patience`` seconds counts as hanging.
 
-    ``told`` is called after each; where ``stop()`` says so, those that are left are not tried.
+    ``told`` is called after each input. Once ``stop()`` is true, the remaining inputs are skipped.
     """
     tally, end = Tally(reader.name), first + count
     while first < end and not stop():
@@ -85,7 +85,7 @@ def _note(tally: Tally, seed: int, number: int, line: dict[str, Any]) -> None:
 def _answers(
     reader: Reader, seed: int, first: int, count: int, patience: float
 ) -> Iterator[dict[str, Any]]:
-    """The lines of one worker; at its death or hang one more, for the input that it was at."""
+    """The lines of one worker; if it dies or hangs, one more line for its current input."""
     begun = None
     with tempfile.TemporaryDirectory() as folder, _worker(reader, seed, first, count, folder) as at:
         for line in _lines(at, patience):
@@ -119,7 +119,7 @@ def _worker(
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
-        start_new_session=True,  # so that its children end with it
+        start_new_session=True,  # so that its children are killed with it
     )
     try:
         yield process
@@ -132,7 +132,7 @@ def _worker(
 
 
 def _lines(process: subprocess.Popen[bytes], patience: float) -> Iterator[dict[str, Any]]:
-    """Lines as they come, until the stream ends or is silent for too long."""
+    """Lines as they arrive, until the stream ends or is silent for too long."""
     assert process.stdout is not None
     rest, wait = b"", _START_SECONDS
     with selectors.DefaultSelector() as selector:

@@ -1,7 +1,7 @@
-"""What is fuzzed: the readers of files that others made, each with valid samples of its input.
+"""The registry of fuzzed readers: each reads untrusted files, and provides valid samples.
 
-A file dropped into ``readers/`` is enough. ``just fuzz`` runs them all, each input in a worker that
-may die; an input follows from (reader, seed, number) alone, so a failure can be made again.
+A new file in ``readers/`` is enough. ``just fuzz`` runs all readers, each input in a worker that
+may die. An input depends only on (reader, seed, number), so every failure is reproducible.
 """
 
 import importlib
@@ -16,7 +16,7 @@ from pathlib import Path
 
 
 class Special(StrEnum):
-    """Something that is not a regular file, where one is expected."""
+    """Something other than the expected regular file."""
 
     PIPE = "named pipe"
     FOLDER = "folder"
@@ -26,27 +26,27 @@ class Special(StrEnum):
 
 
 Files = Mapping[str, bytes | Special]
-"""One input: what lies at each path of a folder"""
+"""One input: the contents at each path of a folder"""
 Mutator = Callable[[random.Random, dict[str, bytes | Special]], None]
-"""Changes one thing of an input, in place"""
+"""Modifies one part of an input in place"""
 
 
 @dataclass(frozen=True)
 class Reader:
-    """``read(folder)`` does with an input what a command does with it.
+    """``read(folder)`` treats an input as a command would.
 
     It returns, or raises the ``UserError`` that a command would print; anything else is a defect.
-    It may write beside ``folder``.
+    It may write next to ``folder``.
     """
 
     name: str
     read: Callable[[Path], object]
     make: Callable[[], Sequence[Files]]
-    """Makes valid inputs, always the same"""
+    """Creates valid inputs, always the same ones"""
     mutators: tuple[Mutator, ...]
-    """Beside those for all kinds of files: what only this format has (a checksum to sign again)"""
+    """Mutators specific to this format, such as one that updates a checksum"""
     share: float
-    """How many inputs it gets of a long run, relative to the others: fewer where one takes long"""
+    """The reader's share of the inputs relative to others; smaller for slow readers"""
 
     @cached_property
     def samples(self) -> Sequence[Files]:
@@ -66,7 +66,7 @@ def reader(
     mutators: Sequence[Mutator] = (),
     share: float = 1.0,
 ) -> Callable[[Callable[[Path], object]], Callable[[Path], object]]:
-    """Register the function that reads; see ``Reader``."""
+    """Register a reading function; see ``Reader``."""
 
     def register(read: Callable[[Path], object]) -> Callable[[Path], object]:
         _READERS[name] = Reader(name, read, samples, tuple(mutators), share)
@@ -84,13 +84,13 @@ def readers() -> dict[str, Reader]:
 
 
 def find(module: str, name: str) -> Reader:
-    """The reader that a module registers."""
+    """The reader that a module registers under this name."""
     importlib.import_module(module)
     return _READERS[name]
 
 
 def lay_out(files: Files, folder: Path) -> None:
-    """Write an input to a folder that does not exist."""
+    """Write an input to a folder, which must not exist."""
     folder.mkdir(parents=True)
     for name, content in files.items():
         path = folder / name

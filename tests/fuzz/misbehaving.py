@@ -1,4 +1,4 @@
-"""Readers with every fault that the campaign is to find; its own tests run them."""
+"""Readers with every fault that a campaign must find, for the campaign's own tests."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""Ways to break a file: bytes, numbers, records, arrays, and files that are something else."""
+"""Mutators: they change bytes, numbers, records and arrays, or replace whole files."""
 
 import io
 import json
@@ -13,10 +13,10 @@ import numpy as np
 from tests.fuzz.harness import Files, Mutator, Reader, Special
 
 MOST_BYTES = 1 << 20
-"""A file does not grow beyond this (or beyond what it had)."""
+"""No file grows beyond this, or beyond its original size"""
 
 _MOST_GROWN = 32 << 20
-"""Bytes, nor by what a format's own mutators add"""
+"""Bytes; the limit for a format's own mutators"""
 
 _EDGES = [0, 1, -1, 127, 128, 255, 256, 2**15, 2**16 - 1, 2**31 - 1, 2**31, 2**32 - 1, 2**63 - 1]
 _NUMBERS = [
@@ -31,7 +31,7 @@ _VALUES: list[Any] = [
 
 
 def make_input(reader: Reader, seed: int, number: int) -> Files:
-    """The input of this number: a sample with one to four things changed."""
+    """The input with this number: a sample with one to four mutations."""
     rng = random.Random(f"{reader.name} {seed} {number}")
     files = dict(rng.choice(reader.samples))
     for _ in range(rng.choice((1, 1, 1, 2, 3, 4))):
@@ -43,7 +43,7 @@ def make_input(reader: Reader, seed: int, number: int) -> Files:
 
 
 def change_kind(rng: random.Random, files: dict[str, bytes | Special]) -> None:
-    """A file is missing, empty, another one's, or no file at all."""
+    """Remove a file, empty it, swap it, or replace it with something that is not a file."""
     if not files:
         return
     name = rng.choice(sorted(files))
@@ -59,7 +59,7 @@ def change_kind(rng: random.Random, files: dict[str, bytes | Special]) -> None:
 
 
 def change_content(rng: random.Random, files: dict[str, bytes | Special]) -> None:
-    """One file is damaged, by what its kind is as often as byte by byte."""
+    """Mutate one file, half of the time by its type, otherwise as bytes."""
     names = sorted(name for name, content in files.items() if isinstance(content, bytes))
     if not names:
         return
@@ -72,7 +72,7 @@ def change_content(rng: random.Random, files: dict[str, bytes | Special]) -> Non
 
 
 def _fitting(name: str) -> Callable[[random.Random, bytes], bytes]:
-    """How to damage files that end like this one."""
+    """The mutator for files with this file's suffix."""
     if name.endswith((".json", ".jsonl")):
         return change_json
     if name.endswith(".npy"):
@@ -83,10 +83,10 @@ def _fitting(name: str) -> Callable[[random.Random, bytes], bytes]:
 
 
 def change_bytes(rng: random.Random, content: bytes) -> bytes:
-    """Bits, numbers and pieces of a binary file."""
+    """Mutate bits, numbers and ranges of a binary file."""
     data = bytearray(content)
     at = rng.randrange(len(data) + 1)
-    # Where formats keep what matters: the beginning as often as anywhere.
+    # Formats keep essential fields near the start, so it is chosen more often.
     if rng.random() < 0.4:
         at = rng.randrange(min(len(data), 64) + 1)
     length = min(len(data) - at, rng.choice((1, 2, 4, 8, 16, 100, 4096)))
@@ -115,7 +115,7 @@ def change_bytes(rng: random.Random, content: bytes) -> bytes:
 
 
 def change_text(rng: random.Random, content: bytes) -> bytes:
-    """Numbers, words and lines of a text."""
+    """Mutate numbers, words and lines of a text."""
     lines = content.decode("utf-8", "surrogateescape").split("\n")
     at = rng.randrange(len(lines))
     match rng.randrange(6):
@@ -143,7 +143,7 @@ def _another_number(rng: random.Random, line: str) -> str:
 
 
 def change_json(rng: random.Random, content: bytes) -> bytes:
-    """One value of a record (or of one line of records) is another, gone, or there twice."""
+    """Replace, remove or duplicate one value of a record (or of one record in a file of lines)."""
     lines = content.split(b"\n") if content.count(b"\n}") != 1 else [content]
     at = rng.randrange(len(lines))
     try:
@@ -176,7 +176,7 @@ def _change_value(rng: random.Random, value: Any) -> Any:
 
 
 class _Nested:
-    """A list in a list in a list, deeper than Python's own writer goes."""
+    """A nested list that is deeper than Python's JSON writer allows."""
 
     def __init__(self, depth: int) -> None:
         self.depth = depth
@@ -196,7 +196,7 @@ def _in_json(value: Any) -> str:
 
 
 def change_npy(rng: random.Random, content: bytes) -> bytes:
-    """The header says another shape, order or type; or one number is at an edge of its type."""
+    """Change the header's shape, order or type, or set one number to a limit of its type."""
     try:
         array = np.load(io.BytesIO(content), allow_pickle=False)
     except Exception:

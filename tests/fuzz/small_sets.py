@@ -1,4 +1,4 @@
-"""What samples are made of: a store of a few small images; and a way to break archives."""
+"""Material for samples: a store of a few small images, and a mutator of archives."""
 
 import io
 import random
@@ -42,13 +42,13 @@ def store_files() -> Files:
 
 @cache
 def small_store() -> Store:
-    """It in a folder of this process."""
+    """The store in a folder of this process."""
     _folders.append(tempfile.TemporaryDirectory())
     return store_beside(Path(_folders[-1].name) / "case")
 
 
 def store_beside(folder: Path) -> Store:
-    """It beside ``folder``."""
+    """The store next to ``folder``."""
     place = folder.parent / STORE
     if not place.exists():
         place.mkdir(parents=True)
@@ -59,14 +59,14 @@ def store_beside(folder: Path) -> Store:
 
 
 def npy(array: np.ndarray) -> bytes:
-    """An array as a file."""
+    """An array in the .npy format."""
     file = io.BytesIO()
     np.save(file, array, allow_pickle=False)
     return file.getvalue()
 
 
 def change_member(rng: random.Random, files: dict[str, bytes | Special]) -> None:
-    """An array of an ``.npz`` is another one, gone or there twice, in an archive that is whole."""
+    """Replace, remove or duplicate an array of an ``.npz``; the archive stays valid."""
     archives = sorted(name for name in files if name.endswith(".npz"))
     if not archives:
         return
@@ -103,7 +103,7 @@ def _zipped(members: list[tuple[str, bytes]], kind: int) -> bytes:
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", kind) as archive:
         for name, data in members:
-            # An entry of its own each time, else a second one of the same name is warned of.
+            # A new ZipInfo each time: writing the same name twice would cause a warning.
             info = zipfile.ZipInfo(name)
             info.compress_type = kind
             archive.NameToInfo.pop(name, None)

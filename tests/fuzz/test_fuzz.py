@@ -12,14 +12,14 @@ from tests.fuzz.mutators import make_input
 from tests.fuzz.worker import MOST_MEMORY
 
 INPUTS = 60
-"""Of a reader that takes an average share; ``just fuzz`` tries hundreds of thousands."""
+"""For a reader with an average share; ``just fuzz`` tries hundreds of thousands"""
 SECONDS = 120.0
 CORPUS = Path(__file__).parent / "corpus"
-"""``READER/NAME/``: inputs that once did worse than being refused"""
+"""``READER/NAME/``: inputs that once caused a failure"""
 
 
 @pytest.mark.parametrize("name", readers())
-def test_what_is_broken_is_refused_and_nothing_worse(name):
+def test_broken_inputs_are_refused_cleanly(name):
     reader, seed = readers()[name], random.randrange(10**6)
     tally = run_campaign(reader, seed, max(5, round(INPUTS * min(reader.share, 1))), SECONDS)
     assert not tally.failures, f"just fuzz {name} --seed {seed} --inputs {tally.inputs}"
@@ -27,7 +27,7 @@ def test_what_is_broken_is_refused_and_nothing_worse(name):
 
 
 @pytest.mark.parametrize("name", readers())
-def test_samples_are_read_without_a_refusal(name, tmp_path):
+def test_samples_are_accepted(name, tmp_path):
     reader = readers()[name]
     for number, sample in enumerate(reader.samples):
         lay_out(sample, tmp_path / str(number) / "case")
@@ -54,7 +54,7 @@ def test_inputs_that_once_failed_are_refused_or_read(case, tmp_path):
         ("asks for too much", "traceback", "MemoryError"),
     ],
 )
-def test_a_campaign_finds_what_a_reader_does_wrong_and_goes_on(name, outcome, reason):
+def test_a_campaign_finds_each_fault_and_continues(name, outcome, reason):
     tally = run_campaign(
         find(misbehaving.__name__, name), 7, 2, patience=1.0 if name == "hangs" else SECONDS
     )
@@ -68,7 +68,7 @@ def test_a_campaign_measures_memory():
     assert 300 << 20 < tally.peak < 900 << 20
 
 
-def test_an_input_follows_from_its_seed_and_number(tmp_path):
+def test_an_input_depends_only_on_seed_and_number(tmp_path):
     reader = find(misbehaving.__name__, "refuses")
     made = [make_input(reader, 7, number) for number in range(50)]
     assert made == [make_input(reader, 7, number) for number in range(50)]

@@ -1,7 +1,7 @@
-"""One process that reads inputs, and says before each which one it is: it may not live to say more.
+"""A process that reads inputs and announces each one first, because reading may kill it.
 
-``python -m tests.fuzz.worker MODULE READER SEED FIRST COUNT FOLDER``; a line of JSON on stdout for
-each beginning and each end.
+``python -m tests.fuzz.worker MODULE READER SEED FIRST COUNT FOLDER`` prints one line of JSON before
+and one after each input.
 """
 
 import json
@@ -17,9 +17,9 @@ from tests.fuzz.harness import Reader, find, lay_out
 from tests.fuzz.mutators import make_input
 
 MOST_MEMORY = 2 << 30
-"""Bytes that a reader may use, with everything that is loaded."""
+"""Bytes that a reader may use, including all imports"""
 _ROOM = 3 << 30
-"""Address space beyond what is there at the beginning: one that takes more is told no."""
+"""Address space beyond that in use at the start; a larger allocation fails"""
 
 
 def main(module: str, name: str, seed: str, first: str, count: str, folder: str) -> None:
@@ -32,7 +32,7 @@ def main(module: str, name: str, seed: str, first: str, count: str, folder: str)
 
 
 def _try(reader: Reader, seed: int, number: int, scratch: Path) -> dict[str, Any]:
-    """What became of one input: how it ended, why, and the most memory it took."""
+    """The result of one input: how it ended, why, and its peak memory."""
     try:
         lay_out(make_input(reader, seed, number), scratch / "case")
     except Exception as error:
@@ -52,7 +52,7 @@ def _try(reader: Reader, seed: int, number: int, scratch: Path) -> dict[str, Any
 
 
 def _origin(error: BaseException) -> str:
-    """The exception and the innermost lines of ours that it passed."""
+    """The exception and the innermost lines of our code in its traceback."""
     frames = traceback.extract_tb(error.__traceback__)
     ours = [f for f in frames if {"curation", "teachers", "distill"} & {*Path(f.filename).parts}]
     places = [f"{Path(f.filename).name}:{f.lineno}" for f in (ours or frames)[-2:]]

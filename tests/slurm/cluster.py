@@ -1,4 +1,4 @@
-"""A real Slurm with two emulated nodes on this machine, for the tests that are marked `slurm`."""
+"""A real Slurm with two emulated nodes on this machine, for tests marked `slurm`."""
 
 import os
 import secrets
@@ -22,7 +22,7 @@ MISSING = (
 
 
 class Cluster:
-    """Its daemons: ``ctld``, ``n1`` and ``n2`` (the nodes' slurmd), ``munged``."""
+    """The daemons ``ctld``, ``n1`` and ``n2`` (the nodes' slurmd), ``munged``."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -49,22 +49,22 @@ class Cluster:
         self._script("kill", daemon)
 
     def revive(self, daemon: str) -> None:
-        """Start a daemon again."""
+        """Restart a daemon."""
         self._script("daemon", daemon)
 
     def ask(self, *command: str) -> str:
-        """What a command of Slurm prints."""
+        """The output of a Slurm command."""
         asked = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
         return asked.stdout + asked.stderr
 
     def ids(self, name: str = "") -> list[str]:
-        """The ids of the jobs that wait or run, or of those whose name has this in it."""
+        """The ids of pending and running jobs, or of those whose name contains ``name``."""
         lines = self.ask("squeue", "-h", "-o", "%i %j").splitlines()
         return [line.split()[0] for line in lines if name in line.split()[-1]]
 
 
 def _makes_devices(folder: Path) -> bool:
-    """Whether there can be GPUs that are none: a container may forget to let root make them."""
+    """Whether fake GPUs are possible: a container may not let root create device files."""
     try:
         os.mknod(folder / "device", 0o600 | stat.S_IFCHR, os.makedev(1, 3))
     except PermissionError:
@@ -73,7 +73,7 @@ def _makes_devices(folder: Path) -> bool:
 
 
 def _free_ports() -> int:
-    """The first of as many ports in a row as it needs, none of which anybody listens at."""
+    """The first of enough consecutive ports on which nobody listens."""
     while True:
         first = 20_000 + secrets.randbelow(10_000)
         try:
@@ -87,14 +87,14 @@ def _free_ports() -> int:
 
 @contextmanager
 def running_cluster() -> Iterator[Cluster]:
-    """Started, with ``SLURM_CONF`` set; skips the test where Slurm is not installed."""
+    """A running cluster, with ``SLURM_CONF`` set; skips the test if Slurm is not installed."""
     if any(
         shutil.which(name, path="/usr/sbin:/usr/bin") is None for name in ("slurmctld", "munged")
     ):
         pytest.skip(MISSING)
     if os.geteuid() != 0:
         pytest.skip("a Slurm of its own needs root")
-    # Not where pytest's folders are: names of sockets are short.
+    # Not in pytest's folders: the names of sockets must be short.
     folder = Path(tempfile.mkdtemp(prefix="slurm-", dir="/tmp"))
     cluster = Cluster(folder)
     before = os.environ.get("SLURM_CONF")

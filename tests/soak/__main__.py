@@ -1,4 +1,4 @@
-"""``just soak``: the daemon and its jobs under random kills; 1 where a promise was broken."""
+"""``just soak``: kills the daemon and its jobs at random; exit status 1 if a promise is broken."""
 
 import random
 import sys
@@ -17,13 +17,13 @@ from tests.soak.world import PATIENCE, World
 
 ROUNDS = 200
 INTERRUPTED = 130
-"""As a shell has it of what SIGINT ended"""
+"""Exit status of a shell after SIGINT"""
 SETTLED_EVERY = 10
-"""Rounds; then everything is left in peace until all jobs have ended."""
+"""Rounds, after which nothing is disturbed until all jobs have ended"""
 NAMES = 12
-"""Jobs from one settling to the next"""
+"""Jobs between two such pauses"""
 ACTIONS = 8
-"""Of the user in a round, at most"""
+"""Maximum user commands per round"""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -49,7 +49,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 class Soak:
-    """A user who gives commands while somebody kills; and what was promised."""
+    """A user who gives commands while processes are killed, and the promises made."""
 
     def __init__(self, workspace: Workspace, seed: int, tell: Callable[[str], object]) -> None:
         self.counts: Counter[str] = Counter()
@@ -60,7 +60,7 @@ class Soak:
         self._tell = tell
 
     def run(self, rounds: int) -> list[str]:
-        """The promises that were broken, with the round; it ends at the first."""
+        """The broken promises, with the round; stops at the first round that breaks one."""
         try:
             for number in range(rounds):
                 faults = self._round(number)
@@ -87,7 +87,7 @@ class Soak:
         return self._promises.broken()
 
     def _settle(self) -> list[str]:
-        """Stop interfering: every job ends, and leaves no processes."""
+        """Stop interfering; every job must end and leave no processes."""
         self._world.wait_for_daemon()
         self._user.leave_in_peace()
         faults = [

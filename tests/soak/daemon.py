@@ -1,4 +1,4 @@
-"""A real daemon that runs the jobs of the soak: ``python -m tests.soak.daemon WORKSPACE``."""
+"""A real daemon for the jobs of the soak: ``python -m tests.soak.daemon WORKSPACE``."""
 
 import os
 import sys
@@ -17,13 +17,13 @@ def command(run: Path) -> list[str]:
 
 
 def check(text: str) -> names.Checked:
-    """Any TOML is a spec here."""
+    """Accept any TOML as a spec."""
     tomllib.loads(text)
     return names.Checked()
 
 
 def pretend_gpus(folder: Path) -> None:
-    """Put an `nvidia-smi` first in the path that lists some."""
+    """Put an `nvidia-smi` that lists some GPUs first in the path."""
     folder.mkdir(exist_ok=True)
     lines = "".join(f"GPU {number}: none (UUID: GPU-{number})\n" for number in range(GPUS))
     program = folder / "nvidia-smi"

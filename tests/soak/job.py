@@ -1,6 +1,6 @@
-"""The job of the soak, ``job.py RUN``: steps that are done once, a rank, an end as its spec says.
+"""The soak's job, ``job.py RUN``: runs each step once, starts a rank, ends as its spec says.
 
-It notes in its run folder what must never be: ``violation.txt``.
+It records violations of its invariants in the run folder as ``violation.txt``.
 """
 
 import fcntl
@@ -43,7 +43,7 @@ def main(run: Path) -> int:
 
 
 def rank(run: Path) -> int:
-    """It lives until it is killed, in a session of its own."""
+    """Run in a separate session until killed."""
     _be_alone(run, "rank")
     time.sleep(600)
     return 1
@@ -55,7 +55,7 @@ def _stop(number: int, frame: object) -> None:
 
 
 def _be_alone(run: Path, what: str) -> None:
-    """Hold a lock as long as the process lives; another who holds it must not be."""
+    """Hold a lock for the life of the process; report a violation if another process holds it."""
     lock = os.open(run / f"{what}.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -69,7 +69,7 @@ def _note(run: Path, fault: str) -> None:
 
 
 def _work(rank: "subprocess.Popen[bytes]", seconds: float) -> None:
-    """End where a stop was asked for, or as the rank ended."""
+    """Work for ``seconds``; exit if a stop is requested or the rank ends."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if _asked_to_stop:
@@ -80,7 +80,7 @@ def _work(rank: "subprocess.Popen[bytes]", seconds: float) -> None:
 
 
 def _finish(run: Path, step: int) -> None:
-    """Leave the step's result; never a second one."""
+    """Write the step's result; a second result is a violation."""
     beside = run / f".step-{step}.{os.getpid()}"
     beside.write_text(secrets.token_hex(8))
     with suppress(FileExistsError):

@@ -1,4 +1,4 @@
-"""What the daemon has promised so far, and whether it is kept."""
+"""The daemon's promises so far, and checks that they are kept."""
 
 import sqlite3
 import time
@@ -19,26 +19,26 @@ from tests.soak.daemon import SLOTS
 
 @dataclass
 class Promises:
-    """What was answered to the user, and what was seen that must not change again."""
+    """The answers to the user, and observed facts that must not change."""
 
     workspace: Workspace
     specs: dict[str, set[str]] = field(default_factory=dict)
-    """Of every job that was acknowledged: its spec; several where an answer did not come."""
+    """The spec of every acknowledged job; several if an answer was lost"""
     ended: dict[str, Job] = field(default_factory=dict)
-    """Jobs as they were at their end: they stay so until they are submitted again."""
+    """Jobs at their end, which must not change until they are submitted again"""
     cancels: set[str] = field(default_factory=set)
-    """Jobs that were asked to be cancelled since their last submit"""
+    """Jobs whose cancel was requested since their last submit"""
     paused: set[str] = field(default_factory=set)
     """Jobs that must not run before they are resumed or submitted again"""
     after: dict[str, tuple[int, set[str]]] = field(default_factory=dict)
-    """What a job was told to start after, and the last line of history before"""
+    """The jobs after which a job must start, and the last line of history before that submit"""
     drain: int | None = None
-    """The last line of history before a drain that was answered: no job has started since"""
+    """The last line of history before an acknowledged drain, after which no job may start"""
     steps: dict[str, set[str]] = field(default_factory=dict)
-    """Of every job, the finished steps, each with contents"""
+    """The finished steps of every job with their contents"""
 
     def asked(self, name: str, spec: str) -> None:
-        """A submit is under way: from now on the job may be of this spec, and run again."""
+        """A submit is in progress: the job may now have this spec and run again."""
         self.ended.pop(name, None)
         self.resumed(name)
         self.after.pop(name, None)
@@ -52,11 +52,11 @@ class Promises:
             self.after[name] = (self._last_line(), set(after))
 
     def resumed(self, name: str) -> None:
-        """It may run from now on."""
+        """The job may now run."""
         self.paused.discard(name)
 
     def drained(self) -> None:
-        """From now on no job starts."""
+        """No job may start from now on."""
         with open_queue(self.workspace) as queue:
             if queue.drained_since() is not None and self.drain is None:
                 self.drain = self._last_line()
@@ -75,10 +75,10 @@ class Promises:
             return rows.fetchall()
 
     def broken(self) -> list[str]:
-        """Every promise that is not kept, in words."""
-        # Of one moment: the daemon may end a job between two looks.
+        """Every broken promise, in words."""
+        # Read in one transaction: the daemon may end a job between two reads.
         with open_queue(self.workspace) as queue, queue.exclusive():
-            # What is done of others is nothing that an ended job keeps.
+            # The progress of other jobs is not part of an ended job's final state.
             jobs = {job.name: replace(job, unmet=0) for job in queue.jobs()}
             histories = {name: queue.history(name) for name in jobs}
             lines = self._history()
@@ -100,7 +100,7 @@ class Promises:
         return faults
 
     def _of_starts(self, lines: list[tuple[int, str, str, str]]) -> list[str]:
-        """Starts during a drain, and before the jobs that have to be done."""
+        """Starts during a drain, and starts before a prerequisite job has ended."""
         faults, states = [], dict[str, str]()
         for number, name, event, state in lines:
             if event == Event.START:
@@ -139,7 +139,7 @@ class Promises:
         return faults
 
     def _of_folders(self, name: str) -> list[str]:
-        """Of its run folder and those that were set aside."""
+        """Check the job's run folder and those that were set aside."""
         folders = [self.workspace.runs / name, *self.workspace.runs.glob(f"{name}.old-*")]
         faults = []
         for path in (folder / "violation.txt" for folder in folders):
@@ -167,12 +167,12 @@ class Promises:
 
 
 def _steps(folder: Path) -> list[str]:
-    """The finished steps of a run folder with what they hold."""
+    """The finished steps of a run folder with their contents."""
     return [f"{path.name} {path.read_text()}" for path in folder.glob("step-*")]
 
 
 def _of_history(job: Job, walked: list[tuple[Event, State, int]]) -> list[str]:
-    """Whether the lines of history lead from nothing to where the job is, one attempt at a time."""
+    """Whether the history leads from the start to the job's state, one attempt at a time."""
     faults = []
     state, attempt = State.QUEUED, 0
     for number, (event, after, at) in enumerate(walked):
@@ -190,9 +190,9 @@ def _of_history(job: Job, walked: list[tuple[Event, State, int]]) -> list[str]:
 def wait_until_settled(
     promises: Promises, patience: float, give_up: Callable[[], object]
 ) -> list[str]:
-    """Those that are stuck: not at their end after so many seconds in peace.
+    """The stuck jobs: those that have not ended after this many undisturbed seconds.
 
-    ``give_up`` ends those that wait in vain; they are not stuck.
+    ``give_up`` ends jobs that wait in vain; those are not stuck.
     """
     deadline = time.monotonic() + patience
     while (left := promises.unsettled()) and time.monotonic() < deadline:

@@ -1,4 +1,4 @@
-"""A short soak; ``just soak`` is a long one."""
+"""A short soak; ``just soak`` runs a long one."""
 
 import random
 from pathlib import Path

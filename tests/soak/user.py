@@ -1,4 +1,4 @@
-"""Who uses the queue in a soak: commands at random, and what the answers promise."""
+"""The soak's user: random commands, and the promises in their answers."""
 
 import random
 from collections import Counter
@@ -18,7 +18,7 @@ Action = Callable[[str, random.Random], None]
 
 
 class User:
-    """Commands on the jobs of one workspace; what fails because a daemon dies is counted."""
+    """Commands on the jobs of one workspace; counts failures caused by a dying daemon."""
 
     def __init__(self, promises: Promises, counts: Counter[str]) -> None:
         self._promises, self._counts = promises, counts
@@ -36,12 +36,12 @@ class User:
         }
 
     def act(self, name: str, dice: random.Random) -> None:
-        """One command, on the job ``name`` where it is of one."""
+        """Run one command, on the job ``name`` if the command takes one."""
         (action,) = dice.choices(list(self._actions), weights=list(self._actions.values()))
         action(name, dice)
 
     def leave_in_peace(self) -> None:
-        """Let all jobs come to an end: those that wait for this user are resumed or cancelled."""
+        """Let all jobs end: resume or cancel those that wait for this user."""
         client.undrain(self._workspace)
         self._promises.undrained()
         for job in self._unfinished():
@@ -52,7 +52,7 @@ class User:
                 client.resume(self._workspace, [job.name])
 
     def give_up_in_vain(self) -> bool:
-        """Cancel what waits for jobs that failed or were cancelled; whether there was any."""
+        """Cancel jobs that wait for failed or cancelled ones; returns whether there were any."""
         found = client.find_reports(self._workspace, [job.name for job in self._unfinished()])
         if names := [job.name for job in found if job.in_vain]:
             self._cancelled(names)
@@ -65,7 +65,7 @@ class User:
     def _submit(self, name: str, dice: random.Random, replace: bool = False) -> None:
         known = sorted(self._promises.specs.get(name, ()))
         spec = known[0] if known and not replace else new_spec(name, dice)
-        # After earlier names only: no circles.
+        # Only after earlier names, which avoids cycles.
         others = sorted(other for other in self._promises.specs if other < name)
         after = dice.sample(others, min(len(others), dice.choice([0, 0, 0, 1, 2])))
         priority, hold = dice.choice([None, None, -1, 0, 1]), dice.random() < 0.1
@@ -127,7 +127,7 @@ class User:
         self._tried("undrains", lambda: client.undrain(self._workspace))
 
     def _tried(self, what: str, command: Callable[[], object]) -> None:
-        """Count the command, or that it did not go with the job's state, or got no answer."""
+        """Count the command as done, refused because of the job's state, or unanswered."""
         try:
             command()
         except UserError as error:
@@ -138,7 +138,7 @@ class User:
 
 
 def new_spec(name: str, dice: random.Random) -> str:
-    """A spec that no submit had before."""
+    """A spec that was not submitted before."""
     end = dice.choice(["done", "done", "fail", "wait"])
     return (
         f'name = "{name}"\nsteps = {dice.randint(1, 4)}\nseconds = {dice.uniform(0, 0.4):.3f}\n'

@@ -1,4 +1,4 @@
-"""What is there to be killed: the daemon of a workspace and everything that it started."""
+"""The processes that the soak kills: a workspace's daemon and everything it started."""
 
 import os
 import random
@@ -20,11 +20,11 @@ from distill.fence import TAG_VARIABLE
 
 PATIENCE = 60.0
 HARM = {"start": 6, "daemon": 2, "stop": 1, "runner": 2, "job": 2, "rank": 2}
-"""What happens next, with its weight: a daemon is started, or something of this kind ends"""
+"""The possible events with their weights: start a daemon, or kill a process of this kind"""
 
 
 class World:
-    """One workspace, its daemons, one after the other, and their processes."""
+    """A workspace, its successive daemons, and their processes."""
 
     def __init__(self, workspace: Workspace, counts: Counter[str]) -> None:
         self.workspace = workspace
@@ -32,7 +32,7 @@ class World:
         self._daemon: subprocess.Popen[bytes] | None = None
 
     def start_daemon(self) -> None:
-        """Start one, if none runs; it need not answer yet."""
+        """Start a daemon if none runs; it may not answer yet."""
         if self._daemon is not None and self._daemon.poll() is None:
             return
         self.workspace.root.mkdir(parents=True, exist_ok=True)
@@ -46,11 +46,11 @@ class World:
         self._counts["daemons started"] += 1
 
     def wait_for_daemon(self) -> None:
-        """Have one that answers."""
+        """Wait until a daemon answers."""
         deadline = time.monotonic() + PATIENCE
         while True:
             self.start_daemon()
-            with suppress(Exception):  # it is being killed
+            with suppress(Exception):  # the daemon is being killed
                 if client.health(self.workspace) is not None:
                     return
             if time.monotonic() > deadline:
@@ -58,7 +58,7 @@ class World:
             time.sleep(0.05)
 
     def stop_daemon(self, number: int = signal.SIGKILL) -> bool:
-        """Whether there was one."""
+        """Kill the daemon; returns whether there was one."""
         if self._daemon is None or self._daemon.poll() is not None:
             return False
         self._daemon.send_signal(number)
@@ -66,7 +66,7 @@ class World:
         return True
 
     def harm(self, dice: random.Random) -> None:
-        """Kill something, without a word, or start a daemon where none is left."""
+        """Kill something without warning, or start a daemon if none is left."""
         (kind,) = dice.choices(list(HARM), weights=list(HARM.values()))
         if kind == "start":
             self.start_daemon()
@@ -80,7 +80,7 @@ class World:
 
     @contextmanager
     def harmed(self, dice: random.Random) -> Iterator[None]:
-        """Somebody does harm at random moments, as long as the block lasts."""
+        """Do harm at random moments for the duration of the block."""
         peace = threading.Event()
 
         def act() -> None:
@@ -96,7 +96,7 @@ class World:
             somebody.join()
 
     def processes(self) -> list[tuple[psutil.Process, str]]:
-        """Everything that works for a job here, and what it is: runner, job, rank."""
+        """Every process that works for a job here, with its role: runner, job, rank."""
         found = []
         for process in psutil.process_iter():
             with suppress(psutil.Error, OSError):

@@ -1,4 +1,4 @@
-"""From photographs to a store, with a detector that stands in for a trained one."""
+"""Photographs become a store; a substitute detector replaces a trained one."""
 
 import csv
 import json
@@ -37,7 +37,7 @@ def cutter(detector: Path) -> Iterator[FaceCutter]:
 
 
 def take(path: Path, *people: int, sides: Iterable[int] = (220, 128, 40)) -> None:
-    """A photograph of so many people, the first one the largest."""
+    """A photograph of these people, the first one the largest."""
     path.parent.mkdir(parents=True, exist_ok=True)
     cells = [(2, 3), (12, 4), (20, 4)]
     faces = [
@@ -68,7 +68,7 @@ def table_of(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file, delimiter="\t"))
 
 
-def test_photographs_become_a_store_with_a_table_beside_it(
+def test_photographs_become_a_store_and_a_table(
     album: Path, tmp_path: Path, cutter: FaceCutter
 ) -> None:
     made = collect_faces(album, tmp_path / "faces.lmdb", cutter)
@@ -100,7 +100,9 @@ def test_photographs_become_a_store_with_a_table_beside_it(
     ]  # fmt: skip
 
 
-def test_faces_are_cut_where_they_are(album: Path, tmp_path: Path, cutter: FaceCutter) -> None:
+def test_faces_are_cut_out_at_their_positions(
+    album: Path, tmp_path: Path, cutter: FaceCutter
+) -> None:
     from curation.images import decode
 
     store = collect_faces(album, tmp_path / "faces.lmdb", cutter).store
@@ -127,15 +129,13 @@ def test_the_same_command_again_has_nothing_to_do(
         collect_faces(album, tmp_path / "faces.lmdb", cutter)
 
 
-def test_without_labels_folders_are_not_people(
-    album: Path, tmp_path: Path, cutter: FaceCutter
-) -> None:
+def test_unlabelled_folders_are_not_people(album: Path, tmp_path: Path, cutter: FaceCutter) -> None:
     store = collect_faces(album, tmp_path / "faces.lmdb", cutter, unlabelled=True).store
     assert (store.identities, store.unlabelled) == (0, 8)
 
 
 class Stops:
-    """A cutter that is stopped after so many photographs."""
+    """A cutter that is interrupted after this many photographs."""
 
     def __init__(self, cutter: FaceCutter, after: int) -> None:
         self.settings, self.digest = cutter.settings, cutter.digest
@@ -149,7 +149,7 @@ class Stops:
 
 
 @pytest.mark.parametrize("damage", ["none", "row", "faces"])
-def test_a_run_that_was_stopped_goes_on(
+def test_a_stopped_run_is_resumed(
     album: Path, tmp_path: Path, cutter: FaceCutter, damage: str
 ) -> None:
     whole = collect_faces(album, tmp_path / "whole.lmdb", cutter)
@@ -180,7 +180,7 @@ def test_a_stopped_run_with_other_settings_is_refused(
         collect_faces(album, tmp_path / "faces.lmdb", cutter)
 
 
-def test_where_no_face_is_kept_the_reasons_are_said(tmp_path: Path, cutter: FaceCutter) -> None:
+def test_if_no_face_is_kept_the_reasons_are_reported(tmp_path: Path, cutter: FaceCutter) -> None:
     take(tmp_path / "album/1.jpg", 1, sides=[40])
     with pytest.raises(UserError, match=r"no face .* kept: 1 small; .*faces.tsv has the reason"):
         collect_faces(tmp_path / "album", tmp_path / "faces.lmdb", cutter)
@@ -196,7 +196,7 @@ def test_a_folder_without_photographs_is_refused(tmp_path: Path, cutter: FaceCut
         collect_faces(tmp_path / "album", tmp_path / "faces.lmdb", cutter)
 
 
-def test_odd_names_stay_what_they_are(tmp_path: Path, cutter: FaceCutter) -> None:
+def test_odd_names_are_preserved(tmp_path: Path, cutter: FaceCutter) -> None:
     odd = 'tab\there "quoted" \udcff\n.jpg'
     take(tmp_path / "album" / odd, 1)
     store = collect_faces(tmp_path / "album", tmp_path / "faces.lmdb", cutter).store
@@ -208,7 +208,7 @@ def command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "distill.cli.curate", "photos", *arguments]
 
 
-def test_the_command_says_what_it_made(album: Path, tmp_path: Path, detector: Path) -> None:
+def test_the_command_reports_its_results(album: Path, tmp_path: Path, detector: Path) -> None:
     line = command(str(album), str(tmp_path / "faces.lmdb"), "--detector", str(detector), "--json")
     done = subprocess.run(line, capture_output=True, check=True)
     told = json.loads(done.stdout)
@@ -227,7 +227,7 @@ def test_the_command_says_what_it_made(album: Path, tmp_path: Path, detector: Pa
         (["--max-turn", "100"], "error: --max-turn 100.0"),
     ],
 )
-def test_wrong_options_are_named(
+def test_invalid_options_are_named(
     album: Path, tmp_path: Path, detector: Path, option: list[str], message: str
 ) -> None:
     line = command(str(album), str(tmp_path / "x.lmdb"), "--detector", str(detector), *option)
@@ -236,7 +236,7 @@ def test_wrong_options_are_named(
     assert message in done.stderr
 
 
-def test_a_run_that_is_interrupted_leaves_no_process(tmp_path: Path, detector: Path) -> None:
+def test_an_interrupted_run_leaves_no_process(tmp_path: Path, detector: Path) -> None:
     for number in range(24):
         take(tmp_path / f"album/{number}.jpg", number % 5)
     line = command(str(tmp_path / "album"), str(tmp_path / "x.lmdb"), "--detector", str(detector))

@@ -49,13 +49,13 @@ THREE = found((50, 60, 80), (240, 140, 120), (430, 20, 150))
         ("all", ["kept", "kept", "kept"]),
     ],
 )
-def test_one_face_is_chosen_or_all(which: str, expected: list[str]) -> None:
+def test_one_face_or_all_are_chosen(which: str, expected: list[str]) -> None:
     assert fates(SHARP, THREE, faces=which) == expected
     assert fates(SHARP, found(), faces=which) == []
 
 
-def test_the_largest_is_chosen_before_it_is_judged() -> None:
-    """Who stands behind a blurred person is somebody else."""
+def test_the_largest_is_chosen_before_assessment() -> None:
+    """The face behind a blurred person is somebody else's."""
     pixels = SHARP.copy()
     pixels[20:170, 430:580] = 128
     assert fates(pixels, THREE) == ["blurred", "not-chosen", "not-chosen"]
@@ -68,7 +68,7 @@ def test_small_faces_are_set_aside() -> None:
     assert fates(SHARP, found((10, 10, 40)), least_size=40) == ["kept"]
 
 
-def test_faces_that_the_picture_cuts_off_are_set_aside() -> None:
+def test_faces_cut_off_by_the_picture_are_set_aside() -> None:
     assert fates(SHARP, found((-50, 10, 100))) == ["cut-off"]
     assert fates(SHARP, found((-30, 10, 100))) == ["kept"]
 
@@ -81,7 +81,7 @@ def test_blurred_faces_are_set_aside() -> None:
 
 
 def points_of(yaw: float, pitch: float, roll: float = 0.0) -> np.ndarray:
-    """Of drawn heads, on average."""
+    """The average points of drawn heads."""
     shown = []
     for number in range(8):
         head = Head.of(random_person(np.random.default_rng(number)))
@@ -92,11 +92,11 @@ def points_of(yaw: float, pitch: float, roll: float = 0.0) -> np.ndarray:
 
 @pytest.mark.parametrize("roll", [0.0, 35.0, 170.0])
 @pytest.mark.parametrize("yaw", [-70.0, -30.0, 0.0, 30.0, 70.0])
-def test_how_far_a_face_is_turned_shows_in_its_points(yaw: float, roll: float) -> None:
+def test_yaw_is_measured_from_the_points(yaw: float, roll: float) -> None:
     assert pose(points_of(yaw, 0, roll))[0] == pytest.approx(yaw, abs=12)
 
 
-def test_looking_down_and_up_shows_too() -> None:
+def test_pitch_is_measured_from_the_points() -> None:
     down, ahead, up = (pose(points_of(0, pitch))[1] for pitch in (25, 0, -25))
     assert down - ahead > 15
     assert ahead - up > 15
@@ -115,7 +115,7 @@ def test_faces_are_jpeg_files_of_the_aligned_size() -> None:
     assert np.abs(decode(cut.jpeg).astype(int) - SHARP[10:122, 10:122]).mean() < 3
 
 
-def test_points_that_are_all_one_place_are_no_face() -> None:
+def test_coinciding_points_are_not_a_face() -> None:
     one_place = Found(np.array([[1, 1, 9, 9.0]]), np.full((1, 5, 2), 5.0), np.array([0.9]))
     assert fates(SHARP, one_place) == ["small"]
 

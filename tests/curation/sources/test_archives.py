@@ -1,4 +1,4 @@
-"""What is the same for all kinds of archives."""
+"""The behaviour shared by all kinds of archives."""
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -29,9 +29,9 @@ def write(request) -> Writer:
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 class TestFilesOfOneName:
-    """The first is taken, each later one is a bad record."""
+    """The first is used; each later one is a bad record."""
 
-    def test_they_are_errors_with_the_name(self, tmp_path, noise_images, write):
+    def test_an_error_names_them(self, tmp_path, noise_images, write):
         path = write(tmp_path, [(f"p/{n}.jpg", noise_images[n]) for n in (0, 1, 0)])
         with pytest.raises(UserError, match=r"p/0\.jpg.*has an earlier file of this name"):
             convert(path, tmp_path / "a.lmdb")
@@ -53,7 +53,7 @@ class TestFilesOfOneName:
         assert store.read(0) == noise_images[0]
         assert len(read_quarantine(store.path)) == 2
 
-    def test_places_ascend_where_another_image_follows(self, tmp_path, noise_images, write):
+    def test_positions_ascend_if_another_image_follows(self, tmp_path, noise_images, write):
         names = ("a.jpg", "a.cls", "b.jpg", "b.cls", "a.jpg", "a.png", "a.cls")
         path = write(tmp_path, [(n, noise_images[0] if n[-1] == "g" else b"1") for n in names])
         store = convert(path, tmp_path / "a.lmdb", skip_bad=True)
@@ -62,7 +62,7 @@ class TestFilesOfOneName:
         assert len(places) == 2
         assert places == sorted(places)
 
-    def test_other_archives_may_have_it_too(self, tmp_path, noise_images, write):
+    def test_other_archives_may_use_the_name_too(self, tmp_path, noise_images, write):
         for number in range(2):
             write(tmp_path / "set", [("p/0.jpg", noise_images[number])]).rename(
                 tmp_path / "set" / f"{number}.{write(tmp_path, []).name.partition('.')[2]}"

@@ -24,7 +24,7 @@ def write_lmdb(path: Path, entries: dict[bytes, bytes], subdir: bool = True) -> 
 
 
 def packed(image: bytes, label: int, feature: bytes = b"") -> bytes:
-    """msgpack of (image, label), as its Python library has it."""
+    """msgpack of (image, label), as written by its Python library."""
     if label < 128:
         number = bytes([label])
     else:
@@ -63,12 +63,12 @@ def test_values_of_image_and_label_are_read(tmp_path, noise_images):
     assert verify(folder, decoding=True)["sound"]
 
 
-def test_a_feature_between_them_is_passed_over(noise_images):
+def test_a_feature_between_image_and_label_is_ignored(noise_images):
     feature = b"\xc4\x04" + bytes(4)
     assert image_and_label(packed(noise_images[0], 300, feature)) == (noise_images[0], 300)
 
 
-def test_images_alone_have_their_labels_in_a_list_beside(tmp_path, noise_images):
+def test_plain_images_have_labels_in_a_list_file(tmp_path, noise_images):
     entries = {b"p%d/0.jpg" % i: noise_images[i] for i in range(4)}
     folder = write_lmdb(tmp_path / "set", entries)
     assert convert(folder, tmp_path / "a.lmdb").unlabelled == 4
@@ -85,7 +85,7 @@ def test_images_alone_have_their_labels_in_a_list_beside(tmp_path, noise_images)
 
 
 @pytest.mark.parametrize("name", ["set.lmdb", "set"])
-def test_an_environment_may_be_one_file(tmp_path, noise_images, name):
+def test_an_environment_may_be_a_single_file(tmp_path, noise_images, name):
     entries = {b"%d" % i: noise_images[i] for i in range(3)}
     file = tmp_path / "lmdb" / name
     file.parent.mkdir()
@@ -99,7 +99,7 @@ def test_an_environment_may_be_one_file(tmp_path, noise_images, name):
     assert verify(file, decoding=True)["sound"]
 
 
-def test_the_file_of_a_store_is_no_source(tmp_path, noise_images):
+def test_the_file_of_a_store_is_not_a_source(tmp_path, noise_images):
     folder = write_lmdb(tmp_path / "set", {b"a": noise_images[0]})
     store = convert(folder, tmp_path / "a.lmdb")
     with pytest.raises(UserError, match=r"data\.mdb"):
@@ -119,7 +119,7 @@ def test_other_values_are_bad_records(tmp_path, noise_images, value):
     assert len(convert(folder, tmp_path / "a.lmdb", skip_bad=True)) == 1
 
 
-def test_stores_are_no_source(store, tmp_path):
+def test_stores_are_not_sources(store, tmp_path):
     assert inspect_path(store.path)["kind"] == "store"
     (store.path / "source.json").unlink()
     assert inspect_path(store.path)["kind"] == "store"
@@ -127,7 +127,7 @@ def test_stores_are_no_source(store, tmp_path):
     assert Store(store.path).digest == store.digest
 
 
-def test_keys_of_any_bytes_become_names(tmp_path, noise_images):
+def test_keys_may_be_any_bytes(tmp_path, noise_images):
     entries = {struct.pack("<I", i << 7): noise_images[i] for i in range(2)}
     store = convert(write_lmdb(tmp_path / "set", entries), tmp_path / "a.lmdb")
     assert store.source_names == (r"\x00\x00\x00\x00", r"\x80\x00\x00\x00")
@@ -141,14 +141,14 @@ def test_keys_of_any_bytes_become_names(tmp_path, noise_images):
     ],
     ids=["missing", "twice"],
 )
-def test_a_list_that_does_not_fit_is_an_error(tmp_path, noise_images, text, reason):
+def test_a_list_that_does_not_match_is_an_error(tmp_path, noise_images, text, reason):
     folder = write_lmdb(tmp_path / "set", {b"a": noise_images[0], b"b": noise_images[1]})
     (folder / "labels.txt").write_text(text)
     with pytest.raises(UserError, match=reason):
         convert(folder, tmp_path / "a.lmdb")
 
 
-def test_a_damaged_environment_is_called_so(tmp_path, noise_images):
+def test_a_damaged_environment_is_reported(tmp_path, noise_images):
     folder = write_lmdb(tmp_path / "set", {b"a": noise_images[0], b"b": noise_images[1]})
     data = folder / "data.mdb"
     data.write_bytes(data.read_bytes()[:9000])
@@ -159,7 +159,7 @@ def test_a_damaged_environment_is_called_so(tmp_path, noise_images):
 @pytest.mark.parametrize(
     ("data", "what"), [(b"", "empty"), (b"x" * 9000, "no LMDB file")], ids=["empty", "other"]
 )
-def test_what_only_has_the_name_of_an_environment(tmp_path, data, what):
+def test_a_file_merely_named_like_an_environment(tmp_path, data, what):
     (tmp_path / "set").mkdir()
     (tmp_path / "set" / "data.mdb").write_bytes(data)
     with pytest.raises(UserError, match=f"a folder whose data[.]mdb is {what}"):
@@ -175,7 +175,7 @@ def test_named_databases_are_refused_by_name(tmp_path, noise_images):
         convert(tmp_path / "set", tmp_path / "a.lmdb")
 
 
-def test_bad_keys_are_harmless_in_the_quarantine(tmp_path, noise_images):
+def test_bad_keys_are_escaped_in_the_quarantine(tmp_path, noise_images):
     entries = {b"a": noise_images[0], b"\x1b[31m\0\n": b"no image"}
     folder = write_lmdb(tmp_path / "set", entries)
     store = convert(folder, tmp_path / "a.lmdb", skip_bad=True)

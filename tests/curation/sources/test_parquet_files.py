@@ -35,7 +35,7 @@ def columns(noise_images) -> dict[str, Any]:
 
 
 class TestTables:
-    def test_images_and_labels_come_as_they_are(self, tmp_path, columns, noise_images):
+    def test_images_and_labels_are_unchanged(self, tmp_path, columns, noise_images):
         for number in range(2):
             part = {name: values[5 * number :][:5] for name, values in columns.items()}
             name = f"data/train-{number:05d}-of-00002.parquet"
@@ -55,7 +55,9 @@ class TestTables:
         ("image", "label", "name"),
         [("jpg", "cls", "__key__"), ("anything", "target", "file_name"), ("img", "label", "key")],
     )
-    def test_columns_are_known_by_names_and_types(self, tmp_path, noise_images, image, label, name):
+    def test_columns_are_recognised_by_name_and_type(
+        self, tmp_path, noise_images, image, label, name
+    ):
         path = write_table(
             tmp_path / "a.parquet",
             {"__url__": ["u"] * 2, image: noise_images[:2], label: ["4", "2"], name: ["k0", "k1"]},
@@ -64,7 +66,7 @@ class TestTables:
         assert store.source_labels.tolist() == [2, 4]
         assert store.source_names == ("k1", "k0")
 
-    def test_rows_without_a_label_are_nobodys(self, tmp_path, columns):
+    def test_rows_without_a_label_are_unlabelled(self, tmp_path, columns):
         del columns["label"]
         store = convert(write_table(tmp_path / "a.parquet", columns), tmp_path / "a.lmdb")
         assert (store.identities, store.unlabelled) == (0, 10)
@@ -88,7 +90,7 @@ class TestTables:
         [pa.large_binary(), pa.binary_view(), pa.dictionary(pa.int32(), pa.binary())],
         ids=str,
     )
-    def test_bytes_may_be_of_any_type_of_bytes(self, tmp_path, noise_images, kind):
+    def test_images_may_have_any_binary_type(self, tmp_path, noise_images, kind):
         images = pa.array([None, *noise_images[:3]], pa.binary()).cast(kind)
         path = write_table(tmp_path / "a.parquet", {"image": images, "label": [0, 0, 1, 1]})
         store = convert(path, tmp_path / "a.lmdb", skip_bad=True)
@@ -99,7 +101,7 @@ class TestTables:
         path = write_table(tmp_path / "a.parquet", columns, compression=compression)
         assert len(convert(path, tmp_path / "a.lmdb")) == 10
 
-    def test_a_conversion_that_was_stopped_goes_on(self, tmp_path, noise_images):
+    def test_a_stopped_conversion_is_resumed(self, tmp_path, noise_images):
         images = [noise_images[i % 40] for i in range(2000)]
         labels = [i * 7919 % 500 for i in range(2000)]
         path = write_table(tmp_path / "a.parquet", {"image": images, "label": labels})
@@ -139,7 +141,7 @@ class TestMistakes:
             ({"label": [-7]}, "the label is -7"),
         ],
     )
-    def test_bad_rows_are_named_or_left_out(self, tmp_path, columns, changes, complaint):
+    def test_bad_rows_are_named_or_skipped(self, tmp_path, columns, changes, complaint):
         one = {name: values[:1] for name, values in columns.items()} | changes
         write_table(tmp_path / "set" / "0.parquet", columns)
         write_table(tmp_path / "set" / "1.parquet", one)
@@ -148,7 +150,7 @@ class TestMistakes:
         store = convert(tmp_path / "set", tmp_path / "a.lmdb", skip_bad=True)
         assert (len(store), store.meta.skipped) == (10, 1)
 
-    def test_bad_rows_without_a_name_are_told_by_number(self, tmp_path, noise_images):
+    def test_bad_rows_without_a_name_are_numbered(self, tmp_path, noise_images):
         path = write_table(tmp_path / "a.parquet", {"image": [noise_images[0], b"x"]})
         with pytest.raises(UserError, match=r"a\.parquet: row 1 \(from 0\): .*JPEG"):
             convert(path, tmp_path / "a.lmdb")
@@ -158,18 +160,18 @@ class TestMistakes:
     @pytest.mark.parametrize(
         "columns", [{"a": [1], "b": ["x"]}, {"a": [b"x"], "b": [b"y"]}, {"image": ["path"]}]
     )
-    def test_a_table_without_images_is_told(self, tmp_path, columns):
+    def test_a_table_without_images_is_reported(self, tmp_path, columns):
         with pytest.raises(UserError, match="has no column of images among"):
             convert(write_table(tmp_path / "a.parquet", columns), tmp_path / "a.lmdb")
 
     @pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.99])
-    def test_one_that_is_damaged_is_told(self, tmp_path, columns, share):
+    def test_a_damaged_table_is_reported(self, tmp_path, columns, share):
         path = write_table(tmp_path / "a.parquet", columns)
         os.truncate(path, int(share * path.stat().st_size))
         with pytest.raises(UserError, match=r"a\.parquet"):
             convert(path, tmp_path / "a.lmdb")
 
-    def test_damage_in_the_middle_leaves_out_what_follows(self, tmp_path, columns):
+    def test_rows_after_damage_in_the_middle_are_skipped(self, tmp_path, columns):
         path = write_table(tmp_path / "a.parquet", columns, compression="none", row_group_size=2)
         data = bytearray(path.read_bytes())
         for at in range(len(data) // 2, len(data) // 2 + 400):
@@ -213,7 +215,7 @@ class TestMistakes:
         assert pages.a_value == (distinct if dictionary else 0)
         assert dictionary or mean <= pages.a_row < 1.2 * mean
 
-    def test_without_pyarrow_the_command_to_install_it_is_named(self, tmp_path, monkeypatch):
+    def test_without_pyarrow_the_install_command_is_named(self, tmp_path, monkeypatch):
         (tmp_path / "a.parquet").write_bytes(b"PAR1")
         monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
         with pytest.raises(UserError, match=r"pip install 'face-distill\[parquet\]'"):

@@ -1,4 +1,4 @@
-"""A file dropped into curation/sources is a kind of source: nothing else knows of it."""
+"""A file added to curation/sources is a new kind of source without any other change."""
 
 import json
 import os
@@ -109,7 +109,7 @@ main()
 
 @pytest.fixture
 def room(tmp_path, monkeypatch):
-    """A folder whose files are kinds of sources too, in this process."""
+    """A folder whose files also register kinds of sources, in this process."""
     (tmp_path / "room").mkdir()
     monkeypatch.setattr(sources, "__path__", [*sources.__path__, str(tmp_path / "room")])
     monkeypatch.setattr(opening, "_FORMATS", dict(opening._FORMATS))
@@ -122,7 +122,7 @@ def room(tmp_path, monkeypatch):
 
 @pytest.fixture
 def pile(room, tmp_path, noise_images):
-    """Writes images with these labels to a pile, whose kind was dropped in."""
+    """Writes images with these labels to a pile, a kind of source that the test adds."""
     (room / "pile.py").write_text(PILE)
 
     def write(labels, name="faces.pile"):
@@ -150,7 +150,7 @@ def test_a_new_kind_is_converted_like_the_same_record_file(pile, tmp_path, noise
 
 
 @pytest.mark.parametrize("labels", [[2] * 30 + [7] * 30, [7, 2] * 30])
-def test_a_new_kind_goes_on_where_it_was_stopped(pile, tmp_path, monkeypatch, labels):
+def test_a_stopped_conversion_of_a_new_kind_is_resumed(pile, tmp_path, monkeypatch, labels):
     monkeypatch.setattr(curation.conversion.build, "COMMIT_BYTES", 5000)
     monkeypatch.setattr(curation.conversion.build, "COMMIT_IMAGES", 7)
     labels[11] = None
@@ -176,7 +176,7 @@ def test_a_new_kind_is_inspected_and_verified(pile):
     assert verify(path) | {"kind": "pile", "images": 3, "sound": True} == verify(path)
 
 
-def test_images_without_labels_are_identities_of_their_own(pile, tmp_path):
+def test_each_unlabelled_image_is_its_own_identity(pile, tmp_path):
     assert convert(pile(range(5)), tmp_path / "a.lmdb").identities == 5
 
 
@@ -203,7 +203,7 @@ def test_a_name_taken_twice_is_an_error_with_both_places(room, pile):
         open_source(pile([1]))
 
 
-def test_what_two_kinds_recognise_is_not_guessed(room, pile):
+def test_a_source_of_two_kinds_is_refused(room, pile):
     (room / "heap.py").write_text(PILE.replace('"pile"', '"heap"').replace("a NAME.pile", "a heap"))
     with pytest.raises(UserError, match=r"faces\.pile can be read as a heap and as a NAME\.pile"):
         find_format(pile([1]))

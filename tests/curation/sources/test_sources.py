@@ -1,4 +1,4 @@
-"""Folders of images and lists, as sources of a conversion."""
+"""Folders of images and lists as sources of a conversion."""
 
 import os
 import random
@@ -41,7 +41,7 @@ def folder(tmp_path, noise_images):
 
 
 class TestFolders:
-    def test_each_folder_is_an_identity_in_the_order_of_people(self, folder, tmp_path):
+    def test_each_folder_is_an_identity_in_natural_order(self, folder, tmp_path):
         store = convert(folder, tmp_path / "train.lmdb")
         assert store.source_names == (
             "9/a2.jpg",
@@ -61,7 +61,7 @@ class TestFolders:
         assert store.source_names[2] == os.fsdecode(b"9/b\xfe.jpg")
         assert len(convert(odd, tmp_path / "train.lmdb")) == 5
 
-    def test_bytes_are_copied_as_they_are(self, folder, tmp_path):
+    def test_bytes_are_copied_unchanged(self, folder, tmp_path):
         store = convert(folder, tmp_path / "train.lmdb")
         for i, name in enumerate(store.source_names):
             assert store.read(i) == (folder / name).read_bytes()
@@ -76,7 +76,7 @@ class TestFolders:
         with pytest.raises(UserError, match="made from another source"):
             convert(folder, tmp_path / "train.lmdb")
 
-    def test_images_outside_every_identity_are_refused_or_left_out(self, folder, tmp_path):
+    def test_images_outside_identities_are_refused_or_skipped(self, folder, tmp_path):
         (folder / "stray.png").write_bytes(b"")
         (folder / "sheet 2.jpg").write_bytes(b"")
         with pytest.raises(UserError, match=r"2\.jpg: it lies in no identity's folder.*--skip-bad"):
@@ -91,7 +91,7 @@ class TestFolders:
         ]
 
     @pytest.mark.parametrize("kind", ["pipe", "device", "socket", "lost link", "annex", "huge"])
-    def test_what_is_no_file_is_a_bad_image_and_never_waited_for(self, folder, tmp_path, kind):
+    def test_a_special_file_is_a_bad_image_and_never_blocks(self, folder, tmp_path, kind):
         path = folder / "9" / "c.jpg"
         with socket.socket(socket.AF_UNIX) as server:
             match kind:
@@ -114,7 +114,7 @@ class TestFolders:
         assert reason.startswith("9/c.jpg: it ")
         assert said.get(kind, kind) in reason
 
-    def test_pictures_of_other_kinds_are_not_passed_over_in_silence(self, folder, tmp_path):
+    def test_pictures_in_unsupported_formats_are_reported(self, folder, tmp_path):
         (folder / "9" / "c.webp").write_bytes(b"RIFF\x24\0\0\0WEBPVP8 ")
         (folder / "9" / "d.jpg").write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
         store = convert(folder, tmp_path / "train.lmdb", skip_bad=True)
@@ -122,7 +122,7 @@ class TestFolders:
         assert "neither JPEG nor PNG: it is an image (WebP)" in reasons[0]
         assert "neither JPEG nor PNG: it is a Git LFS pointer" in reasons[1]
 
-    def test_linked_folders_are_read_and_circles_are_not(self, folder, tmp_path, noise_images):
+    def test_linked_folders_are_read_and_cycles_are_not(self, folder, tmp_path, noise_images):
         outside = tmp_path / "elsewhere"
         outside.mkdir()
         (outside / "z.jpg").write_bytes(noise_images[7])
@@ -135,7 +135,7 @@ class TestFolders:
         names = convert(folder, tmp_path / "train.lmdb").source_names
         assert names[3:] == ("10/x.JPEG", "10/deep/er/y.jpg", "11/z.jpg")
 
-    def test_links_that_lead_to_each_other_are_bad_images(self, folder, tmp_path):
+    def test_circular_links_are_bad_images(self, folder, tmp_path):
         (folder / "9" / "c.jpg").symlink_to("d.jpg")
         (folder / "9" / "d.jpg").symlink_to("c.jpg")
         (folder / "9" / "here").symlink_to("here")
@@ -143,7 +143,7 @@ class TestFolders:
         reasons = [bad.reason for bad in read_quarantine(store.path)]
         assert [reason[:18] for reason in reasons] == ["9/c.jpg: it is a l", "9/d.jpg: it is a l"]
 
-    def test_digits_of_other_scripts_are_letters(self, tmp_path, noise_images):
+    def test_digits_in_other_scripts_sort_as_letters(self, tmp_path, noise_images):
         for name in ("\u00b2x", "2x", "\u0663", "10\u00b2"):
             (tmp_path / "faces" / name).mkdir(parents=True)
             (tmp_path / "faces" / name / "\u00b9.jpg").write_bytes(noise_images[0])
@@ -173,7 +173,7 @@ class TestFolders:
         store = convert(folder, tmp_path / "train.lmdb", skip_bad=True)
         assert (len(store), store.meta.skipped) == (5, 1)
 
-    def test_it_goes_on_where_it_was_stopped(self, tmp_path, noise_images, monkeypatch):
+    def test_a_stopped_conversion_is_resumed(self, tmp_path, noise_images, monkeypatch):
         monkeypatch.setattr(curation.conversion.build, "COMMIT_BYTES", 20_000)
         monkeypatch.setattr(curation.sources.image_files, "_TOGETHER", 4)
         for i in range(60):
@@ -209,7 +209,7 @@ class TestFolders:
 
 
 class TestLists:
-    def test_a_name_that_no_file_can_have_is_left_out(self, tmp_path, folder):
+    def test_an_impossible_file_name_is_skipped(self, tmp_path, folder):
         listed = folder / "list.txt"
         listed.write_text(f"0 {'a' * 300}.jpg\n1 9/b.jpg\n")
         store = convert(listed, tmp_path / "train.lmdb", skip_bad=True)
@@ -263,7 +263,7 @@ class TestLists:
         ],
         ids=["name-path", "path-name", "csv"],
     )
-    def test_names_of_identities_are_numbered_as_they_come(self, folder, tmp_path, text):
+    def test_identity_names_are_numbered_in_order(self, folder, tmp_path, text):
         store = convert(self.write(folder, text), tmp_path / "train.lmdb")
         assert store.source_labels.tolist() == [0, 1]
         assert store.labels.tolist() == [0, 0, 1]
@@ -271,7 +271,7 @@ class TestLists:
 
     @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
     @pytest.mark.parametrize("suffix", [".lst", ".list", ".txt", ".tsv", ".csv"])
-    def test_what_windows_saves_is_read(self, folder, encoding, suffix):
+    def test_files_saved_on_windows_are_read(self, folder, encoding, suffix):
         path = folder.parent / f"faces{suffix}"
         path.write_bytes("faces/9/b.jpg\t3\r\nfaces/9/a2.jpg\t3\r\n\r\n".encode(encoding))
         found = open_source(path)
@@ -290,14 +290,14 @@ class TestLists:
             ('"a,b/one 1.jpg",4\n"a;b/two  2.jpg",5\n', False),
         ],
     )
-    def test_paths_may_hold_blanks_and_other_separators(self, folder, text, names):
+    def test_paths_may_contain_spaces_and_other_separators(self, folder, text, names):
         files = read_list(self.write(folder, text))
         wanted = ["my faces/one 1.jpg", "my faces/two  2.jpg"]
         if not names:
             wanted = ["a,b/one 1.jpg", "a;b/two  2.jpg"]
         assert [files.name(i) for i in range(2)] == wanted
 
-    def test_names_that_are_no_utf_8_stay_what_they_are(self, folder):
+    def test_names_that_are_not_utf_8_are_preserved(self, folder):
         path = folder.parent / "faces.txt"
         path.write_bytes(b"faces/\xc3.jpg 1\n\xe5.jpg 2\n")
         assert os.fsencode(read_list(path).name(0)) == b"faces/\xc3.jpg"
@@ -333,7 +333,7 @@ class TestLists:
             ("\ufeff", "names no images"),
         ],
     )
-    def test_mistakes_are_named_with_their_line(self, folder, text, complaint):
+    def test_errors_name_their_line(self, folder, text, complaint):
         with pytest.raises(UserError, match=complaint):
             read_list(self.write(folder, text))
 
@@ -346,7 +346,7 @@ class TestLists:
         taken = tracemalloc.get_traced_memory()[0]
         tracemalloc.stop()
         assert len(files) == count
-        assert taken < 60 * count  # 200 where each is an object
+        assert taken < 60 * count  # 200 if each were an object
 
     def test_a_line_of_a_million_digits_takes_no_time(self, folder):
         began = time.process_time()
@@ -361,7 +361,7 @@ class TestLists:
             convert(path, tmp_path / "train.lmdb")
         assert len(convert(path, tmp_path / "train.lmdb", skip_bad=True)) == 1
 
-    def test_where_all_files_are_missing_the_first_is_named(self, folder, tmp_path):
+    def test_if_all_files_are_missing_the_first_is_named(self, folder, tmp_path):
         path = self.write(folder, "/gone/1.jpg 0\n/gone/2.jpg 0\n")
         with pytest.raises(
             UserError, match=r"no good images: 2 are bad, the first: /gone/1\.jpg: "
@@ -383,27 +383,27 @@ class TestLists:
     ],
 )
 @pytest.mark.parametrize("skip_bad", [False, True])
-def test_a_file_of_another_kind_is_named(tmp_path, name, data, said, skip_bad):
+def test_the_kind_of_an_unsuitable_file_is_named(tmp_path, name, data, said, skip_bad):
     (tmp_path / name).write_bytes(data)
     with pytest.raises(UserError, match=said):
         convert(tmp_path / name, tmp_path / "train.lmdb", skip_bad=skip_bad)
 
 
 @pytest.mark.parametrize("given", [".", "train.rec"])
-def test_records_that_were_not_fetched_are_named(tmp_path, given):
+def test_records_that_were_not_downloaded_are_named(tmp_path, given):
     (tmp_path / "train.rec").symlink_to(".git/annex/objects/a/SHA256E-s9--b.rec")
     with pytest.raises(UserError, match=r"train\.rec is a git-annex pointer .*git annex get"):
         open_source(tmp_path / given)
 
 
-def test_records_and_lists_are_known_by_what_they_hold(folder, tmp_path, write_source):
+def test_records_and_lists_are_recognised_by_content(folder, tmp_path, write_source):
     (write_source({0: 2}) / "train.rec").rename(tmp_path / "train.dat")
     assert open_source(tmp_path / "train.dat").kind == "records"
     (tmp_path / "names").write_text("faces/9/b.jpg 3\n")
     assert open_source(tmp_path / "names").kind == "list"
 
 
-def test_a_store_and_an_lmdb_of_another_make_are_named(folder, tmp_path):
+def test_a_store_and_a_foreign_lmdb_are_named(folder, tmp_path):
     store = convert(folder, tmp_path / "train.lmdb")
     with pytest.raises(UserError, match="is a store already"):
         open_source(store.path)
@@ -420,7 +420,7 @@ def test_a_folder_with_other_record_files_names_them(tmp_path):
         open_source(tmp_path)
 
 
-def test_a_folder_of_neither_says_what_is_wanted(tmp_path):
+def test_an_unknown_folder_lists_the_supported_sources(tmp_path):
     with pytest.raises(UserError, match=r"no train\.rec and no images in it; give a folder"):
         open_source(tmp_path)
 

@@ -31,7 +31,7 @@ def write_tar(
     mode: str = "w",
     form: int = tarfile.PAX_FORMAT,
 ) -> Path:
-    """An archive of these files, by Python's own writer."""
+    """An archive of these files, created by Python's ``tarfile``."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tarfile.open(path, mode, format=form) as archive:
         for name, data in files:
@@ -44,7 +44,7 @@ def write_tar(
 
 @pytest.fixture
 def samples(noise_images) -> list[tuple[str, bytes]]:
-    """Ten WebDataset samples of the labels 7, 3 and 5, which do not ascend."""
+    """Ten WebDataset samples with the unsorted labels 7, 3 and 5."""
     files = []
     for number in range(10):
         files.append((f"{number:04d}.jpg", noise_images[number]))
@@ -60,7 +60,7 @@ def labels_of(store) -> dict[str, int]:
 
 class TestWebDataset:
     @pytest.mark.parametrize("suffix", [".tar", ".tar.gz", ".tgz"])
-    def test_images_and_labels_come_as_they_are(self, tmp_path, samples, noise_images, suffix):
+    def test_images_and_labels_are_unchanged(self, tmp_path, samples, noise_images, suffix):
         mode = "w" if suffix == ".tar" else "w:gz"
         for number in range(2):
             write_tar(tmp_path / "set" / f"{number}{suffix}", samples[number * 10 :][:10], mode)
@@ -73,7 +73,7 @@ class TestWebDataset:
         assert verify(tmp_path / "set", decoding=True)["sound"]
         assert not (store.path / "images.bin").exists()
 
-    def test_plain_and_gzipped_are_one_data_set(self, tmp_path, samples):
+    def test_plain_and_gzipped_archives_are_equal(self, tmp_path, samples):
         plain = convert(write_tar(tmp_path / "a.tar", samples), tmp_path / "a.lmdb")
         packed = convert(write_tar(tmp_path / "b.tar.gz", samples, "w:gz"), tmp_path / "b.lmdb")
         assert plain.digest == packed.digest
@@ -97,7 +97,7 @@ class TestWebDataset:
             ("json", b'{"label": "Anna Smith"}', 0),
         ],
     )
-    def test_labels_are_what_their_files_say(
+    def test_labels_are_read_from_their_files(
         self, tmp_path, noise_images, extension, content, label
     ):
         files = [("a.jpg", noise_images[0]), (f"a.{extension}", content)]
@@ -117,7 +117,7 @@ class TestWebDataset:
             ({f"a.{i}.jpg": b"x" for i in range(40)}, "its sample has 16 images"),
         ],
     )
-    def test_bad_samples_are_named_or_left_out(self, tmp_path, noise_images, files, complaint):
+    def test_bad_samples_are_named_or_skipped(self, tmp_path, noise_images, files, complaint):
         content = [("0.jpg", noise_images[0]), ("0.cls", b"1"), ("a.jpg", noise_images[1])]
         path = write_tar(tmp_path / "a.tar", [*content, *files.items()])
         with pytest.raises(UserError, match=complaint):
@@ -150,26 +150,26 @@ class TestWebDataset:
         store = convert(write_tar(tmp_path / "a.tar", files), tmp_path / "a.lmdb")
         assert labels_of(store) == {"0.jpg": -1, "1.jpg": 4}
 
-    def test_texts_that_are_no_labels_may_lie_among_folders(self, tmp_path, noise_images):
+    def test_texts_that_are_not_labels_may_be_in_folders(self, tmp_path, noise_images):
         texts = [("README.txt", b"faces"), ("a/about.json", b"{"), ("a/note.txt", b"3 faces")]
         files = [("a/0.jpg", noise_images[0]), *texts, ("b/1.jpg", noise_images[1])]
         store = convert(write_tar(tmp_path / "a.tar", files), tmp_path / "a.lmdb")
         assert labels_of(store) == {"a/0.jpg": 0, "b/1.jpg": 1}
 
-    def test_pictures_of_other_kinds_are_bad(self, tmp_path, noise_images):
+    def test_pictures_in_unsupported_formats_are_bad(self, tmp_path, noise_images):
         files = [("0.jpg", noise_images[0]), ("0.cls", b"1"), ("1.webp", b"RIFF"), ("1.cls", b"1")]
         with pytest.raises(UserError, match=r"1\.webp: .*JPEG"):
             convert(write_tar(tmp_path / "a.tar", files), tmp_path / "a.lmdb")
 
 
 class TestTrees:
-    def test_folders_are_identities_where_there_are_no_labels(self, tmp_path, noise_images):
+    def test_folders_are_identities_if_there_are_no_labels(self, tmp_path, noise_images):
         names = ["z/b/1.jpg", "z/b/2.jpg", "a/1.jpg", "unlabelled/1.jpg", "top.jpg", "a/._2.jpg"]
         files = [(name, noise_images[i]) for i, name in enumerate(names)]
         store = convert(write_tar(tmp_path / "a.tar", files), tmp_path / "a.lmdb")
         assert labels_of(store) == dict(zip(names[:5], [0, 0, 1, -1, -1], strict=True))
 
-    def test_a_folder_may_go_on_in_the_next_archive(self, tmp_path, noise_images):
+    def test_a_folder_may_continue_in_the_next_archive(self, tmp_path, noise_images):
         for number in range(2):
             files = [(f"{name}/{number}.jpg", noise_images[number]) for name in "ab"]
             write_tar(tmp_path / "set" / f"{number}.tar", files)
@@ -179,7 +179,7 @@ class TestTrees:
 
 class TestNames:
     @pytest.mark.parametrize("form", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT, tarfile.USTAR_FORMAT])
-    def test_long_ones_and_other_scripts_are_read(self, tmp_path, noise_images, form):
+    def test_long_names_and_other_scripts_are_read(self, tmp_path, noise_images, form):
         names = ["a" * 90 + "/" + "b" * 90 + ".jpg", "./c/d.jpg"]
         if form != tarfile.USTAR_FORMAT:
             names += ["é" * 80 + "/" + "x" * 200 + ".jpg", "日本/1.jpg"]
@@ -188,7 +188,7 @@ class TestNames:
         assert list(store.source_names) == [name.removeprefix("./") for name in names]
         assert [store.read(i) for i in range(len(names))] == noise_images[: len(names)]
 
-    def test_those_that_lead_elsewhere_are_only_names(self, tmp_path, noise_images):
+    def test_names_that_point_elsewhere_are_only_names(self, tmp_path, noise_images):
         files = [("/etc/x.jpg", noise_images[0]), ("../../y.jpg", noise_images[1])]
         store = convert(write_tar(tmp_path / "a.tar", files), tmp_path / "a.lmdb")
         assert store.source_names == ("etc/x.jpg", "../../y.jpg")
@@ -220,7 +220,7 @@ class TestPatterns:
             ("{0..9999}{0..9999}.tar", "more than 100,000 files"),
         ],
     )
-    def test_what_a_pattern_names_has_to_be_there(self, tmp_path, pattern, complaint):
+    def test_every_file_of_a_pattern_must_exist(self, tmp_path, pattern, complaint):
         with pytest.raises(UserError, match=complaint):
             convert(tmp_path / pattern, tmp_path / "a.lmdb")
 
@@ -246,7 +246,7 @@ class TestDamage:
         with pytest.raises(UserError, match="it is a sparse file in the archive"):
             convert(path, tmp_path / "a.lmdb")
 
-    def test_files_that_say_to_be_huge_take_no_memory(self, tmp_path, noise_images):
+    def test_files_with_a_huge_stated_size_take_no_memory(self, tmp_path, noise_images):
         path = write_tar(tmp_path / "a.tar", [("a/0.jpg", noise_images[0])])
         data = bytearray(path.read_bytes())
         data[124:136] = b"\x80" + (1 << 60).to_bytes(11, "big")
@@ -256,7 +256,7 @@ class TestDamage:
             convert(path, tmp_path / "a.lmdb")
 
     @pytest.mark.parametrize("size", [1 << 20, (1 << 44) - 512, 1 << 60])
-    def test_a_file_that_goes_beyond_the_archive_is_told(self, tmp_path, noise_images, size):
+    def test_a_file_that_exceeds_the_archive_is_reported(self, tmp_path, noise_images, size):
         path = write_tar(tmp_path / "a.tar", [("a/0.jpg", noise_images[0]), ("b.npy", b"")])
         data = bytearray(path.read_bytes())
         begin = data.index(b"b.npy")
@@ -270,7 +270,7 @@ class TestDamage:
 
     @pytest.mark.parametrize("suffix", [".tar", ".tar.gz"])
     @pytest.mark.parametrize("share", [0.01, 0.3, 0.6])
-    def test_one_that_was_cut_off_is_told_and_the_rest_read(self, tmp_path, samples, suffix, share):
+    def test_truncation_is_reported_and_the_rest_is_read(self, tmp_path, samples, suffix, share):
         whole = write_tar(tmp_path / "set" / "0.tar", samples)
         cut = write_tar(
             tmp_path / "set" / f"1{suffix}", samples, "w:gz" if suffix[-1] == "z" else "w"
@@ -285,7 +285,7 @@ class TestDamage:
         assert whole.exists()
 
     @pytest.mark.parametrize("order", [("jpg", "cls"), ("cls", "jpg")], ids="-".join)
-    def test_a_sample_that_was_cut_off_is_told_as_damage(self, tmp_path, noise_images, order):
+    def test_a_truncated_sample_is_reported_as_damage(self, tmp_path, noise_images, order):
         content = {"jpg": noise_images, "cls": [b"1"] * 3}
         files = [(f"{i}.{ending}", content[ending][i]) for i in range(3) for ending in order]
         path = write_tar(tmp_path / "a.tar", files, form=tarfile.USTAR_FORMAT)
@@ -297,7 +297,7 @@ class TestDamage:
         assert (labels_of(store), store.meta.skipped) == ({"0.jpg": 1, "1.jpg": 1}, 1)
 
     @pytest.mark.parametrize("place", [-8, -4], ids=["checksum", "length"])
-    def test_a_wrong_checksum_of_gzip_is_told(self, tmp_path, samples, place):
+    def test_a_wrong_gzip_checksum_is_reported(self, tmp_path, samples, place):
         path = write_tar(tmp_path / "a.tar.gz", samples, "w:gz")
         data = bytearray(path.read_bytes())
         data[place] ^= 1
@@ -306,13 +306,13 @@ class TestDamage:
             convert(path, tmp_path / "a.lmdb")
         assert convert(path, tmp_path / "a.lmdb", skip_bad=True).meta.skipped == 1
 
-    def test_progress_ends_with_what_is_stored(self, tmp_path, samples):
+    def test_progress_ends_at_the_stored_size(self, tmp_path, samples):
         seen = []
         path = write_tar(tmp_path / "a.tar", samples)
         convert(path, tmp_path / "a.lmdb", lambda *counts: seen.append(counts))
         assert seen[-1] == (10, 10)
 
-    def test_a_text_of_that_name_is_no_list(self, tmp_path):
+    def test_a_text_named_like_an_archive_is_not_a_list(self, tmp_path):
         (tmp_path / "a.tar").write_text("0 1 a.jpg\n")
         with pytest.raises(UserError, match=r"a\.tar is .*not a tar archive|is no tar archive"):
             convert(tmp_path / "a.tar", tmp_path / "a.lmdb")
@@ -327,12 +327,12 @@ class TestDamage:
             convert(tmp_path / "a.tar.gz", tmp_path / "a.lmdb")
 
     @pytest.mark.parametrize("content", [b"", b"\0" * 2048, b"<html>", b"x" * 2048, b"\x1f\x8bxx"])
-    def test_what_is_no_archive_is_told(self, tmp_path, content):
+    def test_a_file_that_is_not_an_archive_is_reported(self, tmp_path, content):
         (tmp_path / "a.tar").write_bytes(content)
         with pytest.raises(UserError, match=r"a\.tar"):
             convert(tmp_path / "a.tar", tmp_path / "a.lmdb", skip_bad=True)
 
-    def test_pax_headers_that_cannot_be_are_damage(self):
+    def test_impossible_pax_headers_are_damage(self):
         for data in (b"", b"5", b"99 path=x\n", b"0 path=x\n", b"11 size=-9\n", b"7 nokey\n"):
             info = tarfile.TarInfo("x")
             info.type, info.size = b"x", len(data)
@@ -340,7 +340,7 @@ class TestDamage:
             with pytest.raises(ArchiveError, match=r"pax|cut off"):
                 list(archive_files(_Plain(io.BytesIO(block))))
 
-    def test_a_pax_header_of_many_records_is_read_at_once(self):
+    def test_a_pax_header_of_many_records_is_read_quickly(self):
         data = b"6 a=b\n" * 170_000
         info = tarfile.TarInfo("x")
         info.type, info.size = b"x", len(data)
@@ -355,9 +355,7 @@ class TestResuming:
     @pytest.mark.parametrize("suffix", [".tar", ".tar.gz"])
     @pytest.mark.parametrize("shuffled", [False, True])
     @pytest.mark.parametrize("stop", [300, 1200])
-    def test_a_conversion_that_was_killed_goes_on(
-        self, tmp_path, noise_images, suffix, shuffled, stop
-    ):
+    def test_a_killed_conversion_is_resumed(self, tmp_path, noise_images, suffix, shuffled, stop):
         files = []
         for number in range(1500):
             label = (number * 7919) % 500 if shuffled else number // 3

@@ -22,7 +22,7 @@ def write_zip(path: Path, files: Iterable[tuple[str, bytes]], method: int = 0) -
 
 @pytest.fixture
 def tree(noise_images) -> list[tuple[str, bytes]]:
-    """Two images of each of three people, in the order of their numbers within them."""
+    """Two images of each of three people, ordered by image number, then by person."""
     names = [f"0_0_{person:07d}/0_{number}.jpg" for number in range(2) for person in (2, 0, 1)]
     return [(name, noise_images[i]) for i, name in enumerate(names)]
 
@@ -45,7 +45,7 @@ def test_samples_with_labels_are_read_as_in_tar_archives(tmp_path, noise_images)
     assert store.source_labels.tolist() == [3, 4, 5]
 
 
-def test_more_files_and_bytes_than_the_old_form_holds(tmp_path, noise_images):
+def test_zip64_archives_are_read(tmp_path, noise_images):
     path = tmp_path / "a.zip"
     with zipfile.ZipFile(path, "w") as archive:
         for number in range(66_000):
@@ -58,7 +58,7 @@ def test_more_files_and_bytes_than_the_old_form_holds(tmp_path, noise_images):
 
 
 def changed(path: Path, field: int, value: bytes, name: bytes = b"0_0_0000002/0_0.jpg") -> None:
-    """Write ``value`` into the directory's entry of a file."""
+    """Overwrite a field in a file's directory entry with ``value``."""
     data = bytearray(path.read_bytes())
     at = data.rindex(name) - 46 + field
     data[at : at + len(value)] = value
@@ -76,7 +76,7 @@ def changed(path: Path, field: int, value: bytes, name: bytes = b"0_0_0000002/0_
         (42, b"\0\0\0\x7f", "its bytes are not where the directory says"),
     ],
 )
-def test_a_bad_file_is_named_or_left_out(tmp_path, tree, field, value, complaint):
+def test_a_bad_file_is_named_or_skipped(tmp_path, tree, field, value, complaint):
     path = write_zip(tmp_path / "a.zip", tree[:3])
     changed(path, field, value)
     with pytest.raises(UserError, match=rf"a\.zip.*({complaint})"):
@@ -92,7 +92,7 @@ def test_a_bomb_takes_no_more_than_it_states(tmp_path, tree):
         convert(path, tmp_path / "a.lmdb")
 
 
-def test_files_on_top_of_each_other_are_told(tmp_path, noise_images):
+def test_overlapping_files_are_reported(tmp_path, noise_images):
     path = write_zip(tmp_path / "a.zip", [("a/0.jpg", noise_images[0])])
     with path.open("rb") as file:
         member = next(members_of(file))
@@ -107,7 +107,7 @@ def test_files_on_top_of_each_other_are_told(tmp_path, noise_images):
 
 
 @pytest.mark.parametrize("share", [0.02, 0.5, 0.95])
-def test_one_that_was_cut_off_is_told(tmp_path, tree, share):
+def test_a_truncated_archive_is_reported(tmp_path, tree, share):
     path = write_zip(tmp_path / "a.zip", tree)
     os.truncate(path, int(share * path.stat().st_size))
     with pytest.raises(UserError, match="it has no directory at its end"):
@@ -115,7 +115,7 @@ def test_one_that_was_cut_off_is_told(tmp_path, tree, share):
 
 
 @pytest.mark.parametrize("content", [b"", b"<html>", b"PK\5\6", b"PK\5\6" + b"\xff" * 18])
-def test_what_is_no_archive_is_told(tmp_path, content):
+def test_a_file_that_is_not_an_archive_is_reported(tmp_path, content):
     (tmp_path / "a.zip").write_bytes(content)
     with pytest.raises(UserError, match=r"a\.zip"):
         convert(tmp_path / "a.zip", tmp_path / "a.lmdb", skip_bad=True)

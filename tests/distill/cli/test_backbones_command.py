@@ -1,4 +1,4 @@
-"""The command `distill backbones`: our counts beside the papers' figures, and the speed here."""
+"""`distill backbones`: our figures next to the papers', and the latency on this machine."""
 
 import json
 import subprocess
@@ -15,7 +15,7 @@ from distill.cli import bundles, networks
 
 app = typer.Typer()
 networks.register(app)
-bundles.register(app)  # a second command keeps the name of the first
+bundles.register(app)  # with only one command, Typer would omit its name
 
 
 def run(*arguments: str) -> Result:
@@ -32,7 +32,7 @@ def test_every_registered_network_is_listed():
     assert {row["name"] for row in rows()} == set(NETWORKS)
 
 
-def test_a_network_has_our_numbers_beside_the_papers():
+def test_a_network_has_our_figures_and_the_papers():
     (row,) = rows("mobilefacenet")
     paper = row.pop("paper")
     assert row == {
@@ -55,7 +55,7 @@ def test_a_network_has_our_numbers_beside_the_papers():
     }
 
 
-def test_the_table_marks_what_the_paper_does_not_give():
+def test_the_table_marks_figures_missing_in_the_paper():
     output = run("mobilefacenet", "iresnet18").stdout
     assert "1.003" in output
     assert "0.99M" in output
@@ -82,6 +82,6 @@ def test_a_timm_model_is_described_too():
     assert row["paper"] is None
 
 
-def test_an_unknown_name_is_refused_with_what_there_is():
+def test_an_unknown_name_is_refused_with_the_known_ones():
     assert isinstance(error := run("mobilfacenet").exception, UserError)
     assert "mobilefacenet" in str(error)

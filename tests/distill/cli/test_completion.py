@@ -1,4 +1,4 @@
-"""What a shell offers after TAB: names from the workspace, quickly, and never an error."""
+"""Shell completion: names from the workspace, quickly and without errors."""
 
 import os
 import shutil
@@ -43,7 +43,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 
 
 def asked(line: str, place: Workspace, **environment: str) -> dict[str, str]:
-    """The environment in which bash asks what may stand at the end of the line."""
+    """The environment in which bash requests completions for the end of the line."""
     words = line.split()
     command = words[0]
     return {
@@ -96,7 +96,7 @@ def test_bundles_and_files_are_offered_as_paths(
     assert offered("distill verify /", place)[0] == str(place.bundles / "pulled")
 
 
-def test_the_workspace_on_the_line_counts(place: Workspace, tmp_path: Path) -> None:
+def test_the_workspace_on_the_command_line_is_used(place: Workspace, tmp_path: Path) -> None:
     elsewhere = Workspace(tmp_path / "none")
     line = f"distill cancel --workspace {place.root} te"
     assert offered(line, elsewhere) == ["teacher"]
@@ -104,9 +104,7 @@ def test_the_workspace_on_the_line_counts(place: Workspace, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("damage", ["garbage", "empty", "folder", "pipe", "locked", "foreign"])
-def test_a_queue_that_cannot_be_read_offers_nothing(
-    place: Workspace, tmp_path: Path, damage: str
-) -> None:
+def test_an_unreadable_queue_offers_no_names(place: Workspace, tmp_path: Path, damage: str) -> None:
     other = Workspace(tmp_path / "other")
     shutil.copytree(place.root, other.root)
     queue = other.daemon / "queue.sqlite"
@@ -128,7 +126,7 @@ def test_a_queue_that_cannot_be_read_offers_nothing(
     assert offered("distill cancel te", other) == []
 
 
-def test_nothing_is_left_and_nothing_made(place: Workspace, tmp_path: Path) -> None:
+def test_completion_leaves_no_files(place: Workspace, tmp_path: Path) -> None:
     before = sorted(place.root.rglob("*"))
     offered("distill cancel ", place)
     offered("distill verify ", place)
@@ -137,7 +135,7 @@ def test_nothing_is_left_and_nothing_made(place: Workspace, tmp_path: Path) -> N
     assert not (tmp_path / "none").exists()
 
 
-def test_a_workspace_that_is_only_read_is_offered_too(place: Workspace, tmp_path: Path) -> None:
+def test_names_of_a_read_only_workspace_are_offered(place: Workspace, tmp_path: Path) -> None:
     other = Workspace(tmp_path / "other")
     shutil.copytree(place.root, other.root)
     (other.daemon / "queue.sqlite").chmod(0o444)
@@ -148,7 +146,7 @@ def test_a_workspace_that_is_only_read_is_offered_too(place: Workspace, tmp_path
         other.daemon.chmod(0o755)
 
 
-def test_the_names_of_files_are_those_of_the_run_directory() -> None:
+def test_file_names_match_the_run_directory() -> None:
     assert f"*/{BUNDLE}" == completion.BUNDLES
 
 
@@ -165,7 +163,7 @@ def test_every_job_of_every_command_is_completed() -> None:
 
 
 def test_bash_itself_completes(place: Workspace) -> None:
-    """By the script that `distill --install-completion` sets up."""
+    """Uses the script that `distill --install-completion` sets up."""
     here = {**os.environ, "DISTILL_WORKSPACE": str(place.root)}
     here["PATH"] = f"{Path(sys.executable).parent}:{here['PATH']}"
     here["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
@@ -180,7 +178,7 @@ def test_bash_itself_completes(place: Workspace) -> None:
     assert ran.stderr == ""
 
 
-def test_nothing_that_takes_long_is_imported(place: Workspace) -> None:
+def test_no_slow_module_is_imported(place: Workspace) -> None:
     code = (
         "import atexit, sys\n"
         "heavy = ('torch', 'numpy', 'rich', 'fastapi', 'psutil')\n"

@@ -1,4 +1,4 @@
-"""`curate embed`: the embeddings that other commands find, made alone or by ranks."""
+"""`curate embed`: precomputes embeddings for other commands, alone or on several ranks."""
 
 import json
 import os
@@ -26,7 +26,7 @@ def embed(store, workspace, *launcher):
     return json.loads(done.stdout)
 
 
-def test_it_makes_every_row_once_and_says_where(drawn_store, tmp_path):
+def test_every_row_is_computed_once_and_its_place_printed(drawn_store, tmp_path):
     said = embed(drawn_store, tmp_path)
     assert said["images"] == len(drawn_store)
     cache = EmbeddingCache(tmp_path / "cache" / said["cache"])
@@ -35,7 +35,7 @@ def test_it_makes_every_row_once_and_says_where(drawn_store, tmp_path):
 
 
 @pytest.mark.slow
-def test_ranks_of_torchrun_make_the_same_and_one_tells(drawn_store, tmp_path):
+def test_torchrun_ranks_agree_and_only_one_prints(drawn_store, tmp_path):
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     said = embed(drawn_store, tmp_path, *torchrun)
     assert np.all(EmbeddingCache(tmp_path / "cache" / said["cache"]).table.entries)

@@ -64,7 +64,7 @@ def run(place: Path, *words: str, status: int = 0) -> str:
     return str(done.exception) if status else done.stdout
 
 
-def test_embeddings_of_anybody_are_scored(place: Path):
+def test_foreign_embeddings_are_scored(place: Path):
     report = json.loads(
         run(place, "evaluate", str(place / "good"), "drawn/pairs", "drawn/train", "--json")
     )
@@ -93,7 +93,7 @@ def test_people_are_identified_with_one_image_enrolled(place: Path, people: Stor
     assert "rank 1" in run(place, "identify", str(place / "good"), "drawn/train")
 
 
-def test_a_gallery_is_another_view_of_the_store(place: Path, people: Store):
+def test_a_gallery_may_be_another_view_of_the_store(place: Path, people: Store):
     datasets = place / "datasets" / "drawn"
     first = np.flatnonzero(people.labels < 4)
     enrolled, asked = first[::2], np.setdiff1d(np.arange(len(people)), first[::2])
@@ -140,7 +140,7 @@ def test_on_takes_two_models(place: Path):
 
 
 @pytest.mark.parametrize("name", ["differences.svg", "differences.PNG"])
-def test_a_comparison_is_drawn_when_asked(place: Path, tmp_path: Path, name: str):
+def test_a_comparison_is_drawn_on_request(place: Path, tmp_path: Path, name: str):
     picture = tmp_path / name
     models = [str(place / each) for each in ("poor", "good")]
     told = run(place, "compare", *models, "--on", "drawn/train", "--picture", str(picture))
@@ -164,7 +164,7 @@ def test_a_comparison_is_drawn_when_asked(place: Path, tmp_path: Path, name: str
         (["--on", "drawn/train", "--picture", "no/a.svg"], "no: no such folder; make it first"),
     ],
 )
-def test_a_picture_that_cannot_be_is_said_at_once(place: Path, words: list[str], expected: str):
+def test_an_impossible_picture_is_refused_at_once(place: Path, words: list[str], expected: str):
     models = [str(place / each) for each in ("poor", "good")]
     assert expected in run(place, "compare", *models, *words, status=1)
 
@@ -179,7 +179,7 @@ def test_a_list_of_pairs_is_a_set(place: Path, people: Store, tmp_path: Path):
         lines.append(f"{left}.jpg {right}.jpg {same}")
         places += [left, right]
     (tmp_path / "mine.txt").write_text("\n".join(lines))
-    # A list is brought into folds; the vectors must be alike whatever its order.
+    # The order of a list is changed to form folds, so the embeddings must not depend on it.
     vectors = np.load(place / "good" / "train.npy")
     folder = tmp_path / "model"
     folder.mkdir()
@@ -191,7 +191,7 @@ def test_a_list_of_pairs_is_a_set(place: Path, people: Store, tmp_path: Path):
         )
     )  # fmt: skip
     assert report["sets"]["mine"]["pairs"] == 40
-    # The same of a store, whose images have numbers.
+    # The same list for a store, whose images have numbers.
     (tmp_path / "rows.txt").write_text("\n".join(line.replace(".jpg", "") for line in lines))
     (folder / "mine.npy").rename(folder / "rows-train.npy")
     listed = f"{tmp_path / 'rows.txt'}:drawn/train"
@@ -199,18 +199,18 @@ def test_a_list_of_pairs_is_a_set(place: Path, people: Store, tmp_path: Path):
     assert of_store["sets"]["rows-train"]["digest"] == report["sets"]["mine"]["digest"]
 
 
-def test_a_set_that_measures_nothing_is_refused_before_embedding(place: Path, people: Store):
+def test_a_set_without_measures_is_refused_before_embedding(place: Path, people: Store):
     write_view_of(people, np.arange(3), place / "datasets" / "drawn" / "few.view")
     refused = run(place, "evaluate", str(place / "good"), "drawn/few", status=1)
     assert "no TAR can be measured at any FAR" in refused
 
 
-def test_a_model_that_is_not_there_is_named(place: Path):
+def test_a_missing_model_is_named(place: Path):
     refused = run(place, "evaluate", "no-such-model", "drawn/pairs", status=1)
     assert "no-such-model" in refused
 
 
-def test_a_threshold_for_ones_own_data_has_its_interval(place: Path):
+def test_a_threshold_has_its_interval(place: Path):
     words = ["threshold", str(place / "good"), "drawn/train", "--far", "1e-2"]
     report = json.loads(run(place, *words, "--json"))
     low, high = report["threshold_interval"]
@@ -219,7 +219,7 @@ def test_a_threshold_for_ones_own_data_has_its_interval(place: Path):
     assert f"cosine > {report['threshold']:.4f}" in run(place, *words)
 
 
-def test_a_rate_that_no_set_measures_is_refused(place: Path):
+def test_an_unmeasurable_rate_is_refused(place: Path):
     words = ["threshold", str(place / "good"), "drawn/train", "--far"]
     assert "insufficient pairs" in run(place, *words, "1e-6", status=1)
     assert "allowed are 1e-2" in run(place, *words, "0.5", status=1)

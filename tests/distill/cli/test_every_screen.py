@@ -1,4 +1,4 @@
-"""Every command at 80 columns, with hostile names in every record: nothing is cut or coloured."""
+"""Every command at 80 columns with hostile names in every record: no text is cut or coloured."""
 
 import json
 import os
@@ -39,7 +39,7 @@ NAMES = ["[/x]", "[bold]" + "n" * 50, "\x1b[31mred", "with several words in it"]
 
 
 def commands():
-    """Every command of both programs, by the words that call it."""
+    """Every command of both programs, as its words on the command line."""
     found = []
 
     def walk(words, command):
@@ -53,7 +53,7 @@ def commands():
 
 
 def run(*words, columns=80, **variables):
-    """What a command prints, as if COLUMNS were set."""
+    """The output of a command with COLUMNS set."""
     program, *arguments = map(str, words)
     environment = {"COLUMNS": str(columns), "TERMINAL_WIDTH": str(columns)} | variables
     result = CliRunner().invoke(APPS[program], arguments, env=environment)
@@ -63,7 +63,7 @@ def run(*words, columns=80, **variables):
 
 
 def check(text, columns, *whole):
-    """No line is wider than the screen but for a word that is; nothing is cut, hidden or moved."""
+    """No line is wider than the screen unless one word is; no text is cut, hidden or moved."""
     for line in text.splitlines():
         assert line.isprintable(), line
         assert size_of(line) <= columns or len(line.split()) <= 3, line
@@ -73,7 +73,7 @@ def check(text, columns, *whole):
 
 
 @pytest.mark.parametrize("words", commands(), ids=" ".join)
-def test_help_is_there_under_both_names_and_fits(words):
+def test_help_has_both_option_names_and_fits(words):
     shown = [run(*words, option).stdout for option in ("-h", "--help")]
     assert shown[0] == shown[1]
     assert words[-1] in shown[0]
@@ -81,7 +81,7 @@ def test_help_is_there_under_both_names_and_fits(words):
 
 
 @pytest.mark.parametrize("program", APPS)
-def test_both_programs_say_their_version(program):
+def test_both_programs_print_their_version(program):
     assert re.fullmatch(rf"{program} \d+\.\d+\.\d+\n", run(program, "--version").stdout)
 
 
@@ -165,7 +165,7 @@ class TestJobs:
         check(run("curate", "recipes", columns=columns).stdout, columns, "long-tail-cut")
 
 
-def test_a_table_tells_jobs_apart_also_where_json_is_asked_for(workspace):
+def test_a_table_distinguishes_jobs_even_with_json(workspace):
     shown = run("distill", "status", "--json", "--workspace", workspace.root).stdout
     assert all(line.isprintable() for line in shown.splitlines())
     reasons = [job["reason"] for job in json.loads(shown)]
@@ -191,9 +191,9 @@ def test_without_jobs_the_workspace_is_named(tmp_path):
         assert "distill submit" in told
 
 
-def test_only_the_door_prints():
-    """Every other module of the commands goes through `screen`, or `display` on stderr; `live` has
-    the whole screen, and makes printable what it draws there."""
+def test_only_screen_and_display_print():
+    """Every other module prints through `screen`, or through `display` on stderr. `live` draws on
+    the whole screen and makes its text printable itself."""
     folder = Path(sys.modules["distill.cli.screen"].__file__).parent
     doors = {"screen.py", "display.py", "live.py"}
     printing = re.compile(r"typer\.echo|\bprint\(|Console\(|std(out|err)\.(write|buffer)")
@@ -208,7 +208,7 @@ def test_only_the_door_prints():
 
 
 class Terminal:
-    """A command in a terminal of 80 columns, and what it draws there."""
+    """A command in a terminal of 80 columns, and its output there."""
 
     def __init__(self, *words, **variables):
         program, *arguments = map(str, words)
@@ -231,19 +231,19 @@ class Terminal:
                 continue
             try:
                 self.seen += os.read(self.file, 4096)
-            except OSError:  # how Linux says that the other side has closed
+            except OSError:  # Linux reports a closed peer this way
                 break
         return self.seen.decode()
 
     def end(self):
-        """Its exit status, and all that was drawn."""
+        """The exit status and all output."""
         self.read_until(None)
         _, status = os.waitpid(self.pid, 0)
         os.close(self.file)
         return os.waitstatus_to_exitcode(status), self.seen.decode()
 
 
-def test_in_a_terminal_states_have_colours_and_lines_wrap(workspace):
+def test_a_terminal_has_coloured_states_and_wrapped_lines(workspace):
     status, seen = Terminal("distill", "status", "--workspace", workspace.root).end()
     assert status == 0
     assert "\x1b[32mdone" in seen
@@ -267,7 +267,7 @@ def test_no_record_moves_or_colours_a_watched_terminal(workspace):
         assert printable(word).split()[0] in seen
 
 
-def test_a_defect_is_told_without_what_moves_a_terminal():
+def test_a_traceback_contains_no_terminal_codes():
     code = "import typer; from distill.cli.common import run_app\napp = typer.Typer()\n"
     code += "@app.command()\ndef fails():\n    raise ValueError('\\x1b]0;x\\x07[/x]\\u202e')\n"
     ran = subprocess.run(
@@ -278,7 +278,7 @@ def test_a_defect_is_told_without_what_moves_a_terminal():
     assert ran.stderr.splitlines()[-1] == r"ValueError: \x1b]0;x\x07[/x]\u202e"
 
 
-def test_too_little_memory_is_one_line():
+def test_lack_of_memory_is_reported_in_one_line():
     code = "import numpy, typer; from distill.cli.common import run_app\napp = typer.Typer()\n"
     code += "@app.command()\ndef fails():\n    numpy.zeros(1 << 60, numpy.int8)\n"
     ran = subprocess.run(
@@ -309,7 +309,7 @@ def test_help_takes_less_than_half_a_second_of_work():
         assert after.children_user - before.children_user < 0.6
 
 
-def test_an_unfinished_line_is_no_reason_to_stop(tmp_path):
+def test_an_unfinished_line_does_not_stop_the_log(tmp_path):
     (tmp_path / "runs" / "a").mkdir(parents=True)
     (tmp_path / "runs" / "a" / "log.txt").write_bytes(b"one\ntwo")
     assert run("distill", "logs", "a", "--workspace", tmp_path).stdout == "one\ntwo\n"

@@ -1,4 +1,4 @@
-"""`distill export`: more formats for a bundle, which is whole at any time."""
+"""`distill export`: adds formats to a bundle, which stays valid throughout."""
 
 import json
 import os
@@ -58,16 +58,16 @@ def message_of(result) -> str:
         ("onnx,onnx", "named twice"),
     ],
 )
-def test_formats_that_there_are_not_are_refused(bundle, formats, told):
+def test_unknown_formats_are_refused(bundle, formats, told):
     assert told in message_of(run(str(bundle), "--to", formats))
 
 
-def test_a_bundle_of_a_job_is_not_changed(bundle):
+def test_a_bundle_of_a_job_does_not_change(bundle):
     (bundle.parent / "inputs.json").write_text("{}")
     assert "distill pull" in message_of(run(str(bundle), "--to", "onnx-fp16"))
 
 
-def test_what_is_no_bundle_is_refused(tmp_path):
+def test_a_folder_that_is_not_a_bundle_is_refused(tmp_path):
     assert "not a bundle" in message_of(run(str(tmp_path), "--to", "onnx-fp16"))
 
 
@@ -85,7 +85,7 @@ def test_a_killed_export_leaves_the_bundle_whole(bundle):
     assert not partial.exists()
 
 
-def test_two_folders_change_places_at_once(tmp_path):
+def test_two_folders_are_swapped_atomically(tmp_path):
     for name in ("one", "other"):
         (tmp_path / name).mkdir()
         (tmp_path / name / name).touch()

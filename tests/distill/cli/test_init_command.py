@@ -1,4 +1,4 @@
-"""`distill init`: a first spec for the data, checked before it is printed."""
+"""`distill init`: writes a first spec for the data and checks it before printing."""
 
 import json
 import shutil
@@ -34,7 +34,7 @@ def refusal(outcome):
     return str(outcome.exception)
 
 
-def test_what_is_printed_is_a_spec_with_a_reason_for_every_value(workspace, drawn_store):
+def test_the_spec_has_a_reason_for_every_value(workspace, drawn_store):
     outcome = init(workspace, *DRAWN_TEACHER, *SAID)
     assert outcome.exit_code == 0, outcome.output
     job = parse_spec(outcome.stdout, "spec")
@@ -43,7 +43,7 @@ def test_what_is_printed_is_a_spec_with_a_reason_for_every_value(workspace, draw
     assert job.data.evaluate == ["pairs"]
     assert job.teacher.source == "faces.onnx"
     assert job.student.embedding == 64  # the teacher's
-    assert job.student.input_size == (48, 48)  # that of the drawn images
+    assert job.student.input_size == (48, 48)  # of the drawn images
     assert "angular" in job.stage[0].losses
     settings = [line for line in outcome.stdout.splitlines() if " = " in line and line[0] != "#"]
     above = outcome.stdout.splitlines()
@@ -51,7 +51,7 @@ def test_what_is_printed_is_a_spec_with_a_reason_for_every_value(workspace, draw
         assert "  # " in line or above[above.index(line) - 1].startswith("# "), line
 
 
-def test_json_has_every_choice_and_the_same_text(workspace):
+def test_json_has_every_choice_and_the_spec(workspace):
     told = json.loads(init(workspace, "--json", "--name", "mine").stdout)
     assert told["name"] == "mine"
     assert parse_spec(told["text"], "spec").name == "mine"
@@ -60,7 +60,7 @@ def test_json_has_every_choice_and_the_same_text(workspace):
     assert all(each["reason"] for each in choices.values())
 
 
-def test_without_a_teacher_the_labels_teach_alone(workspace):
+def test_without_a_teacher_only_labels_supervise(workspace):
     job = parse_spec(init(workspace, "--student", "edgeface_xxs").stdout, "spec")
     assert job.teacher is None
     assert set(job.stage[0].losses) == {"arcface"}
@@ -94,13 +94,13 @@ def test_several_sets_are_trained_on_together(workspace):
         (("--train", "more"), "--train more: give a set of the workspace"),
     ],
 )
-def test_what_cannot_be_is_said_in_one_line(workspace, options, said):
+def test_impossible_options_are_refused_in_one_line(workspace, options, said):
     reason = refusal(init(workspace, *options))
     assert said in reason
     assert "\n" not in reason
 
 
-def test_a_teacher_elsewhere_is_to_be_brought_in(workspace, tmp_path):
+def test_a_teacher_elsewhere_must_be_copied_in(workspace, tmp_path):
     graph = tmp_path / "r100.onnx"
     graph.write_bytes(b"")
     reason = refusal(init(workspace, "--teacher", str(graph), *SAID))
@@ -108,5 +108,5 @@ def test_a_teacher_elsewhere_is_to_be_brought_in(workspace, tmp_path):
     assert "--teacher r100.onnx" in reason
 
 
-def test_a_set_that_is_not_there_is_named(workspace):
+def test_a_missing_set_is_named(workspace):
     assert "did you mean 'drawn/train'?" in refusal(init(workspace, train="drawn/trian"))

@@ -1,4 +1,4 @@
-"""`distill latency`: every format is measured in a process of its own, and the bundle keeps it."""
+"""`distill latency`: measures every format in its own process and saves the table in the bundle."""
 
 import json
 import shutil
@@ -36,5 +36,5 @@ def test_every_runtime_has_a_row_and_the_bundle_keeps_them(bundle, monkeypatch):
 
 
 @pytest.mark.parametrize("threads", ["0", "", "1,", "-1", "1.5", "9999", "¹"])
-def test_counts_of_threads_that_cannot_be(bundle, threads):
+def test_invalid_thread_counts_are_refused(bundle, threads):
     assert "give counts from 1 to 256" in str(run(str(bundle), f"--threads={threads}").exception)

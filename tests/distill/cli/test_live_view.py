@@ -1,4 +1,4 @@
-"""The queue and a job on the whole screen, and curves of characters."""
+"""The full-screen views of the queue and of a job, and curves drawn with characters."""
 
 import os
 import pty
@@ -38,7 +38,7 @@ def workspace(tmp_path: Path) -> Workspace:
 
 
 class Terminal:
-    """A command in a terminal of its own, of which the last screen is kept."""
+    """A command in its own terminal, of which the last screen is kept."""
 
     def __init__(
         self, workspace: Workspace, *command: str, lines: int = 30, columns: int = 100
@@ -81,7 +81,7 @@ class Terminal:
 def test_the_queue_is_shown_and_keys_act_on_it(workspace: Workspace) -> None:
     terminal = Terminal(workspace, "status", "--live")
     terminal.until(lambda text: "third" in text and "first" in text and "q leave" in text)
-    assert "\x1b[?1049h" in terminal.text  # a screen of its own
+    assert "\x1b[?1049h" in terminal.text  # the alternate screen
     terminal.press("p")
     terminal.until(lambda _: client.find_report(workspace, "third").held)
     terminal.press("j")
@@ -112,7 +112,7 @@ def test_a_signal_leaves_the_terminal_as_it_was(workspace, number: int, status: 
 
 
 @pytest.mark.parametrize(("lines", "columns"), [(16, 60), (24, 80)], ids=["60x16", "80x24"])
-def test_all_keys_are_named_on_a_small_screen(workspace, lines: int, columns: int) -> None:
+def test_a_small_screen_names_all_keys(workspace, lines: int, columns: int) -> None:
     terminal = Terminal(workspace, "status", "--live", lines=lines, columns=columns)
     terminal.until(lambda text: all(word in text for word in ("third", "leave", "undrain")))
     terminal.press("q")
@@ -133,7 +133,7 @@ def test_a_page_and_records_at_once_are_refused(workspace: Workspace) -> None:
     assert terminal.end() == 1
 
 
-def test_where_there_is_no_terminal_there_are_lines(workspace: Workspace) -> None:
+def test_without_a_terminal_lines_are_printed(workspace: Workspace) -> None:
     environment = {**os.environ, "DISTILL_WORKSPACE": str(workspace.root)}
     command = [sys.executable, "-m", "distill", "status", "--live"]
     told = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)

@@ -1,4 +1,4 @@
-"""Dataclasses of options stand for their fields in a command."""
+"""A dataclass of options expands to its fields in a command."""
 
 from dataclasses import dataclass
 from typing import Annotated

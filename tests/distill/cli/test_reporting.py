@@ -66,7 +66,7 @@ def test_one_command_writes_one_page(place: Path):
     assert list(Path().iterdir()) == [Path("good.report.html")]
 
 
-def test_the_page_can_lie_anywhere_with_fewer_faces(place: Path):
+def test_the_page_can_be_anywhere_with_fewer_faces(place: Path):
     good = str(place / "good")
     run(place, good, "--on", "drawn/train", "--to", "page.html", "--faces", "3")
     assert Path("page.html").read_text().count("<img ") == 2 * 2 * 3
@@ -91,7 +91,7 @@ def test_json_has_all_figures_curves_and_differences(place: Path):
     assert difference["more_than_noise"]
 
 
-def test_charts_are_written_as_pictures_when_asked(place: Path):
+def test_charts_are_written_as_pictures_on_request(place: Path):
     good = str(place / "good")
     told = json.loads(run(place, good, "--on", "drawn/train", "--pictures", "new/png", "--json"))
     names = sorted(Path(each).name for each in told["pictures"])
@@ -99,7 +99,7 @@ def test_charts_are_written_as_pictures_when_asked(place: Path):
     assert all(Path(each).read_bytes().startswith(b"\x89PNG") for each in told["pictures"])
 
 
-def test_groups_are_shown_when_asked(place: Path):
+def test_groups_are_shown_on_request(place: Path):
     Path("groups.csv").write_text(
         "identity,camera\n" + "".join(f"{n},{'<b>' if n % 2 else 'door'}\n" for n in range(12))
     )
@@ -128,7 +128,7 @@ def test_protocols_are_sets_of_a_report_too(place: Path, tmp_path: Path):
     assert "tinyface" in {each.text for each in content.all("h2")}
 
 
-def test_nothing_is_embedded_for_a_page_that_cannot_be_written(
+def test_an_unwritable_page_is_refused_before_embedding(
     place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     (tmp_path / "file").write_text("")
@@ -140,7 +140,7 @@ def test_nothing_is_embedded_for_a_page_that_cannot_be_written(
     assert not list(tmp_path.glob("*.html"))
 
 
-def test_odd_names_are_shown_as_they_are(place: Path):
+def test_odd_names_are_escaped_in_the_page(place: Path):
     odd = str(place / "odd <i>name \N{SNOWMAN}")
     run(place, odd, "--on", "drawn/train", "--to", "page.html", "--pictures", "png")
     assert "odd <i>name \N{SNOWMAN}" in parse_page(Path("page.html").read_text()).text
@@ -155,7 +155,7 @@ def test_a_model_without_embeddings_of_a_set_is_named(place: Path):
     assert "not measured" in Path("page.html").read_text()
 
 
-def test_a_page_about_nothing_is_not_written(place: Path):
+def test_an_empty_page_is_not_written(place: Path):
     assert "no embeddings of train" in run(
         place, str(place / "silent"), "--on", "drawn/train", status=1
     )
@@ -169,7 +169,7 @@ def test_a_page_about_nothing_is_not_written(place: Path):
         (["--pictures", "/dev/null/png"], "cannot write to /dev/null/png: Not a directory"),
     ],
 )
-def test_what_cannot_be_is_one_line(place: Path, words: list[str], expected: str):
+def test_impossible_requests_are_refused_in_one_line(place: Path, words: list[str], expected: str):
     assert expected in run(place, str(place / "good"), "--on", "drawn/train", *words, status=1)
 
 

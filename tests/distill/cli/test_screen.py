@@ -1,4 +1,4 @@
-"""What the commands print for people: nothing is cut, and untrusted text has no effect."""
+"""The text that commands print for people: none is cut, and untrusted text has no effect."""
 
 import io
 import json
@@ -32,14 +32,14 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-def test_text_of_others_is_one_line_of_plain_characters(text):
+def test_untrusted_text_becomes_one_printable_line(text):
     shown = printable(text)
     assert shown.encode()  # no lone surrogates
     assert all(character.isprintable() for character in shown)
     assert printable(shown) == shown
 
 
-def test_words_of_other_languages_stay_as_they_are():
+def test_words_of_other_languages_are_unchanged():
     for text in ("Zoë Müller", "李雷", "محمد", "café ☕", "C:\\new"):
         assert printable(text) == text
 
@@ -50,7 +50,7 @@ def test_a_log_keeps_its_lines_and_tabs_and_loses_its_colours():
     assert printable_log(b"\x1b]0;title\x07\xff") == "\\x1b]0;title\\x07\ufffd"
 
 
-def test_sentences_wrap_between_words_commands_stay_whole():
+def test_sentences_wrap_and_commands_stay_whole():
     lines = wrap("see it with `distill show a-long-name` or " + "x" * 50, 32, "  ")
     assert lines == ["see it with", "  `distill show a-long-name` or", "  " + "x" * 50]
 
@@ -79,13 +79,13 @@ def test_a_table_that_fits_has_a_line_for_each_row():
     assert lines == ["name  images", "----  ------", "a          5", "b      1,234"]
 
 
-def test_a_long_first_column_stands_above_the_others():
+def test_a_long_first_column_is_above_the_others():
     rows = [["n" * 70, "5", "6"], ["m", "7", "8"]]
     lines = table_lines(["name", "a", "b"], rows, 72)
     assert lines == ["name", "  a  b", "  -  -", "n" * 70, "  5  6", "m", "  7  8"]
 
 
-def test_colours_are_of_whole_cells():
+def test_colours_apply_to_whole_cells():
     lines = table_lines(["state"], [["done"], ["undone"]], 80, colours={"done": "\x1b[32m"})
     assert lines[2:] == ["\x1b[32mdone  \x1b[0m", "undone"]
 
@@ -112,7 +112,7 @@ def test_a_speed_above_nothing_is_never_zero():
     assert speed(0.004, "images") == "14 an hour"
 
 
-def test_times_are_said_as_people_say_them():
+def test_durations_have_readable_units():
     told = [spoken(seconds) for seconds in (7, 59, 61, 3599, 12_000, 500_000)]
     assert told == ["7 s", "59 s", "1 min", "1 h", "3 h 20 min", "6 days"]
     assert (percent(999, 1000), percent(1000, 1000), percent(5, 0)) == ("99%", "100%", "")
@@ -129,12 +129,12 @@ class Terminal(io.StringIO):
 
 @pytest.fixture
 def clock(monkeypatch):
-    """Seconds that pass when the test says so."""
+    """A clock that only the test advances."""
     times = [0.0]
     return times, lambda: times[0]
 
 
-def test_a_file_gets_a_line_a_minute(monkeypatch, clock):
+def test_a_file_gets_one_line_per_minute(monkeypatch, clock):
     monkeypatch.setattr(sys, "stderr", output := io.StringIO())
     times, now = clock
     shown = Display(now)
@@ -148,7 +148,7 @@ def test_a_file_gets_a_line_a_minute(monkeypatch, clock):
 
 
 @pytest.mark.parametrize("columns", [20, 40, 80])
-def test_a_terminal_is_drawn_over_and_left_clean(monkeypatch, clock, columns):
+def test_a_terminal_is_redrawn_and_left_clean(monkeypatch, clock, columns):
     monkeypatch.setenv("COLUMNS", str(columns))
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setattr(sys, "stderr", output := Terminal())
@@ -165,7 +165,7 @@ def test_a_terminal_is_drawn_over_and_left_clean(monkeypatch, clock, columns):
     assert output.getvalue().endswith("\x1b[Jembed: done\n")
 
 
-def test_work_that_says_nothing_is_told_of_too(monkeypatch):
+def test_silent_work_is_shown_too(monkeypatch):
     from distill.cli import bars
 
     monkeypatch.setattr(bars, "LINE_SECONDS", 0.05)
@@ -209,7 +209,7 @@ def test_any_encoding_of_the_output_can_be_written(tmp_path, encoding):
     assert "Traceback" not in ran.stderr.decode(encoding)
 
 
-def test_json_has_text_of_others_escaped_and_whole(capsys):
+def test_json_has_the_whole_untrusted_text_escaped(capsys):
     from distill.cli.common import print_json
 
     print_json({"not": [float("nan"), float("inf")]})
@@ -222,7 +222,7 @@ def test_json_has_text_of_others_escaped_and_whole(capsys):
 
 
 def test_the_names_of_columns_are_made_printable_too():
-    """Those of an evaluation come from a record that a job wrote."""
+    """The column names of an evaluation come from a record that a job wrote."""
     for width in (80, 20):
         lines = table_lines(
             ["set", "FAR \x1b]0;x\x07"], [["lfw", "0.7"]], width, ["FAR \x1b]0;x\x07"]

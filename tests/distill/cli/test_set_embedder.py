@@ -1,4 +1,4 @@
-"""Images as a teacher sees them: cached, by digest, and for evaluation sets in full."""
+"""Embeds images with a teacher: cached by digest, and complete for evaluation sets."""
 
 import io
 from pathlib import Path
@@ -21,7 +21,7 @@ from teachers.preprocessing import Preprocessing
 
 
 class Squares:
-    """A teacher that says the mean colours of four squares; it counts what it was shown."""
+    """A teacher that returns the mean colours of four squares and counts its images."""
 
     digest = "5a" * 32
     embedding = 12
@@ -45,7 +45,7 @@ def test_images_are_embedded_once_upright_and_mirrored(drawn_store: Store, tmp_p
     pixels = np.stack([decode(drawn_store.read(i)) for i in (0, 20, 47)])
     expected = embed_mirrored(Squares(), pixels)
     similar = np.einsum("nd,nd->n", images.vectors(np.array([0, 20, 47])), expected)
-    assert similar.min() > 0.999  # unit vectors of both views are summed, in half precision
+    assert similar.min() > 0.999  # half-precision sums of both views' unit vectors
     lengths = np.linalg.norm(Squares().embed(pixels), axis=1)
     mirrored = np.linalg.norm(Squares().embed(pixels[:, :, ::-1]), axis=1)
     np.testing.assert_allclose(
@@ -57,9 +57,7 @@ def test_images_are_embedded_once_upright_and_mirrored(drawn_store: Store, tmp_p
     np.testing.assert_array_equal(again.vectors(slice(None)), images.vectors(slice(None)))
 
 
-def test_a_view_takes_its_images_from_the_stores_embeddings(
-    drawn_store: Store, tmp_path: Path
-) -> None:
+def test_a_view_uses_the_embeddings_of_its_store(drawn_store: Store, tmp_path: Path) -> None:
     whole, digest = embed_images(drawn_store, Squares(), tmp_path / "cache")
     view = write_cap(tmp_path / "few.view", drawn_store, 3)
     teacher = Squares()
@@ -69,7 +67,7 @@ def test_a_view_takes_its_images_from_the_stores_embeddings(
     np.testing.assert_array_equal(part.vectors(slice(None)), whole.vectors(view.rows))
 
 
-def test_evaluation_sets_are_embedded_once_whatever_their_name(
+def test_evaluation_sets_are_embedded_once_under_any_name(
     drawn_folder: Path, tmp_path: Path
 ) -> None:
     teacher = Squares()
@@ -93,9 +91,7 @@ def as_file(array: np.ndarray) -> bytes:
     return file.getvalue()
 
 
-def test_a_damaged_cache_of_an_evaluation_set_is_made_again(
-    drawn_folder: Path, tmp_path: Path
-) -> None:
+def test_a_damaged_evaluation_cache_is_recomputed(drawn_folder: Path, tmp_path: Path) -> None:
     sets = [drawn_folder / "pairs.bin"]
     (first,) = embed_evaluation(sets, Squares(), tmp_path)
     (file,) = tmp_path.rglob("*.npy")
@@ -107,7 +103,7 @@ def test_a_damaged_cache_of_an_evaluation_set_is_made_again(
 
 
 def test_an_image_without_an_embedding_stays_zero(tmp_path: Path) -> None:
-    """A picture of exactly the mean colour embeds as zero; it is like nobody."""
+    """A picture of exactly the mean colour embeds as zero and resembles no other."""
     flat = encode_jpeg(np.full((8, 8, 3), 100, np.uint8), 100)
     write_pairs(tmp_path / "flat.bin", [flat, flat], [True])
     (found,) = embed_evaluation([tmp_path / "flat.bin"], Squares(), tmp_path / "cache")
@@ -115,12 +111,12 @@ def test_an_image_without_an_embedding_stays_zero(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["none.onnx", "none", "deep/none"])
-def test_a_missing_teacher_names_where_it_was_looked_for(name: str, tmp_path: Path) -> None:
+def test_a_missing_teacher_names_the_searched_places(name: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=rf"there is no network '{name}' \(looked for .*give an"):
         find_teacher(name, Workspace(tmp_path / "ws"))
 
 
-def test_a_job_that_is_not_finished_is_no_teacher_yet(tmp_path: Path) -> None:
+def test_an_unfinished_job_is_not_a_teacher_yet(tmp_path: Path) -> None:
     (tmp_path / "runs" / "sample").mkdir(parents=True)
     with pytest.raises(UserError, match="job 'sample' has no bundle yet; `distill show sample`"):
         find_teacher("sample", Workspace(tmp_path))
@@ -137,7 +133,7 @@ def test_teachers_are_found_in_the_workspace(tmp_path: Path) -> None:
     assert find_teacher("job", place) == bundle
 
 
-def test_teachers_are_found_by_path_wherever_they_lie(tmp_path: Path) -> None:
+def test_teachers_are_found_by_path_anywhere(tmp_path: Path) -> None:
     place = Workspace(tmp_path / "ws")
     (tmp_path / "big.onnx").write_bytes(b"x")
     bundle = tmp_path / "bundle"
@@ -147,21 +143,21 @@ def test_teachers_are_found_by_path_wherever_they_lie(tmp_path: Path) -> None:
         assert find_teacher(str(path), place) == path
 
 
-def test_the_teacher_that_comes_along_sees(drawn_store: Store, tmp_path: Path) -> None:
+def test_the_bundled_teacher_recognises_faces(drawn_store: Store, tmp_path: Path) -> None:
     embedder = open_embedder(TeacherChoice(name="drawn-faces"), Workspace(tmp_path))
     images, _ = embedder.embed(drawn_store, None)
     assert len(images) == 48
     np.testing.assert_allclose(np.linalg.norm(images.vectors(slice(None)), axis=1), 1, rtol=1e-4)
 
 
-def test_an_onnx_teacher_is_never_guessed_at(tmp_path: Path) -> None:
+def test_preprocessing_of_an_onnx_teacher_is_never_guessed(tmp_path: Path) -> None:
     (tmp_path / "big.onnx").write_bytes(b"x")
     with pytest.raises(UserError, match="give the network's preprocessing"):
         open_embedder(TeacherChoice(name=str(tmp_path / "big.onnx")), Workspace(tmp_path))
 
 
 def test_an_error_names_options_and_no_keys_of_a_spec(tmp_path: Path) -> None:
-    """The user of `curate check` has given options; a job spec would have `size = [64, 64]`."""
+    """The user of `curate check` passed options; a job spec would say `size = [64, 64]`."""
     drawn = str(Path(teachers.__file__).with_name("drawn_faces.onnx"))
     choice = TeacherChoice(name=drawn, colour="RGB", mean=127.5, std=127.5, size=96)
     with pytest.raises(UserError, match=r"set its size: --size 64$"):

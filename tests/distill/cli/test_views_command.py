@@ -42,7 +42,7 @@ def views(workspace, folder, *tables, sheet="views.png", more=()):
 def test_the_sheet_shows_the_picture_and_its_views(drawn_store):
     settings = AugmentSettings(views=6)
     sheet = make_sheet(settings, drawn_store, Preprocessing.ours((48, 48)), None, [3, 9], 10)
-    width = 60  # of a cell: what a caption takes
+    width = 60  # of a cell: the width of a caption
     assert sheet.picture.shape == (2 * (48 + 15 + 6) - 6, 5 * (width + 6) - 6, 3)
     plain = sheet.picture[:48, 6:54]
     np.testing.assert_array_equal(plain, decode(drawn_store.read(3)))
@@ -56,7 +56,7 @@ def test_the_sheet_shows_the_picture_and_its_views(drawn_store):
     assert [view.number for view in sheet.views] == [PLAIN, 0, 1, 2, 3] * 2
 
 
-def test_cosines_are_to_the_plain_picture_mirrored_alike(drawn_store, teacher):
+def test_cosines_compare_with_the_plain_picture(drawn_store, teacher):
     settings = AugmentSettings(views=6, mix=0.3, least_cosine=0.99)
     sheet = make_sheet(settings, drawn_store, Preprocessing.ours((48, 48)), teacher, [5], 4)
     augmentation = Augmentation(settings.strengths, drawn_store)
@@ -67,11 +67,11 @@ def test_cosines_are_to_the_plain_picture_mirrored_alike(drawn_store, teacher):
         pair = normalise(teacher.embed(np.stack([augmentation.view(picture, change), plain])))
         assert view.cosine == pytest.approx(float(pair[0] @ pair[1]), abs=1e-3)
         assert view.used == (view.mixed or view.cosine >= 0.99)
-    # The teacher sees another size than the student, so that both are shown.
+    # The teacher's input size differs from the student's, so that both are shown.
     assert sheet.picture.shape[0] == 48 + 32 + 15
 
 
-def test_a_teacher_still_to_be_trained_shows_no_cosines(workspace, tmp_path):
+def test_an_untrained_teacher_shows_no_cosines(workspace, tmp_path):
     tables = teacher_text(), LEARN, "[augment]\nviews = 8\n"
     done = views(workspace, tmp_path, *tables, more=["--json", "--images", "2", "--views", "3"])
     assert done.exit_code == 0, done.output
@@ -87,7 +87,7 @@ def test_a_teacher_still_to_be_trained_shows_no_cosines(workspace, tmp_path):
         ("views = 8", "views.jpg", "end its name"),
     ],
 )
-def test_what_cannot_be_shown_is_one_line(workspace, tmp_path, augment, sheet, words):
+def test_an_impossible_sheet_is_refused_in_one_line(workspace, tmp_path, augment, sheet, words):
     table = f"[augment]\n{augment}\n" if augment else ""
     done = views(workspace, tmp_path, teacher_text(), LEARN, table, sheet=sheet)
     assert done.exit_code == 1

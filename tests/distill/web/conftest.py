@@ -1,4 +1,4 @@
-"""A daemon with pages for the tests of a module, and a browser that is signed in."""
+"""A daemon with pages for the tests of a module, and a signed-in browser."""
 
 from collections.abc import Iterator
 
@@ -24,13 +24,13 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pages]:
 
 @pytest.fixture
 def browser_page(pages: Pages, chromium: Browser) -> Iterator[Page]:
-    """A window that is signed in; what its console complains of fails the test."""
+    """A signed-in window; an error in its console fails the test."""
     context = chromium.new_context(viewport={"width": 1440, "height": 900})
     page = context.new_page()
     complaints: list[str] = []
 
     def note(message: ConsoleMessage) -> None:
-        # What the daemon refuses is said on the page as well.
+        # A refusal by the daemon is also shown on the page.
         refused = message.text.startswith(("Failed to load resource", "Response Status Error"))
         if message.type == "error" and not refused:
             complaints.append(message.text)

@@ -1,4 +1,4 @@
-"""A real daemon with pages, clients that are signed in, and what axe-core says of a page."""
+"""A real daemon with pages, signed-in clients, and the faults that axe-core finds in a page."""
 
 import signal
 import subprocess
@@ -18,7 +18,7 @@ AXE = Path(__file__).with_name("vendor") / "axe-4.14.1.min.js"
 
 
 class Pages:
-    """A workspace whose daemon serves pages; its jobs are the Python code in their specs."""
+    """A workspace whose daemon serves pages; its specs contain the jobs' Python code."""
 
     def __init__(self, root: Path) -> None:
         self.workspace = Workspace(root)
@@ -52,7 +52,7 @@ class Pages:
         return signed_in(self.workspace, page)
 
     def http(self) -> httpx.Client:
-        """A client that is nobody yet."""
+        """A client that is not signed in."""
         return httpx.Client(base_url=self.url, timeout=30)
 
     def program(self) -> httpx.Client:
@@ -71,7 +71,7 @@ class Pages:
 
 
 def axe_faults(page: Page) -> list[str]:
-    """What is in the way of people who cannot see or point, by axe-core: the serious of it."""
+    """Serious and critical accessibility faults found by axe-core."""
     page.evaluate(AXE.read_text())
     found = page.evaluate("axe.run({resultTypes: ['violations']})")
     return [

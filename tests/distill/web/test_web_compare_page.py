@@ -1,4 +1,4 @@
-"""Jobs side by side in a browser."""
+"""Jobs compared in a browser."""
 
 from playwright.sync_api import Browser, Page, expect
 
@@ -17,7 +17,7 @@ measured = dict(accuracy=ACCURACY, accuracy_interval=[ACCURACY - 0.02, ACCURACY 
 """
 
 
-def test_what_is_apart_has_no_value_in_common() -> None:
+def test_disjoint_intervals_are_marked() -> None:
     row = Row(
         measure="accuracy", values=[0.9, 0.95, 0.91, None], deviations=[None] * 4, best=[1],
         intervals=[[0.89, 0.91], [0.94, 0.96], [0.90, 0.92], None],

@@ -1,4 +1,4 @@
-"""The curves that a page shows of a job's metrics."""
+"""The curves of a job's metrics on a page."""
 
 import json
 from pathlib import Path
@@ -14,7 +14,7 @@ def line(step: str, iteration: int, **values: object) -> str:
     return json.dumps({"step": step, "iteration": iteration, **values}) + "\n"
 
 
-def test_only_what_was_added_is_read(tmp_path: Path) -> None:
+def test_only_new_lines_are_read(tmp_path: Path) -> None:
     path = tmp_path / METRICS
     read = Curves(tmp_path)
     assert read.steps() == {}
@@ -24,13 +24,13 @@ def test_only_what_was_added_is_read(tmp_path: Path) -> None:
         file.write('ation": 20, "loss_total": 1.5}\n' + line("generation 1", 10, score=0.5))
     assert read.curve("teach", "loss_total") == ([10.0, 20.0], [2.5, 1.5])
     assert read.steps() == {"teach": ["loss_total"], "generation 1": ["score"]}
-    path.write_text(line("again", 1, loss_total=1))  # a new attempt of a job that was replaced
+    path.write_text(line("again", 1, loss_total=1))  # a new attempt of a replaced job
     assert list(read.steps()) == ["again"]
     path.unlink()
     assert read.steps() == {}
 
 
-def test_what_is_no_curve_is_left_out(tmp_path: Path) -> None:
+def test_malformed_metrics_are_skipped(tmp_path: Path) -> None:
     rows = [
         "nonsense\n", "[1]\n", '{"step": 3, "iteration": 1, "loss": 1}\n', "\n",
         '{"step": "a", "iteration": 1, "loss": NaN}\n',
@@ -61,7 +61,7 @@ def test_a_long_training_is_thinned_and_keeps_its_spikes(tmp_path: Path, monkeyp
     assert (places[0], places[-1]) == (0.0, 99_999.0)
 
 
-def test_charts_have_the_keys_that_belong_together(tmp_path: Path) -> None:
+def test_charts_group_related_keys(tmp_path: Path) -> None:
     keys = ["odd", "score", "loss_arcface", "accuracy_lfw", "loss_total", "learning_rate"]
     assert grouped(keys) == {
         "Losses": ["loss_total", "loss_arcface"],

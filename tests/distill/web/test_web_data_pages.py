@@ -18,12 +18,12 @@ from tests.distill.web.pages_harness import Pages, axe_faults
 
 HTML = {"Accept": "text/html"}
 ODD = "<img src=x>?\u202e\n#%.view"
-"""A view may be called so"""
+"""A possible name of a view"""
 
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pages]:
-    """With a store of 12 identities, 8 images each, and a view of every second image."""
+    """Pages of a store with 12 identities, 8 images each, and of a view with every second image."""
     made = Pages(tmp_path_factory.mktemp("data") / "workspace")
     folder = made.workspace.datasets / "drawn"
     folder.mkdir(parents=True)
@@ -37,12 +37,12 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pages]:
     made.stop()
 
 
-def test_sets_are_a_tree_with_what_they_keep(pages: Pages, browser_page: Page) -> None:
+def test_sets_are_a_tree_with_their_sizes(pages: Pages, browser_page: Page) -> None:
     page = browser_page
     page.get_by_role("link", name="Data", exact=True).click()
     row = page.get_by_role("row", name="half every 2")
     expect(row).to_contain_text("50.0 %")
-    expect(page.get_by_text("view.json")).to_be_visible()  # what is wrong with the broken one
+    expect(page.get_by_text("view.json")).to_be_visible()  # why the broken one cannot be opened
     row.get_by_role("link", name="half.view").click()
     expect(page.get_by_role("heading", name="drawn/half")).to_be_visible()
     expect(page.locator(".people .card")).to_have_count(12)
@@ -58,7 +58,7 @@ def test_sets_are_a_tree_with_what_they_keep(pages: Pages, browser_page: Page) -
     expect(page.get_by_text("No teacher's embeddings of this image are cached")).to_be_visible()
 
 
-def test_addresses_of_nothing_are_told(pages: Pages) -> None:
+def test_unknown_addresses_are_reported(pages: Pages) -> None:
     with pages.program() as http:
         for path, status in (
             ("drawn/none", 422), ("drawn/drawn/identity/12", 404), ("drawn/drawn/face/96", 404),
@@ -86,7 +86,7 @@ def test_a_set_of_any_name_has_its_page(pages: Pages, browser_page: Page) -> Non
 
 
 @pytest.mark.parametrize("path", ["data", "data/drawn/drawn", "data/drawn/drawn/face/3"])
-def test_data_are_for_everybody(pages: Pages, chromium: Browser, path: str) -> None:
+def test_data_pages_are_accessible(pages: Pages, chromium: Browser, path: str) -> None:
     context = chromium.new_context(viewport={"width": 390, "height": 900}, bypass_csp=True)
     page = context.new_page()
     page.goto(pages.link(f"/{path}"))
@@ -96,7 +96,7 @@ def test_data_are_for_everybody(pages: Pages, chromium: Browser, path: str) -> N
     context.close()
 
 
-def test_the_nearest_identities_are_told(tmp_path: Path) -> None:
+def test_the_nearest_identities_are_found(tmp_path: Path) -> None:
     store = drawn_store(tmp_path, 32)
     assert data.nearest(tmp_path / "cache", store, 3) == ("", [])
     cache_embeddings(GridEmbedder(), store, tmp_path / "cache")
@@ -113,7 +113,7 @@ def test_the_nearest_identities_are_told(tmp_path: Path) -> None:
 
 
 class GridEmbedder:
-    """The mean colours of a grid of 4 x 4, centred."""
+    """The mean colours of a 4 x 4 grid, centred."""
 
     digest, embedding, preprocessing = "grid", 48, Preprocessing.ours((112, 112))
 
@@ -133,15 +133,15 @@ def test_a_search_finds_labels_keys_and_identities(tmp_path: Path) -> None:
     assert data.search(store, "9" * 30) == data.Found([], [])
 
 
-def test_people_come_in_the_order_that_is_asked_for(tmp_path: Path) -> None:
-    store = drawn_store(tmp_path, 28)  # four identities, the last of four images
+def test_people_are_listed_in_the_requested_order(tmp_path: Path) -> None:
+    store = drawn_store(tmp_path, 28)  # four identities, the last with four images
     assert data.by_size(store, "own", 1, 2) == [1, 2]
     assert data.by_size(store, "fewest", 0, 2) == [3, 0]
     assert data.by_size(store, "most", 3, 9) == [3]
     assert data.by_size(store, "own", 9, 9) == []
 
 
-def test_a_measure_is_of_a_sample_with_both_ends(tmp_path: Path, monkeypatch) -> None:
+def test_a_measure_uses_a_sample_and_shows_both_ends(tmp_path: Path, monkeypatch) -> None:
     store = drawn_store(tmp_path, 40)
     monkeypatch.setattr(data, "SAMPLED", 20)
     found = data.measured(store, "brightness")
@@ -150,7 +150,7 @@ def test_a_measure_is_of_a_sample_with_both_ends(tmp_path: Path, monkeypatch) ->
     assert len(set(found.lowest) & set(found.highest)) == 0
 
 
-def test_a_set_is_opened_anew_where_it_changed(tmp_path: Path) -> None:
+def test_a_changed_set_is_reopened(tmp_path: Path) -> None:
     place = Workspace(tmp_path)
     folder = place.datasets / "drawn"
     folder.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Who may ask the pages for what, spoken by real clients."""
+"""Access to the pages, tested with real clients."""
 
 import asyncio
 import json
@@ -64,7 +64,7 @@ def test_a_link_signs_in_once(pages: Pages) -> None:
 
 
 @pytest.mark.parametrize("to", ["//evil.example", "https://evil.example", "/\\evil.example", "x"])
-def test_a_link_leads_to_no_other_site(pages: Pages, to: str) -> None:
+def test_a_link_redirects_to_no_other_site(pages: Pages, to: str) -> None:
     with pages.http() as http:
         assert http.get(pages.link(to)).headers["location"] == "/"
 
@@ -83,7 +83,7 @@ def test_the_token_signs_a_person_and_a_program_in(pages: Pages) -> None:
         assert http.get("/api/health").json()["workspace"] == str(pages.workspace.root)
 
 
-def test_a_session_lasts_over_a_kill_of_the_server(pages: Pages) -> None:
+def test_a_session_survives_a_kill_of_the_server(pages: Pages) -> None:
     with signed(pages) as http:
         before, old_link = pages.url, pages.link()
         pages.stop(signal.SIGKILL)
@@ -102,7 +102,7 @@ def test_another_host_or_origin_is_refused(pages: Pages) -> None:
         for origin in ("http://evil.example", "null", "http://127.0.0.1:1", ""):
             foreign = http.post("/api/drain", headers={"Origin": origin})
             assert (foreign.status_code, "another site" in foreign.text) == (403, True)
-        assert http.post("/api/undrain").status_code == 403  # no browser leaves it out
+        assert http.post("/api/undrain").status_code == 403  # browsers always send the header
         assert http.post("/api/undrain", headers={"Origin": pages.url}).status_code == 200
         port = httpx.URL(pages.url).port
         assert http.get("/", headers={"Host": f"localhost:{port}"}).status_code == 200
@@ -149,7 +149,7 @@ def test_no_page_names_another_host(pages: Pages) -> None:
         assert http.get("/api/docs").status_code == 404
 
 
-def test_what_is_wrong_is_a_page_or_a_line(pages: Pages) -> None:
+def test_an_error_is_a_page_or_a_line(pages: Pages) -> None:
     with signed(pages) as http:
         page = http.get("/<script>alert(1)</script>", headers=HTML)
         assert (page.status_code, "<script>alert" in page.text) == (404, False)
@@ -174,7 +174,7 @@ def test_requests_and_guesses_have_a_limit(pages: Pages) -> None:
         assert tried[-1].status_code == 429
 
 
-def test_signatures_hold_for_their_kind_and_their_time() -> None:
+def test_signatures_are_valid_for_their_kind_and_time() -> None:
     now = [1000.0]
     signer = Keys("token", "start", lambda: now[0])
     other = Keys("another token", "start", lambda: now[0])
@@ -194,7 +194,7 @@ def test_signatures_hold_for_their_kind_and_their_time() -> None:
     assert not signer.is_session(session)
 
 
-def test_a_token_that_others_can_read_is_not_used(tmp_path: Path) -> None:
+def test_a_token_readable_by_others_is_refused(tmp_path: Path) -> None:
     token = keys.workspace_token(tmp_path)
     path = tmp_path / keys.TOKEN_FILE
     assert keys.workspace_token(tmp_path) == token
@@ -220,12 +220,12 @@ def test_a_token_that_others_can_read_is_not_used(tmp_path: Path) -> None:
         ((None, None, Path("/no/such.pem")), "no such file to read"),
     ],
 )
-def test_an_address_that_cannot_be_is_refused(options: tuple, words: str) -> None:
+def test_an_invalid_address_is_refused(options: tuple, words: str) -> None:
     with pytest.raises(UserError, match=words):
         web_settings(*options)
 
 
-def test_addresses_and_names_that_are_asked_for() -> None:
+def test_requested_addresses_and_names_are_used() -> None:
     usual = web_settings()
     assert (usual.host, usual.port, usual.any_port, usual.is_secure) == (
         "127.0.0.1", 8642, True, False,
@@ -236,7 +236,7 @@ def test_addresses_and_names_that_are_asked_for() -> None:
     assert (proxied.url, proxied.is_secure) == ("https://faces.example.org", True)
 
 
-def test_the_commands_lead_to_the_pages(pages: Pages, tmp_path: Path) -> None:
+def test_the_commands_print_links_to_the_pages(pages: Pages, tmp_path: Path) -> None:
     def distill(*words: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "distill.cli.main", *words]
         return subprocess.run(command, capture_output=True, text=True, check=False)
@@ -255,7 +255,7 @@ def test_the_commands_lead_to_the_pages(pages: Pages, tmp_path: Path) -> None:
     assert "needs --web" in refused.stderr
 
 
-def test_tls_and_a_port_that_is_taken(tmp_path: Path) -> None:
+def test_tls_works_and_a_port_in_use_is_refused(tmp_path: Path) -> None:
     certificate = tmp_path / "both.pem"
     made = subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj",
@@ -293,7 +293,7 @@ def test_tls_and_a_port_that_is_taken(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
 def test_small_answers_are_sent_at_once(host: str) -> None:
-    """Not after the 40 ms for which Nagle's algorithm waits for more."""
+    """Without the 40 ms delay of Nagle's algorithm."""
 
     async def accepted() -> int:
         found: asyncio.Future[int] = asyncio.get_running_loop().create_future()
@@ -309,12 +309,12 @@ def test_small_answers_are_sent_at_once(host: str) -> None:
                 with socket.create_connection(listener.getsockname()[:2]):
                     return await found
 
-    # A browser of another test may run a loop in this thread.
+    # Another test's browser may run an event loop in this thread.
     with ThreadPoolExecutor(1) as pool:
         assert pool.submit(asyncio.run, accepted()).result() == 1
 
 
-def test_a_fault_of_the_server_is_a_page_for_people() -> None:
+def test_a_server_error_is_a_page_for_people() -> None:
     app = FastAPI()
     answer_errors(app, PageMaker())
 

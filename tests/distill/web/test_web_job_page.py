@@ -68,7 +68,7 @@ def test_a_job_is_shown_while_it_runs(pages: Pages, job: str, browser_page: Page
     expect(plot).to_have_attribute("data-zoom", "748 1495")
     (pages.workspace.runs / job / "go").touch()
     expect(page.locator("#log")).to_contain_text("last words")
-    expect(plot).to_have_attribute("data-zoom", "748 1495")  # more came, the zoom stayed
+    expect(plot).to_have_attribute("data-zoom", "748 1495")  # new points arrived, the zoom stayed
     over.dblclick()
     expect(plot).to_have_attribute("data-zoom", "")
     page.get_by_label("Search the log").fill("FIRST")
@@ -76,7 +76,7 @@ def test_a_job_is_shown_while_it_runs(pages: Pages, job: str, browser_page: Page
     expect(page.get_by_role("row", name="student lfw accuracy")).to_contain_text("0.9000 to 0.9250")
 
 
-def test_a_log_a_bundle_and_a_spec_are_taken_home(pages: Pages, job: str) -> None:
+def test_log_bundle_and_spec_can_be_downloaded(pages: Pages, job: str) -> None:
     (pages.workspace.runs / job / "go").touch()
     pages.wait_for(job, "done")
     pages.submit("cousin", WRITES.replace("300", "30"), hold="true")
@@ -104,7 +104,7 @@ def test_a_log_a_bundle_and_a_spec_are_taken_home(pages: Pages, job: str) -> Non
         )
 
 
-def test_the_end_and_the_words_of_a_long_log(tmp_path: Path) -> None:
+def test_the_end_of_a_long_log_and_a_search_in_it(tmp_path: Path) -> None:
     path = tmp_path / "log.txt"
     assert tail(path).lines == []
     path.write_bytes(b"old\n" * 50_000 + b"bar 1\rbar 2\r\n\x1b[31mred\xff\n" + b"x" * 300_000)
@@ -119,7 +119,7 @@ def test_the_end_and_the_words_of_a_long_log(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("width", "theme"), [(390, "light"), (1440, "dark")])
-def test_a_job_is_for_everybody(
+def test_a_job_page_is_accessible(
     pages: Pages, job: str, chromium: Browser, width: int, theme: str
 ) -> None:
     view = {"width": width, "height": 900}

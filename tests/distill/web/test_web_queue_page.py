@@ -26,7 +26,7 @@ MANY = 2_000
 
 @pytest.fixture(scope="module")
 def long_queue(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pages]:
-    """Two thousand jobs of which none starts."""
+    """Two thousand jobs, none of which starts."""
     made = Pages(tmp_path_factory.mktemp("long") / "workspace")
     with open_queue(made.workspace) as queue, queue.exclusive():
         for number in range(MANY):
@@ -99,7 +99,7 @@ def drop(page: Page, text: str) -> None:
     expect(page.get_by_role("textbox", name="Job spec")).to_have_value(text)
 
 
-def test_a_refusal_is_said_in_the_words_of_the_daemon(pages: Pages, browser_page: Page) -> None:
+def test_a_refusal_is_shown_in_the_words_of_the_daemon(pages: Pages, browser_page: Page) -> None:
     pages.submit("gone-soon", hold="true")
     button = browser_page.get_by_role("button", name="Hold gone-soon")
     resume = browser_page.get_by_role("button", name="Resume gone-soon")
@@ -113,7 +113,7 @@ def test_a_refusal_is_said_in_the_words_of_the_daemon(pages: Pages, browser_page
     expect(said).to_contain_text("job 'gone-soon' is cancelled, and resume is for queued or")
 
 
-def test_words_of_others_are_shown_as_they_are(pages: Pages, browser_page: Page) -> None:
+def test_untrusted_text_is_escaped(pages: Pages, browser_page: Page) -> None:
     told = json.dumps({"reason": "<img src=x onerror=alert(1)>\u202egnp.exe"})
     path = "pathlib.Path(sys.argv[1], 'failure.json')"
     pages.submit("hostile", f"import pathlib, sys; {path}.write_text({told!r}); sys.exit(1)")
@@ -143,7 +143,7 @@ def test_thousands_of_jobs_take_one_request(long_queue: Pages, chromium: Browser
 
 
 @pytest.mark.parametrize(("width", "theme"), [(390, "dark"), (1440, "light")])
-def test_the_queue_is_for_everybody(
+def test_the_queue_page_is_accessible(
     long_queue: Pages, chromium: Browser, width: int, theme: str
 ) -> None:
     view = {"width": width, "height": 900}
@@ -157,7 +157,7 @@ def test_the_queue_is_for_everybody(
 
 
 @pytest.mark.parametrize("path", ["/docs", "/nothing", "/sign-in"])
-def test_other_pages_are_for_everybody(long_queue: Pages, chromium: Browser, path: str) -> None:
+def test_other_pages_are_accessible(long_queue: Pages, chromium: Browser, path: str) -> None:
     context = chromium.new_context(viewport={"width": 390, "height": 900}, bypass_csp=True)
     page = context.new_page()
     page.goto(long_queue.link())
@@ -192,14 +192,14 @@ def test_descriptions_of_the_api_are_paragraphs() -> None:
     assert paragraphs("") == []
 
 
-def test_commands_are_code_and_all_else_is_escaped() -> None:
+def test_commands_are_code_and_other_text_is_escaped() -> None:
     assert code("run `distill open <x>`, <b>") == (
         "run <code>distill open &lt;x&gt;</code>, &lt;b&gt;"
     )
     assert code("\u202eexe") == "\\u202eexe"
 
 
-def test_a_stream_that_never_began_gives_its_place_back() -> None:
+def test_a_stream_that_never_began_frees_its_slot() -> None:
     site = Site(service=None, slots=1)  # type: ignore[arg-type]
 
     async def gone(message: Message) -> None:

@@ -1,4 +1,4 @@
-"""The review in a browser: by keys alone, by two people, and while the server is killed."""
+"""The review in a browser: with keys alone, by two people, and while the server is killed."""
 
 import resource
 import signal
@@ -23,7 +23,7 @@ AXE = Path(__file__).parent / "vendor" / "axe-4.14.1.min.js"
 
 
 def people(folder: Path, drawn_folder: Path, is_long: bool = False) -> Path:
-    """A store with findings; ``is_long``: every image is in question."""
+    """A store with findings; with ``is_long``, every image is flagged."""
     store = convert(drawn_folder, folder / "train.lmdb")
     found = all_findings(store)
     if is_long:
@@ -44,7 +44,7 @@ def people(folder: Path, drawn_folder: Path, is_long: bool = False) -> Path:
 
 @pytest.fixture
 def serve(tmp_path: Path) -> Iterator[Callable[[Path], ReviewServer]]:
-    """Servers that end with the test, however that ends."""
+    """Starts servers that end with the test, even if it fails."""
     with ExitStack() as stack:
 
         def start(images: Path) -> ReviewServer:
@@ -80,12 +80,12 @@ def log_of(tmp_path: Path) -> list[dict]:
 
 
 def filtered(page: Page, check: str) -> None:
-    """Only the cases of one check."""
+    """Show only the cases of one check."""
     page.select_option("select", check)
     page.wait_for_selector(f"#case[data-key^='{check}-']")
 
 
-def test_two_people_lose_nothing_though_the_server_is_killed(
+def test_two_people_lose_no_decision_if_the_server_is_killed(
     drawn_folder: Path, tmp_path: Path, chromium: Browser, serve
 ) -> None:
     images = people(tmp_path, drawn_folder, is_long=True)
@@ -112,7 +112,7 @@ def test_two_people_lose_nothing_though_the_server_is_killed(
     assert {event["who"] for event in events} == {"ada", "bob"}
 
 
-def test_no_case_comes_twice_while_many_decisions_wait(
+def test_no_case_is_shown_twice_while_decisions_wait(
     drawn_folder: Path, tmp_path: Path, chromium: Browser, serve
 ) -> None:
     images = people(tmp_path, drawn_folder, is_long=True)
@@ -136,7 +136,7 @@ def test_no_case_comes_twice_while_many_decisions_wait(
     assert len(decided) == 48
 
 
-def test_faces_are_chosen_and_left_out_by_keys_alone(page: Page, tmp_path: Path) -> None:
+def test_faces_are_chosen_and_dropped_by_keys_alone(page: Page, tmp_path: Path) -> None:
     filtered(page, "misplaced")
     case = page.get_attribute("#case", "data-key")
     image = int(str(case).removeprefix("misplaced-"))
@@ -149,7 +149,7 @@ def test_faces_are_chosen_and_left_out_by_keys_alone(page: Page, tmp_path: Path)
     assert (event["case"], event["choice"], event["confirmed"]) == (case, "change", False)
 
 
-def test_a_decision_is_undone_and_done_again(page: Page, tmp_path: Path) -> None:
+def test_a_decision_is_undone_and_redone(page: Page, tmp_path: Path) -> None:
     case = press(page, "n")
     page.keyboard.press("u")
     page.wait_for_selector(f"#case[data-key='{case}']")
@@ -208,7 +208,7 @@ def test_a_picture_of_an_evaluation_set_is_shown(
     assert log_of(tmp_path)[0]["lines"] == ["drop-identity 5"]
 
 
-def test_a_merge_shows_its_direction_and_can_be_turned(page: Page, tmp_path: Path) -> None:
+def test_a_merge_shows_its_direction_and_can_be_reversed(page: Page, tmp_path: Path) -> None:
     filtered(page, "divided")
     page.keyboard.press("w")
     assert page.inner_text(".plan") == "merge identity 0 → into identity 1"
@@ -220,7 +220,7 @@ def test_a_merge_shows_its_direction_and_can_be_turned(page: Page, tmp_path: Pat
     assert event["lines"] == ["merge 1 0"]
 
 
-def test_a_face_moves_to_an_identity_that_was_searched(page: Page, tmp_path: Path) -> None:
+def test_a_face_moves_to_an_identity_found_by_search(page: Page, tmp_path: Path) -> None:
     filtered(page, "misplaced")
     page.keyboard.press("g")
     page.fill("dialog input", "3")
@@ -261,7 +261,7 @@ def test_a_full_disk_keeps_a_decision_until_there_is_room(
     assert [event["case"] for event in log_of(tmp_path)][1:] == [case]
 
 
-def test_keys_can_be_changed_and_stay_so(page: Page, tmp_path: Path) -> None:
+def test_changed_keys_are_remembered(page: Page, tmp_path: Path) -> None:
     page.keyboard.press("?")
     page.click("dialog button:has-text('y')")
     page.keyboard.press("q")
@@ -275,7 +275,7 @@ def test_keys_can_be_changed_and_stay_so(page: Page, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1440])
-def test_everybody_can_use_it(page: Page, width: int, scheme: str) -> None:
+def test_the_review_page_is_accessible(page: Page, width: int, scheme: str) -> None:
     page.set_viewport_size({"width": width, "height": 844})
     page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
     assert page.evaluate("document.documentElement.scrollWidth") == width
@@ -292,7 +292,9 @@ def test_everybody_can_use_it(page: Page, width: int, scheme: str) -> None:
             page.wait_for_selector("dialog[open]", state="detached")
 
 
-def test_what_is_sent_wrongly_is_one_line(context: BrowserContext, server: ReviewServer) -> None:
+def test_a_malformed_request_is_refused_in_one_line(
+    context: BrowserContext, server: ReviewServer
+) -> None:
     page = sit_down(context, server, "ada")
     ask = """async ([path, sent]) => {
         const answer = await fetch(path, sent === null ? {} : {method: "POST",

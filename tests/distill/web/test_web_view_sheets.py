@@ -1,4 +1,4 @@
-"""The contact sheet of a job's augmented views: made when somebody asks, and kept."""
+"""The contact sheet of a job's augmented views: created on request, and kept."""
 
 import threading
 from pathlib import Path
@@ -22,7 +22,7 @@ def workspace(tmp_path_factory, drawn_store, drawn_folder) -> Workspace:
     return make_workspace(tmp_path_factory.mktemp("workspace"), drawn_store, drawn_folder)
 
 
-def test_a_sheet_is_made_once_and_found_again(workspace: Workspace) -> None:
+def test_a_sheet_is_created_once_and_found_again(workspace: Workspace) -> None:
     sheets = ViewSheets(workspace, threading.Event())
     assert sheets.find(SPEC) is None
     made = sheets.make(SPEC)
@@ -31,14 +31,14 @@ def test_a_sheet_is_made_once_and_found_again(workspace: Workspace) -> None:
     assert sheets.find(SPEC + "# another\n") is None
 
 
-def test_what_is_wrong_with_a_spec_is_said_in_a_line(workspace: Workspace) -> None:
+def test_an_error_in_a_spec_is_reported_in_one_line(workspace: Workspace) -> None:
     sheets = ViewSheets(workspace, threading.Event())
     with pytest.raises(UserError, match=r"views: .*-1") as told:
         sheets.make(SPEC.replace("views = 3", "views = -1"))
     assert str(workspace.root) not in str(told.value)
 
 
-def test_a_server_that_stops_waits_for_no_sheet(workspace: Workspace) -> None:
+def test_a_stopping_server_waits_for_no_sheet(workspace: Workspace) -> None:
     ending = threading.Event()
     ending.set()
     with pytest.raises(UserError, match="the server stops"):
@@ -59,7 +59,7 @@ def test_only_jobs_that_augment_have_a_sheet(spec: str, expected: bool) -> None:
     assert has_views(spec) is expected
 
 
-def test_a_page_shows_the_sheet_or_what_is_in_the_way(pages: Pages, browser_page: Page) -> None:
+def test_a_page_shows_the_sheet_or_the_obstacle(pages: Pages, browser_page: Page) -> None:
     page = browser_page
     pages.submit("plain")
     page.goto(f"{pages.url}/jobs/plain")

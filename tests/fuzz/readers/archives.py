@@ -1,4 +1,4 @@
-"""Images inside of other files: tar and zip archives, Parquet tables, LMDBs of others."""
+"""Images in other files: tar and zip archives, Parquet tables, foreign LMDBs."""
 
 import gzip
 import io
@@ -93,23 +93,23 @@ def _convert(folder: Path) -> None:
 
 @reader("tar archives", _tars, share=0.7)
 def read_tars(folder: Path) -> None:
-    """Convert them without what is bad."""
+    """Convert the archives, skipping bad records."""
     _convert(folder)
 
 
 @reader("zip archives", _zips, share=0.7)
 def read_zips(folder: Path) -> None:
-    """Convert them without what is bad."""
+    """Convert the archives, skipping bad records."""
     _convert(folder)
 
 
 @reader("parquet tables", _tables, share=0.7)
 def read_tables(folder: Path) -> None:
-    """Convert them without what is bad."""
+    """Convert the tables, skipping bad records."""
     _convert(folder)
 
 
 @reader("LMDB of others", _environments, share=0.7)
 def read_environments(folder: Path) -> None:
-    """Convert them without what is bad."""
+    """Convert the environments, skipping bad records."""
     _convert(folder)

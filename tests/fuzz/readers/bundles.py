@@ -1,4 +1,4 @@
-"""Bundles, with checksums that are wrong or right of what was changed; checkpoints of trainings."""
+"""Bundles, with wrong or updated checksums of the changed files, and training checkpoints."""
 
 import hashlib
 import io
@@ -72,7 +72,7 @@ def _signed(files: Files) -> Files:
 
 
 def _sign(rng: random.Random, files: dict[str, bytes | Special]) -> None:
-    """Whoever changes a file can change its sum too."""
+    """Update the checksums: an attacker can do so too."""
     files |= _signed(files)
 
 
@@ -100,7 +100,7 @@ def _seal(rng: random.Random, files: dict[str, bytes | Special]) -> None:
 
 @reader("bundle", _bundles, [_sign, _sign, _sign], share=0.1)
 def read(folder: Path) -> None:
-    """Pull it, and check its golden embeddings."""
+    """Pull the bundle and check its golden embeddings."""
     place = folder.with_name("pulled")
     deliver(folder, place)
     BundleEmbedder(place, "torch").check_golden()
@@ -108,7 +108,7 @@ def read(folder: Path) -> None:
 
 @reader("training checkpoint", _checkpoints, [_seal, _seal], share=0.2)
 def read_checkpoint(folder: Path) -> None:
-    """Resume from it, or from the beginning."""
+    """Resume from the checkpoint, or start from the beginning."""
     network = nn.Linear(2, 2)
     found = newest_checkpoint(folder, check_state)
     if found is not None:

@@ -1,4 +1,4 @@
-"""Embedding caches, whole and half filled, also with the checksums of rows right."""
+"""Embedding caches, complete and partly filled, also with valid row checksums."""
 
 import io
 import random
@@ -51,7 +51,7 @@ def _asked(store: Store) -> Answers:
 
 
 def _sign(rng: random.Random, files: dict[str, bytes | Special]) -> None:
-    """Another number in a row whose checksum is right."""
+    """Change a number in a row and update its checksum."""
     try:
         unit, norm, rows = (np.load(io.BytesIO(files[name])) for name in _ARRAYS)
         row = rng.randrange(len(rows))
@@ -60,13 +60,13 @@ def _sign(rng: random.Random, files: dict[str, bytes | Special]) -> None:
             rng.choice([unit, norm])[row].flat[0] = rng.choice(numbers)
         rows[row] = checksums(unit[[row]], norm[[row]])[0]
         files |= zip(_ARRAYS, map(npy, (unit, norm, rows)), strict=True)
-    except Exception:  # it has been broken before
+    except Exception:  # an earlier mutation broke it
         return
 
 
 @reader("view_cache", _view_samples, [_sign])
 def read_view(folder: Path) -> None:
-    """The answers to an augmented view, in int8."""
+    """Read the teacher's embeddings of an augmented view, in int8."""
     store = store_beside(folder)
     asked = _asked(store)
     folder.rename(folder.with_name(cache_digest(_Teacher(), store, asked)))
@@ -76,7 +76,7 @@ def read_view(folder: Path) -> None:
 
 @reader("cache", _samples, [_sign])
 def read(folder: Path) -> None:
-    """Fill in what is missing, and take what a training would."""
+    """Fill in missing rows, and read what training would read."""
     store = store_beside(folder)
     folder.rename(folder.with_name(cache_digest(_Teacher(), store)))
     cache = cache_embeddings(_Teacher(), store, folder.parent)

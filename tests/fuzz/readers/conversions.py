@@ -1,4 +1,4 @@
-"""Conversions that were stopped: what they keep beside the store."""
+"""Interrupted conversions: the state that they keep next to the store."""
 
 import os
 import tempfile
@@ -17,7 +17,7 @@ class _StopError(Exception):
 
 
 def _source(folder: Path) -> Path:
-    """Always the same; its labels descend, so that rows are kept."""
+    """A fixed source; its labels descend, so that rows are kept."""
     source = folder / "source"
     labels = [label for label, count in enumerate(PEOPLE) for _ in range(count)]
     write_layout(source, zip(images(), labels[::-1], strict=True), (24, 20))
@@ -41,7 +41,7 @@ def _samples() -> list[Files]:
 
 @reader("stopped conversion", _samples, share=0.2)
 def read(folder: Path) -> None:
-    """Inspect it, and resume it."""
+    """Inspect and resume the conversion."""
     source = _source(folder.parent)
     place = folder.rename(folder.with_name("x.lmdb.partial"))
     inspect_path(place)

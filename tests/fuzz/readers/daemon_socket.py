@@ -1,4 +1,4 @@
-"""What arrives on the daemon's socket: a real server, in this process, for all inputs."""
+"""Requests on the daemon's socket: one real server in this process handles all inputs."""
 
 import atexit
 import json
@@ -53,7 +53,7 @@ def _samples() -> list[Files]:
 
 
 def _words(rng: random.Random, files: dict[str, bytes | Special]) -> None:
-    """Another method, path, version, header, length or chunk."""
+    """Change the method, path, version, a header, a length or a chunk."""
     content = files.get("request")
     if not isinstance(content, bytes):
         return
@@ -100,7 +100,7 @@ _ODD = [
 
 
 class _Heard(logging.Handler):
-    """What the server and its loop call an error."""
+    """Errors logged by the server and its event loop."""
 
     def __init__(self) -> None:
         super().__init__(logging.ERROR)
@@ -112,13 +112,13 @@ class _Heard(logging.Handler):
 
 @cache
 def _server() -> tuple[Workspace, _Heard]:
-    """A server that stays as long as the process."""
+    """A server that runs as long as the process."""
     connections.REQUEST_SECONDS = connections.UNREAD_SECONDS = 0.2
     workspace = Workspace(Path(tempfile.mkdtemp(prefix="fuzz-daemon-")))
     heard = _Heard()
     logging.getLogger().addHandler(heard)
     service = JobService(workspace, open_queue(workspace), _check)
-    # Its thread is a daemon thread, as this one is: it does not keep the process.
+    # The server's thread is a daemon thread, so it does not keep the process alive.
     serving = _api(service, 1)
     starts = threading.Thread(target=serving.__enter__, daemon=True)
     starts.start()
@@ -128,7 +128,7 @@ def _server() -> tuple[Workspace, _Heard]:
 
 
 def _take_away(workspace: Workspace, serving: object) -> None:
-    """Until then the server is kept."""
+    """Delete the workspace at exit; the arguments keep the server alive until then."""
     shutil.rmtree(workspace.root)
 
 
@@ -151,12 +151,12 @@ def read(folder: Path) -> None:
 
 
 def _answer(workspace: Workspace, request: bytes) -> bytes:
-    """All that is said until it is silent or hangs up."""
+    """Everything the server sends until it is silent or closes the connection."""
     heard = b""
     with socket_path(workspace) as path, socket.socket(socket.AF_UNIX) as peer:
         peer.settimeout(_QUIET_SECONDS)
         peer.connect(path)
-        with suppress(OSError):  # it has hung up; what it said may be there still
+        with suppress(OSError):  # closed; its answer may still be readable
             peer.sendall(request)
         with suppress(OSError):
             while piece := peer.recv(1 << 16):
@@ -165,7 +165,7 @@ def _answer(workspace: Workspace, request: bytes) -> bytes:
 
 
 def _error(answer: bytes) -> str:
-    """Every error is one line of JSON."""
+    """Check that an error is one line of JSON."""
     head, _, body = answer.partition(b"\r\n\r\n")
     size = int(head.lower().partition(b"content-length:")[2].split()[0])
     if head.split()[1] in (b"307", b"404") and not body:

@@ -1,4 +1,4 @@
-"""What an evaluation takes: lists of pairs, groups, embeddings of others, and kept embeddings."""
+"""Inputs of an evaluation: lists of pairs, groups, foreign embeddings, and cached embeddings."""
 
 import random
 import tempfile
@@ -32,7 +32,7 @@ _folders: list[tempfile.TemporaryDirectory[str]] = []
 
 
 class _Drawn:
-    """A network whose answers are drawn, so that they take no time."""
+    """A network whose embeddings are random, so that they take no time."""
 
     digest = embedder = preprocessing = "12" * 32
 
@@ -56,7 +56,7 @@ def _pairs() -> VerificationPairs:
 
 
 def _rewrite(rng: random.Random, files: dict[str, bytes | Special]) -> None:
-    """A text as other editors save it."""
+    """Rewrite a text as other editors would save it."""
     names = sorted(name for name in files if name.endswith((".csv", ".tsv", ".txt")))
     name = rng.choice(names or [""])
     content = files.get(name)
@@ -83,7 +83,7 @@ def _lists() -> list[Files]:
 
 @reader("evaluated pairs", _lists, [_rewrite], share=0.5)
 def read_pairs(folder: Path) -> None:
-    """Score what a list gives."""
+    """Score the pairs of a list."""
     name = "pairs.csv" if (folder / "pairs.csv").exists() else "pairs.txt"
     found = SetSource(folder / name, folder).open()
     assert isinstance(found, VerificationPairs)
@@ -92,7 +92,7 @@ def read_pairs(folder: Path) -> None:
 
 
 def _tables() -> list[Files]:
-    evaluate(_Drawn(), [small_store()])  # loads PyTorch, before the address space is limited
+    evaluate(_Drawn(), [small_store()])  # imports PyTorch before the address space is limited
     sides = "".join(f"{i},{'ab'[i % 2]},{'day' if i < 40 else ''}\n" for i in range(80))
     quoted = 'identity;"a; b"\r\n0;x\r\n\r\n1;x\r\n2;y\r\n'
     return [
@@ -105,7 +105,7 @@ def _tables() -> list[Files]:
 
 @reader("groups", _tables, [_rewrite], share=0.5)
 def read_groups(folder: Path) -> None:
-    """Measure by the groups of a table: pairs where it names images, else images by person."""
+    """Measure by the groups of a table: pairs if it names images, otherwise images by person."""
     name = "groups.csv" if (folder / "groups.csv").exists() else "groups.tsv"
     path = folder / name
     of_images = path.is_file() and path.read_bytes()[:5] == b"image"
@@ -132,7 +132,7 @@ def _given() -> list[Files]:
 
 @reader("embeddings of others", _given, share=0.5)
 def read_given(folder: Path) -> None:
-    """Score them."""
+    """Score the given embeddings."""
     answers = GivenFeatures(folder)
     lfr = (folder / "lfr.bin").exists()
     sets: list[EvaluationSet] = [_protocol("lfr")] if lfr else [_pairs(), small_store()]
@@ -140,7 +140,7 @@ def read_given(folder: Path) -> None:
 
 
 class _Asked:
-    """A network that embeds at once, and of which everything is known beforehand."""
+    """A network that embeds at once and whose embeddings are known."""
 
     digest, embedding, on_gpu = "34" * 32, _DIMENSIONS, False
     preprocessing = Preprocessing.ours((24, 20))
@@ -158,7 +158,7 @@ def _kept() -> list[Files]:
 
 
 def _reshape(rng: random.Random, files: dict[str, bytes | Special]) -> None:
-    """What is kept has another head."""
+    """Change the header or a number of a cached array."""
     name = rng.choice(sorted(files) or [""])
     content = files.get(name)
     if isinstance(content, bytes):
@@ -167,7 +167,7 @@ def _reshape(rng: random.Random, files: dict[str, bytes | Special]) -> None:
 
 @reader("kept embeddings", _kept, [_reshape], share=0.5)
 def read_kept(folder: Path) -> None:
-    """Take what is kept of a set, or make it again."""
+    """Load the cached embeddings of a set, or recompute them."""
     found = NetworkFeatures(_Asked(), folder).embedded(_pairs())
     assert found.unit.shape == (80, _DIMENSIONS)
     evaluate(_Drawn(), [_pairs()], intervals=False)

@@ -1,4 +1,4 @@
-"""Findings, decisions on them, and the page about them."""
+"""Findings, the decisions on them, and the page about them."""
 
 import random
 import tempfile
@@ -46,7 +46,7 @@ def _unfinished() -> list[Files]:
 
 @reader("findings", _samples, [change_member], share=0.6)
 def read(folder: Path) -> None:
-    """What `report` and `clean` do with them."""
+    """Use the findings as `report` and `clean` do."""
     store = store_beside(folder)
     folder = folder.rename(folder.with_name("train.findings"))
     findings = Findings(folder, store)
@@ -59,7 +59,7 @@ def read(folder: Path) -> None:
 
 @reader("checked again", _unfinished, [change_member], share=0.1)
 def read_again(folder: Path) -> None:
-    """What `check` does with them: it resumes, and repeats what is damaged."""
+    """Use the findings as `check` does: resume, and repeat damaged parts."""
     store = store_beside(folder)
     folder = folder.rename(folder.with_name("train.findings"))
     analyse(store, _embedded(store), EMBEDDINGS, folder)
@@ -82,7 +82,7 @@ def _tables() -> list[Files]:
 
 
 def _another_cell(rng: random.Random, files: dict[str, bytes | Special]) -> None:
-    """A cell of another line or column, or one that no spreadsheet would write."""
+    """Copy a cell from another line or column, or write one that no spreadsheet would."""
     name = rng.choice(sorted(files)) if files else ""
     content = files.get(name)
     if not isinstance(content, bytes):
@@ -107,7 +107,7 @@ def _another_cell(rng: random.Random, files: dict[str, bytes | Special]) -> None
 
 @reader("decisions", _tables, [_another_cell])
 def read_table(folder: Path) -> None:
-    """Carry them out, with another table's lines in place of some."""
+    """Apply the decisions, some overridden by another table."""
     store = store_beside(folder)
     tables = folder / "decisions.tsv", [folder / "mine.tsv"]
     decisions = chosen_decisions(*tables, store, folder.with_name("none.findings"))

@@ -1,4 +1,4 @@
-"""ONNX networks: their bytes, and graphs in whole files that say something else."""
+"""ONNX networks: mutated bytes, and valid files with mutated graphs."""
 
 import random
 from pathlib import Path
@@ -21,7 +21,7 @@ _OPERATORS = (
 
 
 def small_graphs() -> list[Files]:
-    """A convolution and a product, as an exporter writes them."""
+    """A convolution and a matrix product, as written by an exporter."""
     generator = np.random.default_rng(0)
     weights = generator.normal(size=(12, 5)).astype(np.float32)
     kernel = generator.normal(size=(3, 3, 3, 3)).astype(np.float32)
@@ -49,19 +49,19 @@ def small_graphs() -> list[Files]:
 
 
 def _change_graph(rng: random.Random, files: dict[str, bytes | Special]) -> None:
-    """One thing of a graph, in a file that is whole."""
+    """Change one part of the graph; the file stays valid."""
     content = files.get("teacher.onnx")
     try:
         assert isinstance(content, bytes)
         model = onnx.ModelProto.FromString(content)
         rng.choice((_constant, _operator, _insert, _shape, _outside))(rng, model.graph)
         files["teacher.onnx"] = model.SerializeToString()
-    except Exception:  # it has been broken before
+    except Exception:  # an earlier mutation broke it
         return
 
 
 def _constant(rng: random.Random, graph: onnx.GraphProto) -> None:
-    """Another shape of weights, or other numbers."""
+    """Change the shape or the values of a weight tensor."""
     tensor = rng.choice(graph.initializer)
     if rng.random() < 0.5:
         tensor.dims[:] = [rng.choice(_NUMBERS) for _ in range(rng.randrange(4))]
@@ -78,7 +78,7 @@ def _operator(rng: random.Random, graph: onnx.GraphProto) -> None:
 
 
 def _insert(rng: random.Random, graph: onnx.GraphProto) -> None:
-    """A node between two others, with a constant of its own."""
+    """Insert a node, with its own constant, between two others."""
     node = rng.choice(graph.node)
     if not node.input:
         return
@@ -102,7 +102,7 @@ def _shape(rng: random.Random, graph: onnx.GraphProto) -> None:
 
 
 def _outside(rng: random.Random, graph: onnx.GraphProto) -> None:
-    """Weights in another file."""
+    """Move weights to another file."""
     tensor = rng.choice(graph.initializer)
     tensor.data_location = TensorProto.EXTERNAL
     places = ("teacher.onnx", "../case/teacher.onnx", "/dev/zero", "", ".", "a\0b", "n" * 5_000)
@@ -117,5 +117,5 @@ def _outside(rng: random.Random, graph: onnx.GraphProto) -> None:
 
 @reader("onnx", small_graphs, [_change_graph, _change_graph, _change_graph], share=0.06)
 def read(folder: Path) -> None:
-    """Open it, and embed a few images with it."""
+    """Open the network and embed a few images."""
     OnnxEmbedder(folder / "teacher.onnx", _PIXELS).embed(np.zeros((11, 4, 4, 3), np.uint8))

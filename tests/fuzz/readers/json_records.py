@@ -1,4 +1,4 @@
-"""JSON on its own: what every record goes through."""
+"""Plain JSON: the parser that every record uses."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Lists of pairs, of images and of identities, and what recipes remember."""
+"""Lists of pairs, of images and of identities, and the ledgers of recipes."""
 
 from pathlib import Path
 
@@ -22,7 +22,7 @@ def _pairs() -> list[Files]:
 
 @reader("pair list", _pairs, share=0.5)
 def read_pairs(folder: Path) -> None:
-    """Make a verification set of it."""
+    """Make a verification set from the list."""
     made = pairs_of_list(folder / "pairs.txt", skip_bad=True)
     write_pair_set(folder.with_name("pairs.bin"), made)
 
@@ -40,7 +40,7 @@ def _numbers() -> list[Files]:
 
 @reader("image lists", _numbers, share=0.5)
 def read_numbers(folder: Path) -> None:
-    """Views of them."""
+    """Make views from the list."""
     store = store_beside(folder)
     write_keep(folder.with_name("keep.view"), store, folder / "keep.txt", By.INDEX)
     write_drop(folder.with_name("drop.view"), store, folder / "drop.txt", By.KEY)
@@ -54,7 +54,7 @@ def _ledgers() -> list[Files]:
 
 @reader("recipe.json", _ledgers, share=0.2)
 def read_ledger(folder: Path) -> None:
-    """What a recipe asks it, and writes into it."""
+    """Query and update the ledger as a recipe does."""
     ledger = Ledger(folder)
     ledger.set_aside_if_damaged()
     ledger.is_ours(folder / "clean.view")

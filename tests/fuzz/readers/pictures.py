@@ -1,4 +1,4 @@
-"""Pictures: JPEG and PNG files of every kind that is read, also with checksums that are right."""
+"""JPEG and PNG files of every supported kind, also with valid checksums."""
 
 import random
 import struct
@@ -63,7 +63,7 @@ def _chunk(kind: bytes, content: bytes) -> bytes:
 
 
 def _another_segment(rng: random.Random, files: dict[str, bytes | Special]) -> None:
-    """A JPEG segment of some kind before one that is there, or that one many times."""
+    """Insert a JPEG segment of some type before another, or repeat one many times."""
     data = files.get(_NAME)
     if not isinstance(data, bytes):
         return
@@ -91,7 +91,7 @@ def _another_segment(rng: random.Random, files: dict[str, bytes | Special]) -> N
 
 
 def _another_size(rng: random.Random, files: dict[str, bytes | Special]) -> None:
-    """A JPEG of another size by its frame header, and perhaps some hundred scans more."""
+    """Change the size in a JPEG's frame header, and sometimes add some hundred scans."""
     data = files.get(_NAME)
     if not isinstance(data, bytes):
         return
@@ -109,7 +109,7 @@ def _another_size(rng: random.Random, files: dict[str, bytes | Special]) -> None
 
 
 def _another_chunk(rng: random.Random, files: dict[str, bytes | Special]) -> None:
-    """A chunk of a PNG is another, there twice, longer or gone; its checksum is right."""
+    """Change, duplicate, extend or remove a PNG chunk, and update its checksum."""
     data = files.get(_NAME)
     if not isinstance(data, bytes):
         return
@@ -150,7 +150,7 @@ def _another_chunk(rng: random.Random, files: dict[str, bytes | Special]) -> Non
 
 
 def _look_at(folder: Path) -> None:
-    """All ways to look at a picture say the same; pixels have the size that the header states."""
+    """All decoders agree, and the pixels have the size that the header states."""
     path = folder / _NAME
     if not path.is_file():
         return
@@ -176,11 +176,11 @@ def _objection(use: Callable[[bytes], object], data: bytes) -> str | None:
 
 @reader("JPEG", _jpegs, [_another_segment, _another_size], share=1.5)
 def read_jpeg(folder: Path) -> None:
-    """A JPEG file."""
+    """Decode a JPEG file."""
     _look_at(folder)
 
 
 @reader("PNG", _pngs, [_another_chunk], share=1.0)
 def read_png(folder: Path) -> None:
-    """A PNG file."""
+    """Decode a PNG file."""
     _look_at(folder)

@@ -1,4 +1,4 @@
-"""Published evaluations in their own files, and features that their tools wrote."""
+"""Published protocols in their own file formats, and features written by their tools."""
 
 import tempfile
 from collections.abc import Callable
@@ -60,7 +60,7 @@ def _mat() -> list[Files]:
 
 @reader("mat", _mat)
 def read_variables(folder: Path) -> None:
-    """The layout of TinyFace."""
+    """Read the layout of TinyFace."""
     read_mat(folder / "lists.mat")
 
 
@@ -72,5 +72,5 @@ def _matrices() -> list[Files]:
 
 @reader("matrix", _matrices, share=0.3)
 def read_features(folder: Path) -> None:
-    """The layout of LFR and MegaFace."""
+    """Read the layout of LFR and MegaFace."""
     read_matrix(folder / "lfr.bin")

@@ -1,4 +1,4 @@
-"""RecordIO with its index and property, whole packs and packs in parts; and verification sets."""
+"""RecordIO with its index and property file, in whole and split records; verification sets."""
 
 import pickle
 import random
@@ -36,7 +36,7 @@ def _packs() -> list[Files]:
 
 
 def _frame(rng: random.Random, files: dict[str, bytes | Special]) -> None:
-    """A frame's kind or length, its header's numbers, or frames within it."""
+    """Change a frame's kind or length, its header's numbers, or add frames within it."""
     content = files.get(_RECORDS)
     if not isinstance(content, bytes):
         return
@@ -68,7 +68,7 @@ def _frame(rng: random.Random, files: dict[str, bytes | Special]) -> None:
 
 @reader("RecordIO", _packs, [_frame, _frame], share=1.5)
 def read(folder: Path) -> None:
-    """Look at a pack, and convert it without what is bad."""
+    """Inspect a record file, and convert it, skipping bad records."""
     store = convert(folder, folder.with_name("a.lmdb"), skip_bad=True, decode=True)
     found = verify(store.path, decoding=True)
     assert found["sound"]
@@ -88,7 +88,7 @@ def _sets() -> list[Files]:
 
 
 def _opcodes(rng: random.Random, files: dict[str, bytes | Special]) -> None:
-    """Opcodes put in somewhere, often very many of them."""
+    """Insert opcodes, often very many."""
     content = files.get("a.bin")
     if not isinstance(content, bytes):
         return

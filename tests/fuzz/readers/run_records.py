@@ -1,4 +1,4 @@
-"""What jobs, runners and daemons write for each other: run folders, steps."""
+"""Records that jobs, runners and daemons write for each other: run folders, steps."""
 
 import io
 import json
@@ -118,7 +118,7 @@ def _runs() -> list[Files]:
 
 
 def _say(rng: random.Random, files: dict[str, bytes | Special]) -> None:
-    """Another text in a record: half a surrogate pair, what moves a terminal."""
+    """Replace a text in a record, for example with half a surrogate pair or terminal codes."""
     if not files:
         return
     name = rng.choice(sorted(files))
@@ -130,7 +130,7 @@ def _say(rng: random.Random, files: dict[str, bytes | Special]) -> None:
 
 
 class _NoLaunch(LocalExecutor):
-    """The real one, but that nothing is started or asked for by hand."""
+    """The real executor, except that it starts and signals no process."""
 
     def launch(self, attempt: Attempt, environment: Mapping[str, str] = ALONE) -> bool:
         return True
@@ -138,7 +138,7 @@ class _NoLaunch(LocalExecutor):
 
 @reader("run folder", _runs, [_say, _say], share=0.3)
 def read_run(folder: Path) -> None:
-    """Show a job that the queue has as running, settle it beside another one, show it again."""
+    """Show a job that the queue lists as running, settle it next to another, show it again."""
     workspace = Workspace(folder.with_name("workspace"))
     workspace.runs.mkdir(parents=True)
     folder.rename(workspace.runs / "a")
@@ -161,7 +161,7 @@ def read_run(folder: Path) -> None:
 
 
 def _look(workspace: Workspace) -> None:
-    """All that shows a job; none of it may be refused for what lies in a run folder."""
+    """Everything that shows a job; no content of a run folder may make it fail."""
     with redirect_stdout(io.StringIO()) as said, redirect_stderr(said):
         jobs = client.page(workspace, Wanted()).jobs
         print_status(jobs, workspace)
@@ -170,7 +170,7 @@ def _look(workspace: Workspace) -> None:
         show("a", json=True, workspace=workspace.root)
         compare(["a", "b"], json=False, workspace=workspace.root)
         compare(["a", "b"], json=True, workspace=workspace.root)
-        with suppress(UserError):  # no daemon is there to bring it to its end
+        with suppress(UserError):  # no daemon is there to end the job
             follow(workspace, "a")
         print_log(workspace, "a", None)
     assert "\x1b" not in said.getvalue()
@@ -195,7 +195,7 @@ def _steps() -> list[Files]:
 
 @reader("step folder", _steps, [_say], share=0.5)
 def read_step(folder: Path) -> None:
-    """Look up a finished step, and what a training resumes from."""
+    """Look up a finished step and the checkpoint from which training resumes."""
     read_notices(folder / "warnings.json")
     best = best_checkpoint(folder / "checkpoints")
     assert best is None or scores_of(best)
@@ -215,7 +215,7 @@ def _daemon() -> list[Files]:
 
 @reader("daemon record", _daemon, [_say], share=0.3)
 def read_daemon(folder: Path) -> None:
-    """Who serves a workspace: a process that lives, as its lock says."""
+    """Find the process that serves a workspace: alive according to its lock."""
     workspace, lock = Workspace(folder), folder / "daemon" / "daemon.lock"
     if not lock.is_file():
         assert daemon_lock.find(workspace) is None

@@ -1,4 +1,4 @@
-"""Lists and folders of images, with the names that people give files."""
+"""Lists and folders of images with unusual file names."""
 
 import random
 from pathlib import Path
@@ -39,7 +39,7 @@ def _lists() -> list[Files]:
 
 @reader("image list", _lists, share=0.7)
 def read_list(folder: Path) -> None:
-    """Convert what it names, without what is bad."""
+    """Convert the images of a list, skipping bad records."""
     lists = [name for name in ("a.lst", "b.lst", "c.txt", "d.csv") if (folder / name).exists()]
     convert(folder / (lists or ["a.lst"])[0], folder.with_name("a.lmdb"), skip_bad=True)
 
@@ -49,7 +49,7 @@ def _folders() -> list[Files]:
 
 
 def _name(rng: random.Random, files: dict[str, bytes | Special]) -> None:
-    """A file has an odd name, lies in a folder of one, or is a folder."""
+    """Rename a file oddly, move it to an oddly named folder, or make it a folder."""
     if not files:
         return
     name, odd = rng.choice(sorted(files)), rng.choice(_ODD)
@@ -62,6 +62,6 @@ def _name(rng: random.Random, files: dict[str, bytes | Special]) -> None:
 
 @reader("folder", _folders, [_name, _name], share=0.7)
 def read_folder(folder: Path) -> None:
-    """Convert it without what is bad, and look at what it became."""
+    """Convert the folder, skipping bad records, and inspect the result."""
     store = convert(folder, folder.with_name("a.lmdb"), skip_bad=True)
     inspect_path(store.path)

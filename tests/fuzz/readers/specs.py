@@ -1,4 +1,4 @@
-"""Job specs and recipes: TOML of people."""
+"""Job specs and recipes: hand-written TOML."""
 
 import copy
 import json
@@ -57,7 +57,7 @@ _ODD = (
 
 
 def _add(rng: random.Random, files: dict[str, bytes | Special]) -> None:
-    """A line, or a value, that TOML's readers find hard."""
+    """Add a line or a value that is hard for TOML parsers."""
     for name, content in list(files.items()):
         if isinstance(content, bytes):
             lines = content.split(b"\n")
@@ -75,7 +75,7 @@ _VALUES: list[Any] = [
 
 
 def _replace(rng: random.Random, files: dict[str, bytes | Special]) -> None:
-    """A value of another type or size somewhere in the document, or a key that is not known."""
+    """Change the type or size of a value anywhere in the document, or add an unknown key."""
     for name, content in list(files.items()):
         try:
             document = read_toml(content.decode() if isinstance(content, bytes) else "=", name)
@@ -91,7 +91,7 @@ def _replace(rng: random.Random, files: dict[str, bytes | Special]) -> None:
 
 
 def _places(value: Any) -> Iterator[tuple[Any, Any]]:
-    """Each table or array in a document, with each key in it."""
+    """Each table or array in a document, with each of its keys."""
     for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
         yield value, key
         if isinstance(inner, dict | list):
@@ -108,7 +108,7 @@ def _recipes() -> list[Files]:
 
 @reader("spec", _specs, [_add, _replace])
 def read(folder: Path) -> None:
-    """As the command reads one, and as the daemon does before it asks the command."""
+    """Read a spec as the command does, and as the daemon does before it runs the command."""
     text = read_spec(folder / "spec.toml")
     name_in(text)
     job = parse_spec(text, "spec.toml")
@@ -124,7 +124,7 @@ def _overrides() -> list[Files]:
 
 @reader("override", _overrides, [_add], share=0.3)
 def read_override(folder: Path) -> None:
-    """What `--set` was given, as a shell gives any bytes."""
+    """Read the values of `--set`, which may be any bytes in a shell."""
     given = read_whole(folder / "set", 1 << 20).decode(errors="surrogateescape")
     spec = SpecFile.parse(_SPEC.decode(), "spec.toml", [given])
     assert SpecFile.parse(spec.text).job == spec.job
@@ -132,5 +132,5 @@ def read_override(folder: Path) -> None:
 
 @reader("recipe", _recipes, [_add, _replace])
 def read_recipe(folder: Path) -> None:
-    """The form of one, through the same door as a spec."""
+    """Check a recipe's format with the parser of specs."""
     parse_recipe(read_spec(folder / "recipe.toml"), "recipe.toml")

@@ -1,4 +1,4 @@
-"""LMDB files: stores of ours and files of liblmdb, also with other numbers in their trees."""
+"""LMDB files: our stores and files of liblmdb, also with changed numbers in their trees."""
 
 import random
 import struct
@@ -27,7 +27,7 @@ def _samples() -> list[Files]:
 
 
 def _written_by_liblmdb(ours: Files, folder: Path) -> None:
-    """The same entries, put in any order."""
+    """The same entries, written by liblmdb in any order."""
     with tempfile.TemporaryDirectory() as other:
         data = ours[f"{STORE}/{DATA_FILE}"]
         assert isinstance(data, bytes)
@@ -42,7 +42,7 @@ def _written_by_liblmdb(ours: Files, folder: Path) -> None:
 
 
 def _tree(rng: random.Random, files: dict[str, bytes | Special]) -> None:
-    """A number of a page's head, of its pointers, of a node, or of a meta page."""
+    """Change a number in a page header, its pointers, a node, or a meta page."""
     name = f"{STORE}/{DATA_FILE}"
     content = files.get(name)
     if not isinstance(content, bytes) or len(content) < 4 * _PAGE:
@@ -70,7 +70,7 @@ def _tree(rng: random.Random, files: dict[str, bytes | Special]) -> None:
 
 @reader("LMDB", _samples, [_tree, _tree], share=1.0)
 def read(folder: Path) -> None:
-    """What commands do with a store."""
+    """Use a store as the commands do."""
     path = folder / STORE
     inspect_path(path)
     verify(path, decoding=True)

@@ -1,4 +1,4 @@
-"""Views: their arrays and ``view.json``, also with the digest signed again."""
+"""Views: their arrays and ``view.json``, also with an updated digest."""
 
 import hashlib
 import io
@@ -34,7 +34,7 @@ def _samples() -> list[Files]:
 
 
 def _sign(rng: random.Random, files: dict[str, bytes | Special]) -> None:
-    """Another row or label, or another number in the history; the digest is that of the arrays."""
+    """Change a row, a label, or a number in the history, and update the digest."""
     meta = files.get("view.json")
     try:
         assert isinstance(meta, bytes)
@@ -51,7 +51,7 @@ def _sign(rng: random.Random, files: dict[str, bytes | Special]) -> None:
             told["identities"] = told["history"][-1]["identities_after"] = rng.choice(edges)
         files["rows.npy"], files["labels.npy"] = map(npy, arrays)
         files["view.json"] = json.dumps(told).encode()
-    except Exception:  # it has been broken before
+    except Exception:  # an earlier mutation broke it
         return
     if rng.random() < 0.3:
         files["view.json"] = change_json(rng, files["view.json"])
@@ -59,7 +59,7 @@ def _sign(rng: random.Random, files: dict[str, bytes | Special]) -> None:
 
 @reader("view", _samples, [_sign])
 def read(folder: Path) -> None:
-    """Look at it, export it, make another view of it, and a page beside it."""
+    """Inspect and export the view, derive another from it, and write a page about it."""
     store_beside(folder)
     path = folder.rename(folder.with_name("case.view"))
     view = View(path)
@@ -80,7 +80,7 @@ def _values() -> list[Files]:
 
 @reader("quality", _values, share=0.3)
 def read_quality(folder: Path) -> None:
-    """A view of the images whose values lie in limits."""
+    """Make a view of the images whose values are within limits."""
     store = store_beside(folder)
     values = load_values(folder / "values.npy", store)
     spread(values)

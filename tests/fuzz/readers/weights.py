@@ -1,4 +1,4 @@
-"""Weights of torch.save, in both of its formats, of safetensors, and in folders with an index."""
+"""Weights of torch.save in both formats, of safetensors, and of folders with an index."""
 
 import io
 import json
@@ -57,7 +57,7 @@ def _safetensors() -> list[Files]:
 
 
 def _change_pickle(rng: random.Random, files: dict[str, bytes | Special]) -> None:
-    """The pickle inside, in an archive that is whole."""
+    """Change the pickle inside; the archive stays valid."""
     content = files.get("weights.pth")
     if not isinstance(content, bytes):
         return
@@ -75,7 +75,7 @@ def _change_pickle(rng: random.Random, files: dict[str, bytes | Special]) -> Non
                     data = change_bytes(rng, data)
                 packed = rng.choice((0, 0, 0, 0, 0, 0, 0, 0, zipfile.ZIP_DEFLATED))
                 new.writestr(name, data, packed)
-    except Exception:  # it has been broken before
+    except Exception:  # an earlier mutation broke it
         return
     files["weights.pth"] = buffer.getvalue()
 
@@ -86,7 +86,7 @@ def _with_opcodes(rng: random.Random, data: bytes) -> bytes:
 
 
 def _change_header(rng: random.Random, files: dict[str, bytes | Special]) -> None:
-    """Another header of a length that is right."""
+    """Replace the header; its length stays correct."""
     names = [name for name in sorted(files) if name.endswith(".safetensors")]
     content = files[rng.choice(names)] if names else b""
     if not isinstance(content, bytes) or len(content) < 8:
@@ -98,11 +98,11 @@ def _change_header(rng: random.Random, files: dict[str, bytes | Special]) -> Non
 
 @reader("torch file", _torch_files, [_change_pickle, _change_pickle], share=0.2)
 def read(folder: Path) -> None:
-    """Load it into the network that it belongs to."""
+    """Load the weights into their network."""
     load_checkpoint(_network(), folder / "weights.pth")
 
 
 @reader("safetensors", _safetensors, [_change_header])
 def read_safetensors(folder: Path) -> None:
-    """The same, from a folder as Hugging Face has it."""
+    """Load the weights from a folder in the layout of Hugging Face."""
     load_checkpoint(_network(), folder)
