@@ -7,7 +7,7 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True)
 class Subject:
-    """One job or bundle; missing or non-numeric values are left out."""
+    """One job or bundle; missing and impossible values are left out."""
 
     name: str
     figures: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
@@ -44,11 +44,11 @@ def figures_of(report: Any) -> dict[str, float]:
     """Accuracy with its deviation, and TAR at each FAR, from an untrusted report of one set."""
     if not isinstance(report, dict):
         return {}
-    figures = {key: report[key] for key in ("accuracy", "std") if _is_number(report.get(key))}
+    figures = {key: report[key] for key in ("accuracy", "std") if _is_share(report.get(key))}
     rates = report.get("tar_at_far")
     for rate, measured in (rates if isinstance(rates, dict) else {}).items():
         tar = measured.get("tar") if isinstance(measured, dict) else None
-        if _is_number(tar):
+        if _is_share(tar):
             figures[f"FAR {rate}"] = tar
     return figures
 
@@ -64,12 +64,13 @@ def intervals_of(report: Any) -> dict[str, list[float]]:
     return {
         name: each
         for name, each in found.items()
-        if isinstance(each, list) and len(each) == 2 and all(map(_is_number, each))
+        if isinstance(each, list) and len(each) == 2 and all(map(_is_share, each))
     }
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, float)
+def _is_share(value: Any) -> bool:
+    """Whether it is a rate from 0 to 1; a larger number may have hundreds of digits."""
+    return isinstance(value, float) and 0 <= value <= 1
 
 
 def _scores(subjects: Sequence[Subject]) -> Iterator[Row]:

@@ -63,6 +63,7 @@ def export(
     from distill.export.calibration import Calibration
     from distill.export.exporter import check_formats
     from distill.export.more_formats import add_formats
+    from distill.export.remeasured import check_describable
     from distill.pipeline.int8_judge import gate_on
 
     names = check_formats(to)
@@ -78,6 +79,7 @@ def export(
         calibration = Calibration(open_images(locate(calibrate, place)), gate_on(opened, watch))
     has = check_bundle(bundle).config.formats
     if lacking := [name for name in names if name not in has]:
+        check_describable(bundle)
         began = time.monotonic()
         score = _scoring(opened)
         write_changed(bundle, bundle, lambda copy: add_formats(copy, lacking, score, calibration))

@@ -33,9 +33,12 @@ def latency(
     Example: distill latency workspace/bundles/sample --threads 1,2
     """
     from distill.export.latency import latencies, put_latencies
+    from distill.export.remeasured import check_describable
 
-    rows = latencies(bundle, _counts(threads), note)
     if kept := not is_of_job(bundle):
+        check_describable(bundle)
+    rows = latencies(bundle, _counts(threads), note)
+    if kept:
         write_changed(bundle, bundle, lambda copy: put_latencies(copy, rows))
     if json:
         print_json({"bundle": str(bundle), "latencies": rows, "kept": kept})

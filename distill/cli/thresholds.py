@@ -64,12 +64,14 @@ def threshold(
     from curation.workspace import Workspace
     from distill.evaluation.evaluate_sets import evaluate as score
     from distill.evaluation.rates import EXPONENTS
+    from distill.export.remeasured import check_describable
 
     place = Workspace.locate(workspace)
     if far not in (rates := [f"1e-{exponent}" for exponent in EXPONENTS]):
         raise UserError(f"--far {far}: allowed are {', '.join(rates)}")
     bundle = None if into is None else _bundle(model, place)
-    if into is not None:
+    if bundle is not None and into is not None:
+        check_describable(bundle)
         _check_into(into)
     answers = open_model(model, file, place)
     opened = [open_faces(name, place, of_sets) for name in sets]

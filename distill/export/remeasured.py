@@ -1,6 +1,8 @@
 """Adds thresholds measured on other sets to a copy of a bundle."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ from curation.json_text import parse_json
 from distill.export.bundle import describe, write_json
 from distill.export.bundle_files import LARGEST_JSON, check_bundle
 from distill.export.config import BundleConfig, Origin, Thresholds
+from distill.export.model_card import model_card
 from distill.export.origin import scores_of
 
 
@@ -37,6 +40,15 @@ def put_thresholds(folder: Path, reports: dict[str, Any], thresholds: dict[str, 
     describe_again(folder, config.model_copy(update={"thresholds": checked}), evaluation)
 
 
+def check_describable(bundle: Path) -> None:
+    """Raise ``UserError`` where ``describe_again`` would; call it before long measurements."""
+    config, _ = check_bundle(bundle)
+    with _known_format(bundle):
+        evaluation = read_object(bundle / "evaluation.json")
+        spec = read_object(bundle / "lineage.json").get("spec")
+        model_card(bundle.name, _with_scores(config, evaluation), evaluation, spec)
+
+
 def describe_again(folder: Path, config: BundleConfig, evaluation: dict[str, Any]) -> None:
     """Rewrite the description of a bundle after some of its files have changed.
 
@@ -45,10 +57,21 @@ def describe_again(folder: Path, config: BundleConfig, evaluation: dict[str, Any
     lineage = read_object(folder / "lineage.json")
     name = str(lineage.get("job") or folder.name)
     write_json(folder / "evaluation.json", evaluation)
+    with _known_format(folder):
+        describe(folder, name, _with_scores(config, evaluation), evaluation, lineage)
+
+
+def _with_scores(config: BundleConfig, evaluation: dict[str, Any]) -> BundleConfig:
+    scores = scores_of(evaluation)
+    origin = (config.origin or Origin()).model_copy(update={"scores": scores})
+    return config.model_copy(update={"origin": origin})
+
+
+@contextmanager
+def _known_format(folder: Path) -> Iterator[None]:
+    """Errors in values of ``evaluation.json`` become ``UserError``."""
     try:
-        scores = scores_of(evaluation)
-        origin = (config.origin or Origin()).model_copy(update={"scores": scores})
-        describe(folder, name, config.model_copy(update={"origin": origin}), evaluation, lineage)
+        yield
     except UserError:
         raise
     except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError):

@@ -54,7 +54,8 @@ def test_measures_have_an_order_and_missing_ones_are_none() -> None:
 @pytest.mark.parametrize(
     "report",
     [None, [], "x", {}, {"accuracy": "0.9"}, {"accuracy": None, "tar_at_far": 3},
-     {"tar_at_far": {"1e-3": None, "1e-2": {"tar": "x"}}}, {"accuracy": True}],
+     {"tar_at_far": {"1e-3": None, "1e-2": {"tar": "x"}}}, {"accuracy": True},
+     {"accuracy": 1e308, "std": -0.5}],
 )  # fmt: skip
 def test_a_report_of_another_form_has_no_figures(report: object) -> None:
     assert figures_of(report) == {}

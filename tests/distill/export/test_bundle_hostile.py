@@ -14,14 +14,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
+from typer.testing import CliRunner
 
 from curation.errors import UserError
+from distill.cli.main import app
 from distill.export.bundle_files import check_bundle
 from distill.export.checksums import write_sums
 from distill.export.embedder import BundleEmbedder
 from distill.export.formats.onnx import OnnxExporter
 from distill.export.latency import put_latencies
-from distill.export.remeasured import read_object
+from distill.export.remeasured import check_describable, read_object
 from distill.export.safe_tensors import read_arrays
 
 
@@ -280,8 +282,32 @@ def test_scores_of_another_form_are_refused_in_words(bundle: Path, key: str, val
         bundle / "evaluation.json", lambda told: told["sets"].update({name: {**report, key: value}})
     )
     sign(bundle)
-    with pytest.raises(UserError, match=r"evaluation\.json: its scores are of another form"):
+    refused = pytest.raises(UserError, match=r"evaluation\.json: its scores are of another form")
+    with refused:
+        check_describable(bundle)
+    with refused:
         put_latencies(bundle, [])
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("latency",),
+        ("export", "--to", "onnx-fp16"),
+        ("threshold", "pairs.bin", "--into", "new"),
+    ],
+    ids=lambda command: command[0],
+)
+def test_they_are_refused_before_the_long_work(bundle, drawn_folder, monkeypatch, command):
+    change_json(bundle / "evaluation.json", lambda told: told.update(sets={"a": []}))
+    sign(bundle)
+    monkeypatch.chdir(drawn_folder)
+    works = ("export.latency.latencies", "export.more_formats.add_formats")
+    for work in (*works, "evaluation.evaluate_sets.evaluate"):
+        monkeypatch.setattr(f"distill.{work}", lambda *a, **k: pytest.fail("it began"))
+    name, *options = command
+    result = CliRunner().invoke(app, [name, str(bundle), *options])
+    assert f"{bundle / 'evaluation.json'}: its scores are of another form" in str(result.exception)
 
 
 def test_markup_in_an_evaluation_is_text_in_the_card(bundle: Path):
