@@ -43,17 +43,16 @@ class FormatRefusedError(UserError):
 class Exporter(ABC):
     """A format: writes a network, and runs the result.
 
-    Attributes:
-        card: one or two sentences for the model card.
-        extra: ``pip install 'face-distill[EXTRA]'`` installs the required packages.
-        writes_with, runs_with: the packages required to write and to run the format.
-        confined: run the files in a separate process, because the library is not safe for
-            untrusted files.
-        why_not_here: why files of a bundle in this format are never run.
-        minimum_cosine: the lower limit for the cosine with the golden embeddings.
-        calibrated: the format uses `ExportSource.calibration` and has its own golden outputs.
-        gives_features: the files map images, uint8 RGB [N, H, W, 3], to unit vectors by the mirror
-            rule.
+    - ``card``: one or two sentences for the model card.
+    - ``extra``: ``pip install 'face-distill[EXTRA]'`` installs the required packages.
+    - ``writes_with``, ``runs_with``: the packages required to write and to run the format.
+    - ``confined``: run the files in a separate process, because the library is not safe for
+      untrusted files.
+    - ``why_not_here``: why files of a bundle in this format are never run.
+    - ``minimum_cosine``: the lower limit for the cosine with the golden embeddings.
+    - ``calibrated``: the format uses `ExportSource.calibration` and has its own golden outputs.
+    - ``gives_features``: the files map images, uint8 RGB [N, H, W, 3], to unit vectors by the
+      mirror rule.
     """
 
     name: ClassVar[str]

@@ -1,4 +1,4 @@
-"""An embedder without a network, and a set of images in memory, for tests of evaluation."""
+"""An embedder without a network, and an image set in memory, for tests of evaluation."""
 
 import numpy as np
 
@@ -24,7 +24,7 @@ class GridEmbedder:
 
 
 class DrawnImages:
-    """An image set in memory: each identity a pattern, each image the pattern with noise."""
+    """An image set in memory: each identity has a pattern, each image adds noise to it."""
 
     name, digest = "drawn", "d" * 64
 

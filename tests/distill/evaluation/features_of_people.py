@@ -1,4 +1,4 @@
-"""Unit features of drawn people, for tests of measures."""
+"""Random unit features of people, for tests of measures."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ import numpy as np
 def unit_features(
     images: int, identities: int, seed: int, spread: float = 1.0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Features [N, 8] around a centre for each identity, in no order, and their labels [N]."""
+    """Features [N, 8] around a centre per identity, in random order, and their labels [N]."""
     generator = np.random.default_rng(seed)
     labels = generator.integers(0, identities, images)
     features = generator.normal(size=(identities, 8))[labels]
@@ -15,7 +15,7 @@ def unit_features(
 
 
 def tied_features(images: int, identities: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Features whose cosines are few round numbers, exact in float32 however they are summed."""
+    """Features with few distinct cosines, exact in float32 for any order of summation."""
     generator = np.random.default_rng(seed)
     labels = generator.integers(0, identities, images)
     signs = np.where(generator.random((images, 4)) < 0.5, -0.5, 0.5)

@@ -1,4 +1,4 @@
-"""Small evaluations in the form of the published ones, of pictures of noise."""
+"""Small evaluations in the formats of the published ones, with images of noise."""
 
 import struct
 import zlib
@@ -20,7 +20,7 @@ def write_faces(folder: Path, names: list[str], size: tuple[int, int] = (112, 11
 
 
 def write_ijb(folder: Path, name: str = "ijbc", galleries: tuple[str, str] = ("G1", "G2")) -> None:
-    """8 subjects with 3 templates of two images each, the first two of them of one medium.
+    """8 subjects with 3 templates of two images each; the first two templates share a medium.
 
     Template 10 s + t is the t-th of subject s. Odd subjects are in the second gallery.
     """
@@ -67,7 +67,7 @@ def write_tinyface(folder: Path, with_lists: bool = False) -> None:
 
 
 def write_lfr(folder: Path, videos: bool = False) -> None:
-    """8 people with 6 entries, and 100 distractors; with ``videos`` of two frames each."""
+    """8 people with 6 entries each, and 100 distractors; ``videos`` have two frames each."""
     entries = [f"{i:04}" for i in range(PEOPLE * EACH + 100)]
     if videos:
         write_faces(folder, [f"{each}/{frame}.jpg" for each in entries for frame in (1, 2)], (8, 8))
@@ -81,7 +81,7 @@ def write_lfr(folder: Path, videos: bool = False) -> None:
 
 
 def write_megaface(folder: Path) -> None:
-    """8 people with 6 images, and 60 distractors; one noisy image of either."""
+    """8 people with 6 images each, and 60 distractors; one noisy image of each kind."""
     scrub = [f"Person_{s}/Person_{s}_{i}.png" for s in range(PEOPLE) for i in range(EACH)]
     others = [f"000/{i}/{i}_0.jpg" for i in range(60)]
     write_faces(folder / "facescrub_images", scrub, (8, 8))
@@ -121,7 +121,7 @@ def numbers(name: str, values: list[float]) -> bytes:
 
 
 def mat_file(variables: bytes, packed: bool = False) -> bytes:
-    if packed:  # each variable is an element of its own
+    if packed:  # each variable is a separate element
         parts, place = [], 0
         while place < len(variables):
             (size,) = struct.unpack_from("<I", variables, place + 4)

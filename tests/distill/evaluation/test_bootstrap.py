@@ -1,4 +1,4 @@
-"""Intervals over draws of identities, against draws that really copy people."""
+"""Intervals over draws of identities, against draws that copy people literally."""
 
 from dataclasses import replace
 
@@ -23,7 +23,7 @@ from distill.evaluation.verification import squared_distances, ten_fold
 
 
 def listed(pairs: int, identities: int, seed: int = 0):
-    """Cosines, sameness and identities of pairs, both kinds in every fold."""
+    """Cosines, ``same`` and identities of pairs, with both kinds in every fold."""
     generator = np.random.default_rng(seed)
     same = np.arange(pairs) % 2 == 0
     left = generator.integers(0, identities, pairs)
@@ -33,7 +33,7 @@ def listed(pairs: int, identities: int, seed: int = 0):
 
 
 def copies(same: np.ndarray, left: np.ndarray, right: np.ndarray, weights: np.ndarray):
-    """The pairs [.] of a draw, each as often as it counts."""
+    """The indices of the pairs in a draw, each repeated by its weight."""
     counts = [
         weights[a] if genuine else weights[a] * weights[b]
         for genuine, a, b in zip(same, left, right, strict=True)
@@ -52,23 +52,23 @@ def test_a_draw_is_the_measure_of_copied_people():
         assert measured[draw, 1].tolist() == pytest.approx([rate["tar"], rate["cosine_threshold"]])
 
 
-def test_a_draw_without_any_pair_has_no_accuracy_and_no_say():
+def test_a_draw_without_pairs_is_nan_and_ignored_by_the_interval():
     same = np.arange(40) % 2 == 0
-    left, right = np.zeros(40, int), np.where(same, 0, 1)  # the other one has no genuine pair
+    left, right = np.zeros(40, int), np.where(same, 0, 1)  # identity 1 has no genuine pair
     distances = np.where(same, 0.5, 1.5)
     statistic = ten_fold_accuracy(distances, same, left, right)
     assert np.isnan(statistic(np.array([[0, 2]], np.float32))).tolist() == [True]
     assert interval(bootstrap(statistic, 2)) == [1.0, 1.0]
 
 
-def test_accuracy_of_a_draw_is_that_of_copied_people():
+def test_accuracy_of_a_draw_equals_that_of_copied_people():
     cosines, same, left, right = listed(2000, 100)
     distances = 2 - 2 * cosines
     statistic = ten_fold_accuracy(distances, same, left, right)
     assert statistic(np.ones((1, 100), np.float32))[0] == pytest.approx(
         ten_fold(distances, same).accuracy, abs=1e-6
     )
-    # With every person twice, an impostor pair counts four times and a genuine one twice.
+    # If every person is drawn twice, impostor pairs have weight four and genuine pairs two.
     accepted = [distances[200 * fold : 200 * (fold + 1)] for fold in range(10)]
     kinds = [same[200 * fold : 200 * (fold + 1)] for fold in range(10)]
 
@@ -84,7 +84,7 @@ def test_accuracy_of_a_draw_is_that_of_copied_people():
     assert statistic(np.full((1, 100), 2, np.float32))[0] == pytest.approx(np.mean(accuracies))
 
 
-def test_the_weight_of_all_impostors_is_that_of_a_loop():
+def test_the_weight_of_all_impostors_equals_that_of_a_loop():
     generator = np.random.default_rng(0)
     labels, others = generator.integers(0, 6, 30), generator.integers(-1, 6, 50)
     weights = generator.integers(0, 4, (3, 6)).astype(np.float32)
@@ -100,7 +100,7 @@ def test_the_weight_of_all_impostors_is_that_of_a_loop():
         assert cross.weigh(weights)[draw] == slow
 
 
-def test_far_fewer_scores_stand_for_very_many():
+def test_thinned_scores_represent_all_scores():
     cosines, same, left, right = listed(120_000, 500)
     scores = listed_scores(cosines, same, left, right)
     measured = tars_and_thresholds(scores, [1, 3])(np.ones((1, 500), np.float32))[0]
@@ -111,12 +111,12 @@ def test_far_fewer_scores_stand_for_very_many():
     assert measured[0, 1] == pytest.approx(exact, abs=1e-3)
 
 
-def test_nineteen_of_twenty_intervals_hold_the_truth():
-    """Accuracy at a threshold of many people, and the intervals of 200 samples of 60 of them."""
+def test_nineteen_of_twenty_intervals_contain_the_true_value():
+    """The accuracy over many people, and the intervals of 200 samples of 60 of them."""
     generator = np.random.default_rng(0)
     hits = 0
     for _ in range(200):
-        people = generator.beta(8, 2, 60)  # how often each is recognised: people differ
+        people = generator.beta(8, 2, 60)  # the recognition rate of each person
         passed = generator.binomial(20, people)
 
         def rate(weights: np.ndarray, passed: np.ndarray = passed) -> np.ndarray:
@@ -133,18 +133,18 @@ def test_two_networks_are_compared_on_the_same_draws():
     first = ten_fold_accuracy(2 - 2 * cosines, same, left, right)
     second = ten_fold_accuracy(2 - 2 * better, same, left, right)
     apart = interval(bootstrap(second, 2000))[0] < interval(bootstrap(first, 2000))[1]
-    assert apart  # each interval alone would not tell them apart
+    assert apart  # separate intervals would not distinguish them
     assert interval(bootstrap(lambda w: second(w) - first(w), 2000))[0] > 0
 
 
-def test_people_are_linked_by_files_and_genuine_pairs():
+def test_files_and_genuine_pairs_link_people():
     images = [b"a", b"b", b"b", b"c", b"d", b"e", b"a", b"d"]
     left, right = linked_identities(images, np.array([True, True, True, False]))
     assert left[0] == right[0] == left[1] == right[1] == left[3]
     assert left[2] == right[2] == right[3] != left[0]
 
 
-def test_draws_do_not_depend_on_what_is_measured():
+def test_draws_do_not_depend_on_the_measure():
     seen = [bootstrap(lambda weights: weights, 7, draws=250) for _ in range(2)]
     assert (seen[0] == seen[1]).all()
     assert (seen[0].sum(axis=1) == 7).all()
@@ -152,7 +152,7 @@ def test_draws_do_not_depend_on_what_is_measured():
 
 
 @pytest.mark.parametrize("decimals", [1, 8])
-def test_area_and_error_of_a_draw_are_those_of_copied_people(decimals):
+def test_area_and_error_of_a_draw_equal_those_of_copied_people(decimals):
     cosines, same, left, right = listed(400, 40)
     cosines = np.round(cosines, decimals)  # with one decimal most scores are tied
     statistic = area_and_equal_error(listed_scores(cosines, same, left, right))
@@ -184,7 +184,7 @@ def drawn_pairs(count, people, seed, name="pairs"):
     return VerificationPairs(images, same, f"digest of {name}", name), features
 
 
-def test_mean_accuracy_of_one_set_is_the_drawn_accuracy():
+def test_mean_accuracy_of_one_set_equals_its_accuracy_per_draw():
     pairs, features = drawn_pairs(400, 60, seed=3)
     left, right = linked_identities(pairs.images, pairs.same)
     statistic = ten_fold_accuracy(
@@ -194,7 +194,7 @@ def test_mean_accuracy_of_one_set_is_the_drawn_accuracy():
     assert drawn_mean_accuracies([features], [pairs]).tolist() == expected.tolist()
 
 
-def test_a_person_of_two_sets_is_drawn_once_for_both():
+def test_a_person_in_two_sets_is_drawn_once_for_both():
     pairs, features = drawn_pairs(400, 60, seed=3)
     others, other_features = drawn_pairs(400, 60, seed=4)
     alone = drawn_mean_accuracies([features], [pairs])

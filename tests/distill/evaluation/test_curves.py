@@ -1,4 +1,4 @@
-"""Figures of the whole curve, against loops over every pair and threshold."""
+"""Area under the ROC and equal error rate, against loops over every pair and threshold."""
 
 import numpy as np
 import pytest
@@ -29,7 +29,7 @@ def test_the_equal_error_rate_is_the_best_of_all_thresholds(genuine, impostors):
     assert found == pytest.approx(min(rates))
 
 
-def test_who_is_told_apart_has_no_error():
+def test_separated_scores_have_no_error():
     genuine, impostors = np.array([0.5, 0.6]), np.array([0.1, 0.4])
     assert area_under_roc(genuine, impostors) == 1
     assert equal_error_rate(genuine, impostors) == 0

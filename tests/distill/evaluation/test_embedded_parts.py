@@ -1,4 +1,4 @@
-"""Features are kept as they are made: stopped anywhere, the same again embeds only the rest."""
+"""Features are stored as they are computed: an interrupted command embeds only the rest."""
 
 import errno
 import io
@@ -15,12 +15,12 @@ from distill.evaluation.set_features import NetworkFeatures
 
 
 class StoppedError(Exception):
-    """As a Ctrl-C would be, but no other test's."""
+    """Stands in for Ctrl-C, without affecting other tests."""
 
 
 @pytest.fixture(scope="module")
 def images():
-    """Two batches and a part of one."""
+    """Two full batches and a partial one."""
     return DrawnImages(identities=75, images_each=4)
 
 
@@ -37,7 +37,7 @@ def files_of(kept):
 
 
 @pytest.mark.parametrize("batches", [1, 2])
-def test_stopped_after_a_batch_only_the_rest_is_embedded(images, tmp_path, batches):
+def test_after_an_interruption_only_the_rest_is_embedded(images, tmp_path, batches):
     whole = NetworkFeatures(GridEmbedder()).embedded(images)
     with pytest.raises(StoppedError):
         NetworkFeatures(GridEmbedder(), tmp_path).embedded(images, stop_after(batches))
@@ -51,7 +51,7 @@ def test_stopped_after_a_batch_only_the_rest_is_embedded(images, tmp_path, batch
     assert files_of(tmp_path) == [".norms", ".npy"]
 
 
-def test_pairs_go_on_too(images, tmp_path):
+def test_pairs_resume_too(images, tmp_path):
     same = np.arange(len(images) // 2) % 2 == 0
     pairs = VerificationPairs(images.encoded, same, "e" * 64, "pairs")
     with pytest.raises(StoppedError):

@@ -15,7 +15,7 @@ from tests.distill.evaluation.features_of_people import tied_features, unit_feat
 
 
 def slow_rate(genuine: list[float], impostors: list[float], exponent: int) -> tuple[float, float]:
-    """(TAR, threshold): the lowest impostor score above which few enough impostors lie."""
+    """(TAR, threshold): the lowest impostor score with few enough impostors above it."""
     lowest = max(impostors)
     for threshold in sorted(set(impostors), reverse=True):
         accepted = np.count_nonzero(np.array(impostors) > threshold)
@@ -27,7 +27,7 @@ def slow_rate(genuine: list[float], impostors: list[float], exponent: int) -> tu
 
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 10**6), ties=st.booleans())
-def test_pair_rates_are_the_slow_ones(seed: int, ties: bool):
+def test_pair_rates_match_the_slow_reference(seed: int, ties: bool):
     generator = np.random.default_rng(seed)
     same = generator.random(1600) < 0.3
     cosines = np.clip(generator.normal(np.where(same, 0.5, 0), 0.3), -1, 1)
@@ -37,13 +37,13 @@ def test_pair_rates_are_the_slow_ones(seed: int, ties: bool):
     assert report == {"tar": pytest.approx(tar), "cosine_threshold": threshold}
 
 
-def test_a_far_is_measured_from_ten_allowed_impostors_on():
+def test_a_far_needs_ten_allowed_impostors():
     assert plan_rates(5, 1000)[0].reason is None
     assert plan_rates(5, 999)[0].reason == ("insufficient pairs: 999 impostor pairs, 1,000 needed")
     assert plan_rates(0, 1000)[0].reason == "insufficient pairs: no genuine pair"
 
 
-def test_too_many_impostor_scores_to_keep_are_said_to_be():
+def test_too_many_impostor_scores_to_keep_are_reported():
     rates = {rate.name: rate for rate in plan_rates(5, 10**12, kept=5 * 10**7)}
     assert rates["1e-2"].reason.startswith("too many pairs")
     assert rates["1e-5"].reason is None
@@ -60,7 +60,7 @@ def test_lfw_has_too_few_impostors_for_1e_3():
 
 @pytest.mark.parametrize("tile", [7, 64, 4096])
 @pytest.mark.parametrize(("identities", "seed"), [(3, 0), (20, 1), (150, 2)])
-def test_all_pairs_are_the_slow_ones_whatever_the_tile(tile: int, identities: int, seed: int):
+def test_all_pairs_match_the_slow_reference_for_any_tile(tile: int, identities: int, seed: int):
     features, labels = unit_features(170, identities, seed)
     pairs = list(combinations(range(len(labels)), 2))
     cosines = (features.astype(np.float64) @ features.T.astype(np.float64)).astype(np.float32)
@@ -74,14 +74,14 @@ def test_all_pairs_are_the_slow_ones_whatever_the_tile(tile: int, identities: in
     assert report["genuine"] == len(genuine)
     assert report["impostors"] == len(impostors)
     tar, threshold = slow_rate(genuine, impostors, 2)
-    # Products in another order differ in the last bit, by which one pair may change sides.
+    # Products in another order differ in the last bit, which can move a pair across a threshold.
     assert report["tar_at_far"]["1e-2"]["tar"] == pytest.approx(tar, abs=1.01 / len(genuine))
     assert report["tar_at_far"]["1e-2"]["cosine_threshold"] == pytest.approx(threshold, abs=1e-6)
     assert report["tar_at_far"]["1e-4"]["tar"] is None
 
 
 def test_all_pairs_of_two_identities_by_hand():
-    """Two people at right angles, 40 images each, and one of the first like the second."""
+    """Two orthogonal people with 40 images each, and one image of the first like the second."""
     features = np.repeat(np.eye(2, dtype=np.float32), [40, 41], axis=0)
     labels = np.array([0] * 40 + [1] * 40 + [0])
     report = all_pairs(features, labels, intervals=False)
@@ -113,10 +113,12 @@ def test_memory_holds_a_limited_number_of_impostor_scores(monkeypatch: pytest.Mo
 
 @settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 10**6), tile=st.sampled_from([5, 32, 500]))
-def test_probes_and_gallery_are_a_full_sort_ties_included(seed: int, tile: int):
+def test_probes_and_gallery_match_a_full_sort_with_ties(seed: int, tile: int):
     probes, probe_labels = tied_features(40, 6, seed)
     gallery, gallery_labels = tied_features(90, 9, seed + 1)
-    gallery_labels = np.where(gallery_labels > 6, -1, gallery_labels)  # distractors, and strangers
+    gallery_labels = np.where(
+        gallery_labels > 6, -1, gallery_labels
+    )  # distractors without identity
     scores = probes @ gallery.T
     same = probe_labels[:, None] == gallery_labels[None]
     report = cross_pairs(probes, probe_labels, gallery, gallery_labels, tile=tile)
@@ -132,7 +134,7 @@ def test_a_probe_needs_an_identity():
         cross_pairs(features, np.full(20, -1), features, labels)
 
 
-def test_genuine_pairs_that_are_too_many_are_counted(monkeypatch: pytest.MonkeyPatch):
+def test_too_many_genuine_pairs_are_counted(monkeypatch: pytest.MonkeyPatch):
     features, labels = unit_features(300, 20, 0)
     held = all_pairs(features, labels)["tar_at_far"]["1e-2"]
     monkeypatch.setattr(all_pairs_module, "MOST_GENUINE", 10)
@@ -140,7 +142,7 @@ def test_genuine_pairs_that_are_too_many_are_counted(monkeypatch: pytest.MonkeyP
     assert counted == {name: held[name] for name in ("tar", "cosine_threshold")}
 
 
-def test_the_intervals_hold_the_figures():
+def test_the_intervals_contain_the_figures():
     features, labels = unit_features(600, 60, 0)
     rate = all_pairs(features, labels)["tar_at_far"]["1e-2"]
     assert rate["interval"][0] < rate["tar"] < rate["interval"][1]

@@ -1,4 +1,4 @@
-"""The page about networks: what is measured, what the table says, what the page holds."""
+"""The evaluation page: its measurements, its table and its contents."""
 
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from tests.distill.evaluation.small_protocols import write_tinyface
 
 
 class People:
-    """An image set in memory that knows which images were read."""
+    """An image set in memory that records which images were read."""
 
     name, digest = "people <b>&</b>", "d" * 64
 
@@ -60,7 +60,7 @@ def measure(features: np.ndarray, each: object, worst: int) -> NetworkOnSet:
 
 
 def results(names: list[str]) -> tuple[list[ReportedNetwork], list[SetResults]]:
-    """Two sets, and networks of which each is worse than the one before."""
+    """Two sets, and networks that are each worse than the previous one."""
     generator = np.random.default_rng(0)
     found = []
     for each, features in (people(), pairs()):
@@ -75,7 +75,7 @@ def results(names: list[str]) -> tuple[list[ReportedNetwork], list[SetResults]]:
     return [ReportedNetwork(name, f"{n:064}", "ours") for n, name in enumerate(names)], found
 
 
-def test_the_worst_pairs_of_a_set_are_those_of_a_sort():
+def test_the_worst_pairs_of_a_set_match_a_sort():
     each, features = people()
     measured = measure(features, each, 10)
     left, right = np.triu_indices(len(each), 1)
@@ -92,7 +92,7 @@ def test_the_worst_pairs_of_a_set_are_those_of_a_sort():
     assert all(each.labels[pair.left] == each.labels[pair.right] for pair in measured.rejects)
 
 
-def test_the_worst_pairs_of_a_list_are_pairs_of_it():
+def test_the_worst_pairs_of_a_list_belong_to_it():
     each, features = pairs()
     measured = measure(features, each, 10)
     cosines = np.einsum("nd,nd->n", features[::2], features[1::2])
@@ -101,7 +101,7 @@ def test_the_worst_pairs_of_a_list_are_pairs_of_it():
     assert all(pair.left % 2 == 0 and pair.right == pair.left + 1 for pair in measured.rejects)
 
 
-def test_a_report_says_what_an_evaluation_says():
+def test_a_report_equals_that_of_an_evaluation():
     each, features = people()
     assert measure(features, each, 3).report.items() >= score_all(features, each.labels).items()
     listed, answers = pairs()
@@ -171,7 +171,7 @@ def test_a_histogram_has_all_pairs():
     np.testing.assert_allclose(measured.impostors, expected, atol=1e-3)
 
 
-def test_a_network_that_answers_nothing_has_no_curve():
+def test_a_network_with_broken_features_has_no_curve():
     each, features = people()
     features[5] = np.nan
     measured = measure(features, each, 3)
@@ -190,7 +190,7 @@ def report(tar: float, **more: object) -> dict:
     return {"auc": 0.9, "eer": 1 - tar, "tar_at_far": rates, **more}
 
 
-def test_a_row_marks_the_best_and_what_is_more_than_noise():
+def test_a_row_marks_the_best_and_significant_differences():
     better = PairedDifference("TAR at FAR 1e-2", 0.8, 0.9, [0.05, 0.15])
     level = PairedDifference("TAR at FAR 1e-2", 0.8, 0.79, [-0.05, 0.02])
     worse = PairedDifference("TAR at FAR 1e-2", 0.8, 0.6, [-0.3, -0.1])
@@ -208,7 +208,7 @@ def test_a_row_marks_the_best_and_what_is_more_than_noise():
     assert [number for number, each in enumerate(cells) if each and each.is_best] == [1]
     assert cells[1].interval == "0.8900 to 0.9100"
     assert [each.is_best for each in rows[0].cells if each] == [False] * 4  # all are level
-    assert rows[1].cells[1].is_best  # of an error rate the lowest
+    assert rows[1].cells[1].is_best  # the lowest error rate
 
 
 @pytest.fixture(scope="module")
@@ -221,7 +221,7 @@ def tree(shown: tuple[list[ReportedNetwork], list[SetResults]]) -> Node:
     return parse_page(page(*shown).decode())
 
 
-def test_the_page_needs_nothing_and_runs_nothing(tree: Node):
+def test_the_page_is_self_contained_and_runs_no_scripts(tree: Node):
     (policy,) = (m["content"] for m in tree.all("meta") if "http-equiv" in m.attributes)
     assert "default-src 'none'" in policy
     assert "unsafe" not in policy
@@ -230,7 +230,7 @@ def test_the_page_needs_nothing_and_runs_nothing(tree: Node):
     assert not any("style" in each.attributes for each in tree.walk())
 
 
-def test_names_of_others_are_text(shown, tree: Node):
+def test_untrusted_names_are_escaped(shown, tree: Node):
     text = page(*shown).decode()
     assert "<b>&</b>" not in text
     assert "<img src=x" not in text
@@ -250,7 +250,7 @@ def test_the_page_has_curves_faces_and_figures_of_each_set(tree: Node):
     assert any("people" in each and "images" in each for each in captions)
 
 
-def test_only_faces_that_are_shown_are_read():
+def test_only_shown_faces_are_read():
     each, features = people()
     subject = ReportedNetwork("one", "0" * 64, "ours")
     page([subject], [SetResults(each, {"one": measure(features, each, 4)})])
@@ -267,7 +267,7 @@ def test_a_network_without_features_is_named_with_the_reason():
     assert "not measured one: no embeddings of people" in text
 
 
-def test_a_page_of_a_network_that_answers_nothing_says_why():
+def test_a_page_of_a_network_with_broken_features_says_why():
     each, features = people()
     features[:] = 0
     subject = ReportedNetwork("one", "0" * 64, "ours")

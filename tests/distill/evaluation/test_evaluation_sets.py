@@ -27,7 +27,7 @@ def drawn() -> DrawnImages:
 
 @pytest.fixture(scope="module")
 def pairs(drawn: DrawnImages, tmp_path_factory: pytest.TempPathFactory) -> VerificationPairs:
-    """20 pairs, alternately of one identity and of two neighbours."""
+    """20 pairs, alternating between genuine pairs and impostor pairs of two neighbours."""
     path = tmp_path_factory.mktemp("pairs") / "easy.bin"
     chosen = []
     for i in range(20):
@@ -36,7 +36,7 @@ def pairs(drawn: DrawnImages, tmp_path_factory: pytest.TempPathFactory) -> Verif
     return read_pairs(path)
 
 
-def test_pairs_are_scored_by_the_ten_fold_protocol(pairs: VerificationPairs):
+def test_pairs_are_scored_with_the_ten_fold_protocol(pairs: VerificationPairs):
     report = evaluate(NetworkFeatures(GridEmbedder()), [pairs])["sets"]["easy"]
     assert report["kind"] == "pairs"
     assert report["digest"] == pairs.digest
@@ -93,13 +93,13 @@ def test_a_damaged_image_is_named(drawn: DrawnImages):
         evaluate(NetworkFeatures(GridEmbedder()), [damaged])
 
 
-def test_two_sets_of_one_name_are_refused(drawn: DrawnImages):
+def test_two_sets_with_the_same_name_are_refused(drawn: DrawnImages):
     with pytest.raises(UserError, match="two have the same name"):
         evaluate(NetworkFeatures(GridEmbedder()), [drawn, drawn])
 
 
 def pairs_of(drawn: DrawnImages, same: list[bool]) -> VerificationPairs:
-    """Pairs of one identity where ``same``, else of two, in that order."""
+    """Genuine pairs where ``same``, otherwise impostor pairs, in that order."""
     images = []
     for number, each in enumerate(same):
         first = 4 * (number % 29)
@@ -136,7 +136,7 @@ def test_pairs_without_an_accuracy_recommend_nothing(drawn, same, reason):
         check_measurable(odd)
 
 
-def test_pairs_in_order_of_their_kind_still_give_a_tar(drawn: DrawnImages):
+def test_pairs_sorted_by_kind_still_give_a_tar(drawn: DrawnImages):
     odd = pairs_of(drawn, [True] * 1000 + [False] * 1000)
     check_measurable(odd)
     report = evaluate(NetworkFeatures(GridEmbedder()), [odd])["sets"]["odd"]
@@ -155,7 +155,7 @@ def test_pairs_of_one_image_give_nothing(drawn: DrawnImages):
 
 
 class BrokenEmbedder(GridEmbedder):
-    """Gives ``value`` instead of the embedding of every image that is like the first."""
+    """Returns ``value`` as the embedding of every image that equals the first."""
 
     def __init__(self, value: float) -> None:
         super().__init__()
@@ -168,7 +168,7 @@ class BrokenEmbedder(GridEmbedder):
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, 0.0])
-def test_embeddings_of_no_length_give_a_reason_not_scores(drawn, pairs, value):
+def test_embeddings_without_length_give_a_reason_not_scores(drawn, pairs, value):
     many = DrawnImages(identities=30, images_each=4)
     result = evaluate(NetworkFeatures(BrokenEmbedder(value)), [pairs, many])
     reason = r"embedding of image 0 is zero or not finite"
@@ -181,19 +181,19 @@ def test_embeddings_of_no_length_give_a_reason_not_scores(drawn, pairs, value):
 
 
 class ConstantEmbedder(GridEmbedder):
-    """A network that has collapsed."""
+    """A collapsed network."""
 
     def embed(self, images: np.ndarray) -> np.ndarray:
         return np.ones((len(images), 48), np.float32)
 
 
-def test_one_embedding_for_all_scores_chance(pairs):
+def test_a_constant_embedding_scores_chance(pairs):
     result = evaluate(NetworkFeatures(ConstantEmbedder()), [pairs])
     assert result["sets"]["easy"]["accuracy"] == 0.5
     assert result["thresholds"]["best_accuracy"] is None
 
 
-def test_the_threshold_of_the_accuracy_comes_with_its_rates(pairs: VerificationPairs):
+def test_the_accuracy_threshold_is_reported_with_its_rates(pairs: VerificationPairs):
     result = evaluate(NetworkFeatures(GridEmbedder()), [pairs])
     report, best = result["sets"]["easy"], result["thresholds"]["best_accuracy"]
     assert (best["far"], best["tar"]) == (report["far"], report["tar"])
@@ -223,8 +223,8 @@ def test_the_set_with_the_most_impostors_gives_the_threshold():
 
 
 @pytest.mark.parametrize("accuracy", [None, 0.0, 0.5, 0.95])
-def test_a_set_where_one_answer_does_has_no_threshold(accuracy: float | None):
-    """99 of 104 pairs are impostors: to say "no" always is right in 0.952 of them."""
+def test_a_set_where_a_constant_answer_does_has_no_threshold(accuracy: float | None):
+    """99 of 104 pairs are impostors: always answering "no" has accuracy 0.952."""
     report = report_of(99, None) | {"accuracy": accuracy}
     assert recommended_thresholds({"a": report})["best_accuracy"] is None
 
@@ -235,7 +235,7 @@ def test_without_sets_there_are_no_thresholds():
     assert found["best_accuracy"] is None
 
 
-def test_a_squared_distance_is_a_cosine():
+def test_a_squared_distance_converts_to_a_cosine():
     assert [cosine_of(distance) for distance in (0.0, 2.0, 4.0)] == [1, 0, -1]
 
 
@@ -256,7 +256,7 @@ def test_a_real_teacher_reaches_its_known_accuracy(tmp_path: Path):
     assert report["accuracy"] > 0.97
 
 
-def test_a_network_is_asked_once_about_a_set(pairs, drawn, tmp_path: Path):
+def test_a_network_embeds_a_set_once(pairs, drawn, tmp_path: Path):
     embedder = GridEmbedder()
     first = evaluate(NetworkFeatures(embedder, tmp_path), [pairs, drawn])
     seen = embedder.images_seen
@@ -272,7 +272,7 @@ def test_a_workspace_that_cannot_be_written_keeps_nothing(pairs, tmp_path: Path,
     assert not [path for path in (tmp_path / "kept").rglob("*") if path.is_file()]
 
 
-def test_damaged_answers_are_made_again(pairs, tmp_path: Path):
+def test_damaged_features_are_computed_again(pairs, tmp_path: Path):
     first = evaluate(NetworkFeatures(GridEmbedder(), tmp_path), [pairs])
     (kept,) = tmp_path.rglob("*.npy")
     kept.write_bytes(kept.read_bytes()[:-1])

@@ -24,7 +24,7 @@ def folds(pairs: int) -> list[list[int]]:
 
 
 def slow_accuracy(distances: list[float], same: list[bool]) -> tuple[list[float], list[float]]:
-    """Accuracy and threshold of each fold."""
+    """The accuracy and threshold of each fold."""
     accuracies, chosen = [], []
     for test in folds(len(distances)):
         train = [i for i in range(len(distances)) if i not in test]
@@ -64,7 +64,7 @@ def slow_val(distances: list[float], same: list[bool]) -> tuple[list[float], lis
 
 
 def drawn_pairs(count: int, seed: int, spread: float = 0.5) -> tuple[np.ndarray, np.ndarray]:
-    """Distances of alternating genuine and impostor pairs, overlapping."""
+    """Overlapping distances of alternating genuine and impostor pairs."""
     generator = np.random.default_rng(seed)
     same = np.arange(count) % 2 == 0
     centres = np.where(same, 1.0, 2.0)
@@ -73,7 +73,7 @@ def drawn_pairs(count: int, seed: int, spread: float = 0.5) -> tuple[np.ndarray,
 
 @settings(max_examples=15, deadline=None)
 @given(count=st.integers(20, 90), seed=st.integers(0, 10**6))
-def test_accuracy_and_threshold_are_the_slow_ones(count: int, seed: int):
+def test_accuracy_and_threshold_match_the_slow_reference(count: int, seed: int):
     distances, same = drawn_pairs(count, seed)
     accuracies, thresholds = slow_accuracy(distances.tolist(), same.tolist())
     found = ten_fold(distances, same)
@@ -83,7 +83,7 @@ def test_accuracy_and_threshold_are_the_slow_ones(count: int, seed: int):
 
 
 @pytest.mark.parametrize(("count", "seed", "spread"), [(40, 0, 0.5), (63, 1, 0.3), (80, 2, 0.05)])
-def test_val_and_far_are_the_slow_ones(count: int, seed: int, spread: float):
+def test_val_and_far_match_the_slow_reference(count: int, seed: int, spread: float):
     distances, same = drawn_pairs(count, seed, spread)
     vals, fars = slow_val(distances.tolist(), same.tolist())
     found = ten_fold(distances, same)
@@ -95,7 +95,7 @@ def test_val_and_far_are_the_slow_ones(count: int, seed: int, spread: float):
 def test_a_separable_set_scores_one_at_the_first_threshold():
     distances = np.array([0.5, 2.5] * 10)
     found = ten_fold(distances, distances < 1)
-    # 0.50 does not accept 0.5, as the distance must be below the threshold; 0.51 does.
+    # The distance must be below the threshold: 0.50 does not accept 0.5, 0.51 does.
     assert found.accuracy == 1.0
     assert found.std == 0.0
     assert found.threshold == pytest.approx(0.51)
@@ -118,7 +118,7 @@ MIXED = np.arange(40) % 2 == 0
         (np.concatenate([MIXED, np.ones(4, bool)]), "pairs 40 to 43, .* are all genuine"),
     ],
 )
-def test_pairs_whose_folds_do_not_hold_both_kinds_are_refused(same: np.ndarray, reason: str):
+def test_pairs_whose_folds_lack_a_kind_are_refused(same: np.ndarray, reason: str):
     assert re.search(reason, why_no_folds(same))
     with pytest.raises(UserError, match=reason):
         ten_fold(np.where(same, 0.5, 2.5), same)

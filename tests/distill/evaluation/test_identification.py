@@ -11,7 +11,7 @@ from tests.distill.evaluation.features_of_people import tied_features, unit_feat
 
 
 def slow_ranks(probes, labels, gallery, gallery_labels) -> list[int]:
-    """The rank of the best mate of each probe that has one; with equal scores the mate is last."""
+    """The rank of the best mate of each mated probe; among equal scores, the mate is last."""
     ranks = []
     for feature, label in zip(probes, labels, strict=True):
         scores, same = gallery @ feature, gallery_labels == label
@@ -22,7 +22,7 @@ def slow_ranks(probes, labels, gallery, gallery_labels) -> list[int]:
 
 @settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 10**6), tied=st.booleans(), tile=st.sampled_from([7, 500]))
-def test_ranks_are_those_of_a_loop(seed: int, tied: bool, tile: int):
+def test_ranks_match_a_loop(seed: int, tied: bool, tile: int):
     draw = tied_features if tied else unit_features
     probes, labels = draw(40, 12, seed)
     gallery, gallery_labels = draw(60, 15, seed + 1)
@@ -36,7 +36,7 @@ def test_ranks_are_those_of_a_loop(seed: int, tied: bool, tile: int):
         assert report["ranks"][str(rank)]["rate"] == pytest.approx(np.mean(ranks <= rank))
 
 
-def test_open_set_identification_is_that_of_a_loop():
+def test_open_set_identification_matches_a_loop():
     probes, labels = unit_features(1200, 80, 0, spread=0.5)
     gallery, gallery_labels = unit_features(300, 80, 0, spread=0.5)
     enrolled = gallery_labels < 50
@@ -84,7 +84,7 @@ def test_probes_without_mates_are_refused():
         among_distractors(features, np.arange(20), features, (10,))
 
 
-def test_probes_of_nobody_are_strangers():
+def test_probes_without_a_label_are_unmated():
     features, labels = unit_features(400, 10, 0)
     searches = search(features, np.full(400, -1), features, labels)
     report = open_set(searches)

@@ -1,4 +1,4 @@
-"""All pairs a tile at a time, against whole matrices."""
+"""All pairs, tile by tile, against whole matrices."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from tests.distill.evaluation.features_of_people import tied_features, unit_feat
 
 
 def whole(scan: PairScan) -> np.ndarray:
-    """Scores [P, G] put together from the tiles, with NaN where no tile came."""
+    """Scores [P, G] assembled from the tiles; NaN where there was no tile."""
     scores = np.full((len(scan.probe_order), len(scan.gallery_order)), np.nan, np.float32)
     for tile in scan.tiles():
         assert np.isnan(scores[tile.rows, tile.columns]).all()
@@ -44,7 +44,7 @@ def test_tiles_of_one_set_cover_every_pair_of_two_images_once(tile: int):
     assert (np.isnan(others) | np.isneginf(others)).all()
 
 
-def test_distractors_stay_in_the_order_that_they_were_given_in():
+def test_distractors_keep_their_order():
     probes, labels = unit_features(10, 3, 0)
     gallery, gallery_labels = unit_features(30, 6, 1)
     scan = PairScan(probes, labels, gallery, gallery_labels)
@@ -53,7 +53,7 @@ def test_distractors_stay_in_the_order_that_they_were_given_in():
     assert (np.diff(distractors) > 0).all()
 
 
-def test_an_image_of_nobody_is_nobodys_mate():
+def test_an_unlabelled_image_is_not_a_mate():
     features = np.ones((3, 1), np.float32)
     labels = np.array([-1, -1, 0])
     scan = PairScan(features, labels, features, labels)
@@ -74,7 +74,7 @@ def test_mated_tiles_have_all_scores_of_mates(tile: int):
 
 @settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 10**6), count=st.integers(0, 60), tile=st.sampled_from([3, 16, 500]))
-def test_the_highest_scores_are_those_of_a_sort_ties_included(seed: int, count: int, tile: int):
+def test_the_highest_scores_match_a_sort_with_ties(seed: int, count: int, tile: int):
     probes, labels = tied_features(20, 5, seed)
     gallery, gallery_labels = tied_features(31, 7, seed + 1)
     scan = PairScan(probes, labels, gallery, gallery_labels, tile)
@@ -92,7 +92,7 @@ def test_the_highest_scores_are_those_of_a_sort_ties_included(seed: int, count: 
 
 @settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 10**6), count=st.integers(1, 40), tile=st.sampled_from([3, 16, 500]))
-def test_the_nearest_of_each_probe_are_those_of_a_sort(seed: int, count: int, tile: int):
+def test_the_nearest_of_each_probe_match_a_sort(seed: int, count: int, tile: int):
     probes, labels = tied_features(20, 5, seed)
     gallery, gallery_labels = tied_features(31, 7, seed + 1)
     scan = PairScan(probes, labels, gallery, gallery_labels, tile)
@@ -108,7 +108,7 @@ def test_the_nearest_of_each_probe_are_those_of_a_sort(seed: int, count: int, ti
 
 @settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 10**6), count=st.integers(1, 60), tile=st.sampled_from([3, 16, 500]))
-def test_the_lowest_mates_are_those_of_a_sort_ties_included(seed: int, count: int, tile: int):
+def test_the_lowest_mates_match_a_sort_with_ties(seed: int, count: int, tile: int):
     features, labels = tied_features(25, 5, seed)
     scan, lowest = PairScan(features, labels, tile=tile), LowestMates(count)
     for each in scan.tiles():

@@ -1,4 +1,4 @@
-"""Published evaluations in their own files: what is read, measured and refused."""
+"""Published evaluations in their own formats: reading, measuring and refusing them."""
 
 import re
 from collections.abc import Callable
@@ -66,7 +66,7 @@ def test_every_reader_is_tested_here():
     assert set(protocols()) == set(WRITERS)
 
 
-def test_a_network_is_scored_and_answers_kept(opened: ProtocolSet, tmp_path: Path):
+def test_a_network_is_scored_and_its_features_are_cached(opened: ProtocolSet, tmp_path: Path):
     class Counting(GridEmbedder):
         asked = 0
 
@@ -86,7 +86,7 @@ def test_a_network_is_scored_and_answers_kept(opened: ProtocolSet, tmp_path: Pat
     assert first["thresholds"]["false_accept_rates"]["1e-2"] is None
 
 
-def test_an_image_that_is_gone_is_said_before_embedding(opened: ProtocolSet):
+def test_a_missing_image_is_reported_before_embedding(opened: ProtocolSet):
     opened.faces.paths[3].unlink()
     with pytest.raises(UserError, match=r"1 of .* images of the lists are not there"):
         evaluate(NeverAsked(), [opened])
@@ -119,7 +119,7 @@ def ijb(tmp_path: Path) -> ProtocolSet:
     return open_protocol("ijbc", tmp_path)
 
 
-def test_templates_are_those_of_the_script():
+def test_templates_match_the_script():
     generator = np.random.default_rng(1)
     number = generator.permutation(np.repeat([5, 7, 30], [4, 1, 6]))
     medium = generator.integers(0, 3, 11)
@@ -131,11 +131,11 @@ def test_templates_are_those_of_the_script():
         assert found[row] == pytest.approx(template(raw, medium[chosen], by_norm=True), abs=1e-6)
 
 
-def test_ijb_verification_is_that_of_the_script(tmp_path: Path):
+def test_ijb_verification_matches_the_script(tmp_path: Path):
     opened = ijb(tmp_path)
     embedded = drawn(48, np.repeat(np.arange(PEOPLE), 6), noise=3)
     report = opened.score(embedded, True)
-    # insightface's ijb_evals.py, literally
+    # A literal transcription of insightface's ijb_evals.py
     lists = [
         line.split() for line in (tmp_path / "meta/ijbc_face_tid_mid.txt").read_text().splitlines()
     ]
@@ -165,8 +165,8 @@ def test_ijb_verification_is_that_of_the_script(tmp_path: Path):
     assert report["genuine"] == same.sum()
 
 
-def test_published_tar_takes_the_nearest_rate_of_the_roc():
-    # Accepted at or above 0.9, 0.8 ...: FPR 0, 0, 1/4, 1/4, 1/2, 1 and TPR 1/2, 1/2, ...
+def test_published_tar_uses_the_nearest_rate_of_the_roc():
+    # Accepting scores from 0.9, 0.8 ...: FPR 0, 0, 1/4, 1/4, 1/2, 1 and TPR 1/2, 1/2, ...
     from distill.evaluation.protocols.published import tar_at_nearest
 
     cosines = np.array([0.9, 0.8, 0.7, 0.6, 0.5, 0.4], np.float32)
@@ -199,7 +199,7 @@ def test_ijb_without_lists_of_searches_is_one_to_one(tmp_path: Path):
     assert "galleries" not in report
 
 
-def test_what_weighs_images_changes_templates_and_digest(tmp_path: Path):
+def test_the_image_weights_change_templates_and_digest(tmp_path: Path):
     first = ijb(tmp_path)
     other = open_protocol("ijbc", tmp_path, TemplateWeights(norm=False, detector=False))
     assert first.digest != other.digest
@@ -237,7 +237,7 @@ def test_the_release_folder_is_found_by_its_name(tmp_path: Path):
         ("1N_probe_mixed", lambda t: t + "a,b\n", "line 18"),
     ],
 )  # fmt: skip
-def test_bad_lists_of_ijb_are_refused(
+def test_bad_ijb_lists_are_refused(
     tmp_path: Path, file: str, change: Callable[[str], str], message: str
 ):
     write_ijb(tmp_path)
@@ -277,7 +277,7 @@ def test_tinyface_searches_probes_among_distractors(tmp_path: Path, with_lists: 
     assert (report["probes"], report["enrolled"], report["distractors"]) == (8, 16, 20)
 
 
-def test_narrow_faces_are_put_into_a_square(tmp_path: Path):
+def test_narrow_faces_are_padded_to_a_square(tmp_path: Path):
     write_tinyface(tmp_path)
     pixels = open_protocol("tinyface", tmp_path).faces.pixels(0)
     assert pixels.shape == (20, 20, 3)
@@ -285,7 +285,7 @@ def test_narrow_faces_are_put_into_a_square(tmp_path: Path):
     assert not pixels[:, -2:].any()
 
 
-def test_lists_of_matlab_say_who_is_whom(tmp_path: Path):
+def test_matlab_lists_give_the_identities(tmp_path: Path):
     write_tinyface(tmp_path, with_lists=True)
     names = [f"{s}_1.jpg" for s in range(PEOPLE)]
     people = cells("probe_set", names) + numbers("probe_ids", [7.0] * PEOPLE)
@@ -323,14 +323,14 @@ def test_a_probe_without_a_mate_is_refused(tmp_path: Path):
     ],
     ids=["empty", "hdf5", "no names", "path", "half", "cut", "huge", "unpackable"],
 )
-def test_bad_lists_of_matlab_are_refused(tmp_path: Path, content: bytes, message: str):
+def test_bad_matlab_lists_are_refused(tmp_path: Path, content: bytes, message: str):
     write_tinyface(tmp_path)
     (tmp_path / "probe_img_ID_pairs.mat").write_bytes(content)
     with pytest.raises(UserError, match=message):
         open_protocol("tinyface", tmp_path)
 
 
-def test_numbers_texts_and_cells_of_matlab_are_read(tmp_path: Path):
+def test_matlab_numbers_texts_and_cells_are_read(tmp_path: Path):
     path = tmp_path / "some.mat"
     content = numbers("some", [1.0, 2.5]) + cells("names", ["ä.jpg", "b"])
     path.write_bytes(mat_file(content, packed=True))
@@ -347,7 +347,7 @@ def lfr_people() -> np.ndarray:
 
 
 @pytest.mark.parametrize("videos", [False, True])
-def test_lfr_compares_people_with_all_but_distractors(tmp_path: Path, videos: bool):
+def test_lfr_does_not_compare_distractors_with_each_other(tmp_path: Path, videos: bool):
     write_lfr(tmp_path, videos)
     opened = open_protocol("lfr", tmp_path)
     people = np.repeat(lfr_people(), 2 if videos else 1)
@@ -373,7 +373,7 @@ def test_lfr_compares_people_with_all_but_distractors(tmp_path: Path, videos: bo
     assert found["interval"][0] <= found["tar"] <= found["interval"][1]
 
 
-def test_a_submission_of_lfr_is_scored(tmp_path: Path):
+def test_an_lfr_submission_is_scored(tmp_path: Path):
     write_lfr(tmp_path / "set", videos=True)
     opened = open_protocol("lfr", tmp_path / "set")
     write_matrix(tmp_path / "answers" / "lfr.bin", drawn(148, lfr_people()).unit)
@@ -412,7 +412,7 @@ def test_bad_submissions_are_refused(tmp_path: Path, content: bytes, message: st
         ("filelist.txt", "/etc/passwd\n" * 148, "is not a name below"),
     ],
 )
-def test_bad_lists_of_lfr_are_refused(tmp_path: Path, file: str, content: str | None, message: str):
+def test_bad_lfr_lists_are_refused(tmp_path: Path, file: str, content: str | None, message: str):
     write_lfr(tmp_path)
     if content is None:
         (tmp_path / file).unlink()
@@ -446,7 +446,7 @@ def test_megaface_leaves_noise_out(tmp_path: Path):
 
 
 @pytest.mark.parametrize("marked", [False, True], ids=["plain", "cleaned"])
-def test_features_of_megafaces_tools_are_scored(tmp_path: Path, marked: bool):
+def test_features_of_the_megaface_tools_are_scored(tmp_path: Path, marked: bool):
     write_megaface(tmp_path / "set")
     opened = open_protocol("megaface", tmp_path / "set")
     people, answers = megaface_people(opened), tmp_path / "answers"
@@ -483,6 +483,6 @@ def test_a_protocol_is_named_with_its_folder(text: str, name: str | None):
     assert (found and found[0]) == name
 
 
-def test_a_name_of_a_protocol_is_given_once():
+def test_the_name_of_a_protocol_is_unique():
     with pytest.raises(UserError, match="the protocol 'lfr' is registered in"):
         registry.protocol("lfr", "another")(lambda folder, weights: None)  # type: ignore[arg-type, return-value]

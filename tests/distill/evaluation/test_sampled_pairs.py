@@ -1,4 +1,4 @@
-"""Drawn pairs of a set, against all of them."""
+"""Sampled pairs of a set, against all pairs."""
 
 import numpy as np
 import pytest
@@ -16,13 +16,13 @@ def genuine_of(features: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_few_genuine_pairs_are_all_there(seed):
+def test_few_genuine_pairs_are_all_used(seed):
     features, labels = unit_features(90, 13, seed)
     scores = sampled_scores(features, labels)
     np.testing.assert_allclose(scores.genuine, genuine_of(features, labels), atol=1e-6)
 
 
-def test_of_many_genuine_pairs_some_are_drawn_each_once(monkeypatch):
+def test_many_genuine_pairs_are_sampled_without_repeats(monkeypatch):
     monkeypatch.setattr(sampled_pairs, "MOST_GENUINE", 500)
     features, labels = unit_features(300, 5, 0)
     scores = sampled_scores(features, labels)
@@ -32,7 +32,7 @@ def test_of_many_genuine_pairs_some_are_drawn_each_once(monkeypatch):
     assert np.quantile(scores.genuine, 0.5) == pytest.approx(np.quantile(known, 0.5), abs=0.05)
 
 
-def test_impostors_are_of_two_people_and_like_all_of_them():
+def test_sampled_impostors_represent_all_impostors():
     features, labels = unit_features(300, 20, 0)
     scores = sampled_scores(features, labels)
     assert (scores.left != scores.right).all()
@@ -46,7 +46,7 @@ def test_impostors_are_of_two_people_and_like_all_of_them():
 
 
 @pytest.mark.parametrize("labels", [[0, 0], [0, 1], [3]])
-def test_sets_of_one_kind_of_pair_give_that_kind(labels):
+def test_sets_with_one_kind_of_pair_give_that_kind(labels):
     features = np.eye(4, dtype=np.float32)[: len(labels)]
     scores = sampled_scores(features, np.array(labels))
     assert len(scores.genuine) == (labels == [0, 0])

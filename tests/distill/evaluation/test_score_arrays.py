@@ -1,4 +1,4 @@
-"""Tiles of scores in NumPy, and in torch as on a GPU: both find the same."""
+"""Tiles of scores in NumPy, and in torch as on a GPU: both give the same results."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ def product_of(arithmetic: CpuArithmetic | GpuArithmetic):
 
 
 @BOTH
-def test_a_hidden_pair_gives_its_score_and_is_found_no_more(arithmetic):
+def test_a_hidden_pair_gives_its_score_and_is_not_found_again(arithmetic):
     scores = product_of(arithmetic)
     mask = np.zeros((5, 7), np.bool_)
     mask[[0, 3], [2, 6]] = True
@@ -30,7 +30,7 @@ def test_a_hidden_pair_gives_its_score_and_is_found_no_more(arithmetic):
 
 @BOTH
 @pytest.mark.parametrize("quantile", [0.2, 0.9, 1.0])
-def test_scores_above_a_floor_come_with_their_places(arithmetic, quantile: float):
+def test_scores_above_a_floor_have_their_positions(arithmetic, quantile: float):
     scores = product_of(arithmetic)
     floor = np.float32(np.quantile(scores.numpy(), quantile))
     hot = np.flatnonzero(scores.best() > floor)
@@ -42,7 +42,7 @@ def test_scores_above_a_floor_come_with_their_places(arithmetic, quantile: float
 
 @BOTH
 @pytest.mark.parametrize("count", [1, 3, 7, 20])
-def test_the_highest_of_some_rows_are_those_of_a_sort(arithmetic, count: int):
+def test_the_highest_of_some_rows_match_a_sort(arithmetic, count: int):
     scores = product_of(arithmetic)
     found = np.sort(scores.highest(np.array([1, 4]), count), axis=1)
     expected = np.sort(SCORES[[1, 4]], axis=1)[:, -count:]

@@ -15,7 +15,7 @@ from tests.distill.evaluation.features_of_people import tied_features, unit_feat
 
 
 def drawn(pairs: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Cosines [P] and sameness of pairs."""
+    """Cosines [P] and ``same`` [P] of random pairs."""
     generator = np.random.default_rng(seed)
     same = generator.random(pairs) < 0.3
     cosines = np.clip(generator.normal(np.where(same, 0.5, 0.05), 0.2), -1, 1)
@@ -25,7 +25,7 @@ def drawn(pairs: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.parametrize("arrays", [CpuScores, lambda array: GpuScores(torch.from_numpy(array))])
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.integers(-(1 << 24), 1 << 24), min_size=1, max_size=50))
-def test_every_score_is_counted_at_its_place(arrays, numbers):
+def test_every_score_is_counted_in_its_bin(arrays, numbers):
     scores = (np.array(numbers) / (1 << 24)).astype(np.float32)
     expected = np.floor(scores.astype(np.float64) * (BINS // 2)).astype(int) + BINS // 2 + 1
     found = arrays(scores[None]).binned(BINS)
@@ -33,7 +33,7 @@ def test_every_score_is_counted_at_its_place(arrays, numbers):
 
 
 @pytest.mark.parametrize("arrays", [CpuScores, lambda array: GpuScores(torch.from_numpy(array))])
-def test_what_rounding_made_larger_than_one_counts(arrays):
+def test_scores_that_rounding_moves_beyond_one_are_counted(arrays):
     scores = np.array([[1.0, 1.0000001], [-1.0000001, -np.inf]], np.float32)
     counts = arrays(scores).binned(BINS)
     assert (counts[0], counts[-1], counts.sum()) == (1, 2, 3)
@@ -47,7 +47,7 @@ def test_many_scores_are_counted_in_parts(monkeypatch):
 
 
 @pytest.mark.parametrize("decimals", [1, 3, 7])
-def test_area_and_equal_error_are_within_what_they_say(decimals):
+def test_area_and_equal_error_are_within_their_bounds(decimals):
     for seed in range(5):
         cosines, same = drawn(500, seed)
         cosines = np.round(cosines, decimals)
@@ -58,7 +58,7 @@ def test_area_and_equal_error_are_within_what_they_say(decimals):
         assert area.within < (0.05 if decimals == 1 else 2e-3)
 
 
-def test_one_bin_with_both_kinds_leaves_everything_open():
+def test_one_bin_with_both_kinds_gives_the_widest_bounds():
     counts = listed_counts(np.full(4, 0.1), np.array([True, True, False, False]))
     assert (counts.area_under_roc().value, counts.area_under_roc().within) == (0.5, 0.5)
     assert counts.equal_error_rate().within == 1

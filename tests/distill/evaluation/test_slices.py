@@ -1,4 +1,4 @@
-"""Measures by groups of a table: what is read, what is measured, what is refused."""
+"""Measures by the groups of a table: reading, measuring and refusing tables."""
 
 import tracemalloc
 from pathlib import Path
@@ -22,7 +22,7 @@ def pairs(drawn_folder: Path) -> VerificationPairs:
     return read_pairs(drawn_folder / "pairs.bin")
 
 
-def test_groups_of_identities_are_those_of_their_images(drawn_store: Store, tmp_path: Path):
+def test_images_are_in_the_groups_of_their_identities(drawn_store: Store, tmp_path: Path):
     table = tmp_path / "groups.csv"
     people = np.unique(drawn_store.source_labels).tolist()
     rows = [f"{person},{'even' if person % 2 == 0 else 'odd'}, " for person in people]
@@ -60,7 +60,7 @@ def test_bad_tables_are_refused(drawn_store: Store, tmp_path: Path, text: str, m
         read_slices(table, drawn_store)
 
 
-def test_rows_of_others_are_skipped_in_little_memory(drawn_store: Store, tmp_path: Path):
+def test_unknown_rows_are_skipped_in_little_memory(drawn_store: Store, tmp_path: Path):
     table = tmp_path / "groups.csv"
     people = np.unique(drawn_store.source_labels).tolist()
     with table.open("w") as file:
@@ -76,7 +76,7 @@ def test_rows_of_others_are_skipped_in_little_memory(drawn_store: Store, tmp_pat
 
 
 class People:
-    """An image set of nothing but labels."""
+    """An image set that has only labels."""
 
     name, digest = "people", "0" * 64
 
@@ -96,7 +96,7 @@ def test_more_than_fifty_groups_are_refused(tmp_path: Path):
 
 
 @pytest.mark.parametrize("by_identity", [True, False], ids=["identities", "images"])
-def test_within_and_across_are_literally_those_pairs(by_identity: bool):
+def test_within_and_across_cover_exactly_their_pairs(by_identity: bool):
     from distill.evaluation.evaluate_sets import score_all
 
     features, labels = unit_features(300, 40, seed=3)
@@ -132,7 +132,9 @@ def test_within_and_across_are_literally_those_pairs(by_identity: bool):
     assert found["worst"]["tar_at_threshold"]["group"] == lowest
 
 
-def test_pairs_are_measured_by_groups_and_tenths_of_norms(pairs: VerificationPairs, tmp_path: Path):
+def test_pairs_are_measured_by_group_and_by_tenth_of_norms(
+    pairs: VerificationPairs, tmp_path: Path
+):
     images, generator = len(pairs.images), np.random.default_rng(0)
     answers = np.repeat(generator.normal(size=(images // 2, 16)), 2, axis=0)
     answers[1::2][~pairs.same] = generator.normal(size=(int((~pairs.same).sum()), 16))
@@ -152,14 +154,14 @@ def test_pairs_are_measured_by_groups_and_tenths_of_norms(pairs: VerificationPai
     assert sum(each["pairs"] for each in counted) == len(pairs)
 
 
-def test_tenths_are_as_large_and_by_norm():
+def test_tenths_are_equal_in_size_and_sorted_by_norm():
     norms = np.random.default_rng(0).permutation(100).astype(np.float32)
     found = quality(norms)
     assert (np.bincount(found.of) == 10).all()
     assert norms[found.of == 9].min() == 90
 
 
-def test_people_of_pairs_have_no_names(pairs: VerificationPairs, tmp_path: Path):
+def test_people_of_a_pair_set_have_no_identities(pairs: VerificationPairs, tmp_path: Path):
     table = tmp_path / "groups.csv"
     table.write_text("identity,sex\n1,f\n")
     with pytest.raises(UserError, match="is a set of pairs without identities"):

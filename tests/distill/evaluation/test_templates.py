@@ -1,4 +1,4 @@
-"""One feature of several images, against loops and by hand."""
+"""One feature from several images, against loops and by hand."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from tests.distill.evaluation.features_of_people import normalised, unit_feature
 
 
 def frames_with_strangers(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Eight frames of a person and two of others, and the person's own direction."""
+    """Eight frames of a person and two of other people, and the person's true direction."""
     generator = np.random.default_rng(seed)
     person = generator.normal(size=16)
     own = person + 0.4 * generator.normal(size=(8, 16))
@@ -40,7 +40,7 @@ def test_few_frames_are_all_kept(count: int):
     np.testing.assert_allclose(found, average(frames[:count]), atol=1e-6)
 
 
-def test_the_largest_cluster_is_that_of_a_union_find():
+def test_the_largest_cluster_matches_a_union_find():
     for seed in range(20):
         frames, _ = unit_features(12, 4, seed, spread=0.6)
         parent = list(range(12))
@@ -69,7 +69,7 @@ def test_strangers_in_a_video_do_less_harm():
     assert clustered > plain
 
 
-def test_a_template_weighs_each_medium_alike():
+def test_a_template_weights_media_equally():
     raw = np.array([[2.0, 0], [0, 1], [0, 3]])
     media = np.array([7, 3, 3])
     np.testing.assert_allclose(template(raw, media), normalised(np.array([[1.0, 1]]))[0])

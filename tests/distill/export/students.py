@@ -1,6 +1,6 @@
-"""Which students can be exported in which formats: tried, and recorded in ``students.json``.
+"""Tries which students can be exported in which formats, and records it in ``students.json``.
 
-Run: just formats-page. An interrupted run continues. It writes docs/bundle.md's table.
+Run ``just formats-page``; it also writes the table in docs/bundle.md. An interrupted run continues.
 """
 
 import json
@@ -27,12 +27,12 @@ STUDENTS = [
     name for name, entry in NETWORKS.items() if entry.build.__module__.startswith("distill.")
 ]
 Record = dict[str, dict[str, str | None]]
-"""By student and format: None where it was exported and compared, else why it cannot be."""
+"""By student and format: None if the export passed its check, otherwise the reason."""
 
 
 @lru_cache(maxsize=1)
 def source_of(name: str) -> ExportSource:
-    """The network in its default size, with random weights and batch statistics."""
+    """The network at its default size, with random weights and batch statistics."""
     torch.manual_seed(0)
     entry = NETWORKS[name]
     network = create(name, entry.embedding, entry.input_size).eval()
@@ -44,7 +44,7 @@ def source_of(name: str) -> ExportSource:
 
 
 def why_not(name: str, format: str) -> str | None:
-    """None where the student was exported and compared; else what the exporter says."""
+    """None if the student's export passed its check, otherwise the exporter's error."""
     source = source_of(name)
     with tempfile.TemporaryDirectory() as place:
         embedder = TorchEmbedder(source.network, source.preprocessing, "", device="cpu")
@@ -66,8 +66,11 @@ def read_record() -> Record:
 
 
 def table() -> str:
-    """For docs/bundle.md: who is exported in all formats, the others with their reasons, and who
-    was not tried."""
+    """The table of docs/bundle.md.
+
+    Lists the students that are exported in all formats, the others with reasons, and the number of
+    untried ones.
+    """
     record = read_record()
     tried = {name: record[name] for name in STUDENTS if set(record.get(name, {})) >= set(FORMATS)}
     good = [name for name, found in tried.items() if not any(found.values())]
@@ -91,7 +94,7 @@ def _names(names: list[str] | tuple[str, ...]) -> str:
 
 
 def main(names: list[str]) -> None:
-    """Try what the record lacks, of some students or of all."""
+    """Try the exports that the record lacks, for the named students or for all."""
     record: Record = read_record() if RECORD.exists() else {}
     for name in names or STUDENTS:
         for format in FORMATS:

@@ -1,4 +1,4 @@
-"""A bundle: everything is in it, it appears whole, and it opens as an embedder."""
+"""A bundle is complete, is written atomically, and opens as an embedder."""
 
 import json
 import subprocess
@@ -32,7 +32,7 @@ def faces() -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
 
 
-def test_a_bundle_has_its_files_readable_to_all(small_bundle: Path):
+def test_the_files_of_a_bundle_are_readable_by_all(small_bundle: Path):
     files = {path.relative_to(small_bundle).as_posix() for path in small_bundle.rglob("*.*")}
     assert files == {
         "model.safetensors",
@@ -47,7 +47,7 @@ def test_a_bundle_has_its_files_readable_to_all(small_bundle: Path):
     assert (small_bundle / "model.safetensors").stat().st_mode & 0o777 == 0o644
 
 
-def test_the_checksums_are_those_of_sha256sum(small_bundle: Path):
+def test_the_checksums_match_sha256sum(small_bundle: Path):
     done = subprocess.run(
         ["sha256sum", "--check", "--strict", "SHA256SUMS"], cwd=small_bundle, capture_output=True
     )
@@ -55,7 +55,7 @@ def test_the_checksums_are_those_of_sha256sum(small_bundle: Path):
     assert done.stdout.count(b": OK") == 8
 
 
-def test_the_config_says_all_from_a_crop_to_a_comparison(small_bundle: Path):
+def test_the_config_covers_everything_from_crop_to_comparison(small_bundle: Path):
     config = json.loads((small_bundle / "config.json").read_text())
     assert (config["architecture"], config["width"], config["num_features"]) == (
         "mobilefacenet",
@@ -104,8 +104,8 @@ def test_the_card_says_why_a_set_has_no_accuracy(small_config, small_evaluation)
     assert "At the best ten-fold accuracy" not in card
 
 
-def test_an_evaluation_of_before_still_makes_a_card(small_config, small_evaluation):
-    """A step that was done before is found again, with thresholds whose rates nobody measured."""
+def test_an_older_evaluation_still_makes_a_card(small_config, small_evaluation):
+    """A cached step of an older version has thresholds without measured rates."""
     thresholds = json.loads(json.dumps(small_evaluation["thresholds"]))
     for key in ("far", "tar", "genuine", "impostors"):
         del thresholds["best_accuracy"][key]
@@ -115,7 +115,7 @@ def test_an_evaluation_of_before_still_makes_a_card(small_config, small_evaluati
     assert "0.8750 on easy: same person where cosine > 0.4000.\n" in card
 
 
-def test_it_embeds_as_the_network_it_was_made_from(
+def test_it_embeds_like_the_exported_network(
     embedder: BundleEmbedder, small_network, small_config, faces: np.ndarray
 ):
     original = TorchEmbedder(small_network, small_config.face.preprocessing, "x", device="cpu")
@@ -124,7 +124,7 @@ def test_it_embeds_as_the_network_it_was_made_from(
     np.testing.assert_allclose(np.linalg.norm(expected, axis=1), 1, atol=1e-6)
 
 
-def test_both_runtimes_give_the_same(
+def test_both_runtimes_give_the_same_embeddings(
     embedder: BundleEmbedder, small_bundle: Path, faces: np.ndarray
 ):
     other = BundleEmbedder(small_bundle, runtime="torch")
@@ -147,7 +147,7 @@ def test_images_may_be_arrays_files_or_bytes(
     assert embedder.embed([]).shape == (0, 16)
 
 
-def test_more_images_than_one_batch_come_back_in_order(embedder: BundleEmbedder):
+def test_images_in_several_batches_keep_their_order(embedder: BundleEmbedder):
     many = np.random.default_rng(1).integers(0, 256, (70, 32, 32, 3), dtype=np.uint8)
     found = embedder.embed(many)
     np.testing.assert_allclose(found[-1:], embedder.embed(many[-1]), atol=1e-6)
@@ -172,7 +172,7 @@ def test_similarity_is_the_cosine(embedder: BundleEmbedder, faces: np.ndarray):
         (np.zeros((32, 64, 3), np.uint8), "cut the face out by the five points"),
     ],
 )
-def test_images_that_are_no_aligned_faces_are_refused(embedder, image, message: str):
+def test_images_that_are_not_aligned_faces_are_refused(embedder, image, message: str):
     with pytest.raises(UserError, match=message):
         embedder.embed([image])
 
@@ -196,7 +196,7 @@ def tiny_network() -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 16))
 
 
-def test_an_export_replaces_the_bundle_that_is_there(
+def test_an_export_replaces_an_existing_bundle(
     tiny_network, small_config, small_evaluation, tmp_path: Path
 ):
     destination = tmp_path / "bundle"

@@ -59,7 +59,7 @@ def test_embed_shows_a_table(small_bundle: Path, faces: list[Path]):
     assert "chosen for FAR 1e-2; FAR 0.01, TAR 0.7500, measured on easy" in result.stdout
 
 
-def test_embed_answers_for_each_face_of_photographs(small_bundle: Path, tmp_path: Path):
+def test_embed_compares_each_face_in_photographs(small_bundle: Path, tmp_path: Path):
     detector = standin_detector(tmp_path / "standin.onnx")
     party, me = tmp_path / "party.jpg", tmp_path / "me.jpg"
     together = [(drawn_face(1), (2, 2), 224), (drawn_face(2), (12, 3), 150)]
@@ -74,7 +74,7 @@ def test_embed_answers_for_each_face_of_photographs(small_bundle: Path, tmp_path
     assert f"{party}/3: rejected, small" in result.stderr
 
 
-def test_embed_names_photographs_that_show_no_face(small_bundle: Path, tmp_path: Path):
+def test_embed_names_photographs_without_a_face(small_bundle: Path, tmp_path: Path):
     detector = standin_detector(tmp_path / "standin.onnx")
     empty = picture(tmp_path / "empty.jpg", 200, 300)
     result = run("embed", small_bundle, empty, "--detector", detector)
@@ -99,7 +99,7 @@ def picture(path: Path, *size: int) -> Path:
 
 
 @pytest.mark.parametrize("size", [(200, 200), (480, 640), (113, 112), (64, 64)])
-def test_embed_refuses_what_is_not_of_the_aligned_size(small_bundle, faces, tmp_path, size):
+def test_embed_refuses_images_without_the_aligned_size(small_bundle, faces, tmp_path, size):
     photograph = picture(tmp_path / "photo.jpg", *size)
     result = run("embed", small_bundle, faces[0], photograph)
     assert isinstance(result.exception, UserError)
@@ -109,7 +109,7 @@ def test_embed_refuses_what_is_not_of_the_aligned_size(small_bundle, faces, tmp_
     assert result.stdout == ""
 
 
-def test_embed_takes_any_size_where_told_it_is_aligned(small_bundle, faces, tmp_path):
+def test_embed_takes_any_size_with_the_aligned_option(small_bundle, faces, tmp_path):
     other = picture(tmp_path / "large.jpg", 224, 224)
     result = json.loads(
         succeed("embed", small_bundle, faces[0], other, "--aligned", "--json").stdout
@@ -133,7 +133,7 @@ def test_the_pairs_of_very_many_images_are_not_listed(small_bundle, faces, monke
 
 
 def rates_of(bundle: Path, change: Callable[[dict], object]) -> Path:
-    """The bundle with other thresholds, its checksums made to fit."""
+    """The bundle with other thresholds and matching checksums."""
     thresholds = json.loads((bundle / "thresholds.json").read_text())
     change(thresholds)
     (bundle / "thresholds.json").write_text(json.dumps(thresholds))
@@ -146,7 +146,7 @@ def rates_of(bundle: Path, change: Callable[[dict], object]) -> Path:
 
 @pytest.fixture
 def bundle(small_bundle: Path, tmp_path: Path) -> Path:
-    """A copy that may be changed."""
+    """A copy that tests may change."""
     return Path(shutil.copytree(small_bundle, tmp_path / "bundle"))
 
 
@@ -154,7 +154,7 @@ def without_rates(thresholds: dict) -> None:
     thresholds["false_accept_rates"] = dict.fromkeys(thresholds["false_accept_rates"])
 
 
-def test_embed_says_of_the_best_accuracy_how_many_strangers_pass(bundle, faces):
+def test_embed_states_the_far_of_the_best_accuracy(bundle, faces):
     def change(thresholds: dict) -> None:
         without_rates(thresholds)
         thresholds["best_accuracy"]["far"] = 0.05
@@ -180,7 +180,7 @@ def of_before(thresholds: dict) -> None:
 @pytest.mark.parametrize(
     "change", [none_at_all, of_before, without_rates], ids=["none", "of before", "12 % pass"]
 )
-def test_embed_says_nothing_without_a_threshold(bundle, faces, change):
+def test_embed_decides_nothing_without_a_threshold(bundle, faces, change):
     bundle = rates_of(bundle, change)
     result = succeed("embed", bundle, faces[0], faces[0])
     assert "yes" not in result.stdout
@@ -189,7 +189,7 @@ def test_embed_says_nothing_without_a_threshold(bundle, faces, change):
     assert (found["threshold"], found["pairs"][0]["same"]) == (None, None)
 
 
-def test_embed_decides_at_the_rate_asked_for(small_bundle, faces):
+def test_embed_decides_at_the_requested_rate(small_bundle, faces):
     succeed("embed", small_bundle, *faces, "--far", "1e-2")
     result = run("embed", small_bundle, *faces, "--far", "1e-6")
     assert isinstance(result.exception, UserError)
@@ -212,7 +212,7 @@ def test_verify_checks_the_golden_embeddings_in_all_runtimes(small_bundle: Path)
     assert "all files match their checksums" in succeed("verify", small_bundle).stdout
 
 
-def test_verify_goes_on_where_a_format_cannot_be_run_here(small_bundle, monkeypatch):
+def test_verify_continues_if_a_format_cannot_run_here(small_bundle, monkeypatch):
     monkeypatch.setattr(exporters()["onnx"], "runs_with", ("no_such_package",))
     found = json.loads(succeed("verify", small_bundle, "--json").stdout)
     assert found["golden_cosines"]["onnx"] is None
@@ -220,13 +220,13 @@ def test_verify_goes_on_where_a_format_cannot_be_run_here(small_bundle, monkeypa
     assert "no_such_package is not installed" in succeed("verify", small_bundle).stdout
 
 
-def test_verify_refuses_a_folder_that_is_no_bundle(tmp_path: Path):
+def test_verify_refuses_a_folder_that_is_not_a_bundle(tmp_path: Path):
     result = run("verify", tmp_path)
     assert isinstance(result.exception, UserError)
     assert "not a bundle" in str(result.exception)
 
 
-def test_verify_says_when_there_is_no_such_folder(tmp_path: Path):
+def test_verify_reports_a_missing_folder(tmp_path: Path):
     result = run("verify", tmp_path / "sampel")
     assert isinstance(result.exception, UserError)
     assert "no such folder" in str(result.exception)

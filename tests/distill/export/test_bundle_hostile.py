@@ -1,4 +1,4 @@
-"""Bundles that were damaged or made to harm: each is refused in one line, and nothing runs."""
+"""Damaged or malicious bundles: each is refused with a one-line error, and no code runs."""
 
 import hashlib
 import json
@@ -29,12 +29,12 @@ from distill.export.safe_tensors import read_arrays
 
 @pytest.fixture
 def bundle(small_bundle: Path, tmp_path: Path) -> Path:
-    """A copy that may be changed."""
+    """A copy that tests may change."""
     return Path(shutil.copytree(small_bundle, tmp_path / "bundle"))
 
 
 def sign(bundle: Path) -> None:
-    """Make the checksums fit again: whoever changes a file can change its sum too."""
+    """Update the checksums, as an attacker who changes a file could do."""
     (bundle / "SHA256SUMS").unlink()
     write_sums(bundle)
 
@@ -68,13 +68,13 @@ def test_a_file_that_is_not_listed_is_not_read(bundle: Path):
 
 
 @pytest.mark.parametrize(("path", "why"), [("", "not a bundle"), ("none", "no such folder")])
-def test_a_folder_without_checksums_is_no_bundle(tmp_path: Path, path: str, why: str):
+def test_a_folder_without_checksums_is_not_a_bundle(tmp_path: Path, path: str, why: str):
     with pytest.raises(UserError, match=why):
         BundleEmbedder(tmp_path / path)
 
 
 @pytest.mark.parametrize("name", ["../secret", "/etc/hostname", "golden/../../secret", "a\\b"])
-def test_names_that_leave_the_folder_are_refused(bundle: Path, name: str):
+def test_names_outside_the_folder_are_refused(bundle: Path, name: str):
     secret = bundle.parent / "secret"
     secret.write_text("secret")
     digest = hashlib.sha256(b"secret").hexdigest()
@@ -93,14 +93,14 @@ def test_links_are_refused(bundle: Path, linked: str):
         BundleEmbedder(bundle)
 
 
-def test_a_pipe_in_the_place_of_a_file_is_not_read(bundle: Path):
+def test_a_pipe_in_place_of_a_file_is_not_read(bundle: Path):
     (bundle / "README.md").unlink()
     os.mkfifo(bundle / "README.md")
     with pytest.raises(UserError, match=r"README\.md: not a plain file"):
         BundleEmbedder(bundle)
 
 
-def test_a_link_to_a_whole_bundle_is_fine(bundle: Path):
+def test_a_link_to_a_whole_bundle_is_accepted(bundle: Path):
     link = bundle.parent / "link"
     link.symlink_to(bundle)
     assert BundleEmbedder(link).config.num_features == 16
@@ -150,7 +150,7 @@ def test_random_lists_are_refused(tmp_path: Path, content: bytes):
         (lambda config: config.pop("face"), "face"),
     ],
 )
-def test_a_config_of_something_else_names_its_key(bundle, change, key):
+def test_an_invalid_config_names_its_key(bundle, change, key):
     change_json(bundle / "config.json", change)
     sign(bundle)
     with pytest.raises(UserError, match=rf"config\.json: .*{key}"):
@@ -160,14 +160,14 @@ def test_a_config_of_something_else_names_its_key(bundle, change, key):
 @pytest.mark.parametrize(
     "content", [b"", b"[]", b"{", b"\xff\xfe", b'{"a":' * 100_000, b"null", b"NaN"]
 )
-def test_json_that_is_none_is_refused(bundle: Path, content: bytes):
+def test_malformed_bundle_json_is_refused(bundle: Path, content: bytes):
     (bundle / "thresholds.json").write_bytes(content)
     sign(bundle)
     with pytest.raises(UserError, match=r"thresholds\.json: "):
         BundleEmbedder(bundle)
 
 
-def test_a_threshold_of_another_type_is_refused(bundle: Path):
+def test_a_threshold_with_another_type_is_refused(bundle: Path):
     change_json(
         bundle / "thresholds.json",
         lambda value: value["false_accept_rates"]["1e-2"].update(threshold="0.5"),
@@ -195,7 +195,7 @@ def test_weights_of_another_network_are_refused(bundle: Path):
 
 
 @pytest.mark.parametrize("kind", [np.float16, np.float64, np.int32])
-def test_weights_of_another_type_are_refused(bundle: Path, kind: type):
+def test_weights_with_another_type_are_refused(bundle: Path, kind: type):
     arrays = read_arrays(bundle / "model.safetensors")
     save_file({k: v.astype(kind) for k, v in arrays.items()}, bundle / "model.safetensors")
     sign(bundle)
@@ -203,14 +203,14 @@ def test_weights_of_another_type_are_refused(bundle: Path, kind: type):
         BundleEmbedder(bundle, "torch")
 
 
-def test_a_config_of_another_width_makes_no_network(bundle: Path):
+def test_a_config_with_another_width_makes_no_network(bundle: Path):
     change_json(bundle / "config.json", lambda config: config.update(width=2000.0))
     sign(bundle)
     with pytest.raises(UserError, match="weights of another network"):
         BundleEmbedder(bundle, "torch")
 
 
-def test_a_config_of_another_dimension_is_refused(bundle: Path):
+def test_a_config_with_another_dimension_is_refused(bundle: Path):
     change_json(bundle / "config.json", lambda config: config.update(num_features=32))
     sign(bundle)
     with pytest.raises(UserError, match=r"gives 16 dimensions, config\.json says 32"):
@@ -239,7 +239,7 @@ def test_an_unknown_runtime_is_refused(bundle: Path):
         {"images": np.zeros((1, 32, 32, 3), np.uint8)},
     ],
 )
-def test_golden_outputs_of_something_else_are_refused(bundle: Path, arrays: dict):
+def test_invalid_golden_outputs_are_refused(bundle: Path, arrays: dict):
     save_file(arrays, bundle / "golden" / "golden.safetensors")
     sign(bundle)
     with pytest.raises(UserError, match=r"golden\.safetensors: "):
@@ -247,7 +247,7 @@ def test_golden_outputs_of_something_else_are_refused(bundle: Path, arrays: dict
 
 
 @pytest.mark.parametrize("length", [2**23, 2**62])
-def test_a_safetensors_header_of_any_size_is_refused(tmp_path: Path, length: int):
+def test_a_safetensors_header_with_a_wrong_size_is_refused(tmp_path: Path, length: int):
     path = tmp_path / "huge.safetensors"
     path.write_bytes(struct.pack("<Q", length) + b"{}" * 100)
     with pytest.raises(UserError, match="its header claims"):
@@ -276,7 +276,7 @@ def test_random_safetensors_are_refused(tmp_path: Path, content: bytes):
     ],
     ids=["text", "nothing", "huge", "half-an-interval", "list"],
 )
-def test_scores_of_another_form_are_refused_in_words(bundle: Path, key: str, value: object):
+def test_scores_in_another_format_give_a_clear_error(bundle: Path, key: str, value: object):
     (name, report), *_ = read_object(bundle / "evaluation.json")["sets"].items()
     change_json(
         bundle / "evaluation.json", lambda told: told["sets"].update({name: {**report, key: value}})
@@ -310,7 +310,7 @@ def test_they_are_refused_before_the_long_work(bundle, drawn_folder, monkeypatch
     assert f"{bundle / 'evaluation.json'}: its scores are of another form" in str(result.exception)
 
 
-def test_markup_in_an_evaluation_is_text_in_the_card(bundle: Path):
+def test_markup_in_an_evaluation_is_escaped_in_the_card(bundle: Path):
     hostile = "a\n\n# Heading\n\n<script>|x\u202e"
 
     def change(told: dict) -> None:

@@ -1,4 +1,4 @@
-"""What a bundle says of its use and origin: in config.json, in ONNX metadata, and on its card."""
+"""A bundle states its use and origin in config.json, in ONNX metadata and on its model card."""
 
 import json
 import shutil
@@ -49,7 +49,7 @@ LINEAGE = {
 
 @pytest.fixture(scope="module")
 def evaluation(small_evaluation: dict) -> dict:
-    """With intervals, and the scores of the teacher and of the first generation."""
+    """An evaluation with intervals and the scores of the teacher and the first generation."""
     report = json.loads(json.dumps(small_evaluation["sets"]["easy"]))
     report["accuracy_interval"] = [0.86, 0.89]
     report["tar_at_far"]["1e-2"] |= {"interval": [0.7, 0.8], "threshold_interval": [0.48, 0.52]}
@@ -74,7 +74,7 @@ def metadata(bundle: Path) -> dict[str, str]:
     return {each.key: each.value for each in model.metadata_props}
 
 
-def test_the_onnx_file_says_how_it_is_used(told: Path):
+def test_the_onnx_file_states_its_contract(told: Path):
     said = metadata(told)
     assert said["input"].startswith("image: float32 [N, 3, 32, 32], NCHW: an aligned face")
     assert (said["colour"], said["output_length"], said["distance"]) == ("BGR", "16", "cosine")
@@ -99,7 +99,7 @@ def test_the_onnx_file_says_how_it_is_used(told: Path):
     )
 
 
-def test_the_config_says_the_same(told: Path):
+def test_the_config_states_the_same_contract(told: Path):
     config, said = json.loads((told / "config.json").read_text()), metadata(told)
     assert config["thresholds"] == json.loads((told / "thresholds.json").read_text())
     assert config["origin"]["licences"] == json.loads(said["licences"])
@@ -108,7 +108,7 @@ def test_the_config_says_the_same(told: Path):
     assert config["origin"]["generations"][0]["accuracy"] == {"easy": 0.875}
 
 
-def test_the_card_says_the_same_and_escapes_the_texts_of_specs(told: Path):
+def test_the_card_states_the_same_and_escapes_texts_of_specs(told: Path):
     card = (told / "README.md").read_text()
     assert 'license: "cc-by-nc-4.0"' in card.split("---")[1]
     assert "| ms1m/clean | 5,000 | 90 | `cccccccccccccccc` |" in card
@@ -136,7 +136,7 @@ def test_a_fence_is_longer_than_any_in_the_text():
     assert fenced("a ```` b", "toml").splitlines()[0] == "`````toml"
 
 
-def test_measured_thresholds_reach_every_place(told: Path, evaluation: dict, tmp_path: Path):
+def test_measured_thresholds_reach_every_file(told: Path, evaluation: dict, tmp_path: Path):
     copy = Path(shutil.copytree(told, tmp_path / "copy"))
     thresholds = json.loads(json.dumps(evaluation["thresholds"]))
     thresholds["false_accept_rates"]["1e-2"]["threshold"] = 0.625
@@ -158,7 +158,7 @@ def test_thresholds_that_differ_are_refused(told: Path, tmp_path: Path):
         check_bundle(copy)
 
 
-def test_a_bundle_of_before_says_less_and_still_opens(small_bundle: Path, tmp_path: Path):
+def test_an_older_bundle_lacks_fields_and_still_opens(small_bundle: Path, tmp_path: Path):
     copy = Path(shutil.copytree(small_bundle, tmp_path / "copy"))
     config = json.loads((copy / "config.json").read_text())
     for key in ("model_type", "num_classes", "sizes", "thresholds", "origin"):
@@ -168,10 +168,10 @@ def test_a_bundle_of_before_says_less_and_still_opens(small_bundle: Path, tmp_pa
     assert check_bundle(copy).config.origin is None
 
 
-def test_timm_finds_the_network_of_a_folder(told: Path, small_config: BundleConfig, tmp_path):
+def test_timm_loads_the_network_from_a_folder(told: Path, small_config: BundleConfig, tmp_path):
     pretrained, architecture, _ = load_model_config_from_path(told)
     assert (architecture, pretrained["num_classes"]) == ("mobilefacenet", 0)
-    assert "mean" not in pretrained  # it is of BGR, which timm cannot say
+    assert "mean" not in pretrained  # the network uses BGR, which timm cannot express
     ours = Preprocessing.ours((32, 32))
     face = small_config.face.model_copy(update={"preprocessing": ours})
     update = {"face": face, "pretrained_cfg": TimmConfig.of(ours)}
@@ -192,7 +192,7 @@ stage = [{ epochs = 1, losses = { angular = {} } }]
 """
 
 
-def test_licences_are_carried_through_a_teacher(told: Path, tmp_path: Path):
+def test_a_student_inherits_the_licences_of_its_teacher(told: Path, tmp_path: Path):
     workspace = Workspace(tmp_path)
     (tmp_path / "runs" / "before").mkdir(parents=True)
     shutil.copytree(told, tmp_path / "runs" / "before" / "bundle")
@@ -219,6 +219,6 @@ def test_licences_are_carried_through_a_teacher(told: Path, tmp_path: Path):
         ('of = "x"', "licence: unknown key 'of'"),
     ],
 )
-def test_a_licence_of_nothing_is_refused(table: str, words: str):
+def test_a_licence_without_a_subject_is_refused(table: str, words: str):
     with pytest.raises((SpecError, UserError), match=words.replace(".", r"\.")):
         parse_spec(JOB + f"[licence]\n{table}", "x.toml")

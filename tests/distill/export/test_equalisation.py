@@ -1,4 +1,4 @@
-"""Channels are equalised, and graphs get smaller, without another result."""
+"""Equalising channels and shrinking graphs do not change the results."""
 
 import numpy as np
 import onnx
@@ -50,13 +50,13 @@ def pixels() -> np.ndarray:
     return np.random.default_rng(0).standard_normal((32, 3, *SIZE), np.float32)
 
 
-def test_only_tensors_between_two_layers_alone_are_scaled(model):
+def test_only_tensors_with_a_single_reader_are_scaled(model):
     kinds = [(each.before.name, each.after.name) for each in joints(model)]
     expand, depthwise, project = (node.name for node in layers(model)[1:4])
     assert kinds == [(expand, depthwise), (depthwise, project)]
 
 
-def test_an_equalised_network_computes_the_same(model, pixels):
+def test_equalisation_does_not_change_the_embeddings(model, pixels):
     expected = running(model)(pixels)
     found = running(equalised(model, [pixels[:8]]))(pixels)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
@@ -72,18 +72,18 @@ def test_an_equalised_network_loses_less_in_int8(model, pixels):
     assert lost(equalised(model, [pixels])) < lost(model) / 3
 
 
-def test_a_depthwise_layer_takes_channels_of_equal_range():
+def test_a_depthwise_layer_gets_channels_with_equal_ranges():
     ranges = np.array([1.0, 10.0, 100.0])
     factors = channel_factors(ranges, np.ones((3, 1, 3, 3)))
     np.testing.assert_allclose(ranges / factors, 10, rtol=1e-6)
 
 
-def test_a_full_layer_shares_the_unlikeness_with_its_weights():
+def test_a_full_layer_takes_half_of_the_difference():
     ranges = np.array([1.0, 100.0])
     np.testing.assert_allclose(channel_factors(ranges, np.ones((4, 2, 1, 1))), [0.316, 3.16], 1e-2)
 
 
-def test_a_channel_that_is_never_used_gets_no_endless_factor():
+def test_an_unused_channel_gets_a_bounded_factor():
     factors = channel_factors(np.array([0.0, 1.0]), np.zeros((2, 1, 3, 3)))
     assert np.isfinite(factors).all()
     assert factors.max() / factors.min() <= 101
@@ -100,7 +100,7 @@ def test_a_compact_graph_computes_the_same_in_fewer_bytes(model, pixels):
         assert list(getattr(small.graph, part)) == list(getattr(made.graph, part))
 
 
-def test_a_compact_graph_keeps_metadata_and_what_is_no_default(model):
+def test_a_compact_graph_keeps_metadata_and_other_attributes(model):
     model.metadata_props.add(key="colour", value="RGB")
     small = compacted(model)
     assert [each.value for each in small.metadata_props] == ["RGB"]
@@ -109,7 +109,7 @@ def test_a_compact_graph_keeps_metadata_and_what_is_no_default(model):
     assert said == {"strides": [2, 2], "pads": [1, 1, 1, 1], "kernel_shape": [3, 3]}
 
 
-def test_slopes_in_half_cost_half_of_their_bytes(model, pixels):
+def test_float16_slopes_take_half_of_the_bytes(model, pixels):
     half = half_slopes(model)
     kinds = [each.data_type for each in half.graph.initializer]
     assert kinds.count(onnx.TensorProto.FLOAT16) == 2

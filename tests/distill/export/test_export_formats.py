@@ -1,4 +1,4 @@
-"""A format is a file in its room; the bundle has those that a job names, each one checked."""
+"""A format is a file in its package; a bundle has those that the job names, each checked."""
 
 import json
 import subprocess
@@ -45,7 +45,7 @@ bundles.register(app)
 
 @pytest.fixture
 def export(small_evaluation, tmp_path):
-    """Exports a tiny network in some formats."""
+    """A function that exports a tiny network in some formats."""
     torch.manual_seed(0)
     network = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 4))
     config = BundleConfig(
@@ -66,7 +66,7 @@ def files_in(folder: Path) -> set[str]:
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_the_bundle_has_the_formats_that_are_named(export, drop_in_format, tmp_path):
+def test_the_bundle_has_the_named_formats(export, drop_in_format, tmp_path):
     drop_in_format("letters")
     bundle = export("onnx", "letters")
     ours = {"model.onnx", "letters/net.txt", "letters/net.bin"}
@@ -97,7 +97,7 @@ def network_like() -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 4))
 
 
-def test_a_bundle_with_a_format_of_others_is_read_and_pulled(export, drop_in_format, tmp_path):
+def test_a_bundle_with_an_unknown_format_is_read_and_pulled(export, drop_in_format, tmp_path):
     drop_in_format("letters")
     bundle = export("onnx", "letters")
     del EXPORTERS["letters"]
@@ -109,7 +109,7 @@ def test_a_bundle_with_a_format_of_others_is_read_and_pulled(export, drop_in_for
         BundleEmbedder(bundle, "letters")
 
 
-def test_a_bundle_of_before_that_says_no_formats_has_onnx(export):
+def test_an_older_bundle_without_formats_has_onnx(export):
     bundle = export("onnx")
     config = json.loads((bundle / "config.json").read_text())
     del config["formats"]
@@ -144,7 +144,7 @@ def write_sums_again(bundle: Path) -> None:
 
 
 @pytest.mark.parametrize("factor", ["-1", "float('nan')", "1.0 if len(pixels) == 1 else 0.0"])
-def test_an_export_that_gives_other_embeddings_is_refused(export, drop_in_format, tmp_path, factor):
+def test_an_export_with_other_embeddings_is_refused(export, drop_in_format, tmp_path, factor):
     drop_in_format("letters", factor=f"({factor})")
     with pytest.raises(UserError, match="the letters export gives other embeddings"):
         export("letters")
@@ -159,7 +159,7 @@ def test_weights_that_are_not_finite_are_not_exported(export, tmp_path):
     assert not (tmp_path / "bundle").exists()
 
 
-def test_exporting_leaves_the_network_as_it_was(export):
+def test_exporting_does_not_change_the_network(export):
     network = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 4), nn.Dropout()).train()
     export("onnx", network=network)
     assert all(module.training for module in network.modules())
@@ -201,7 +201,7 @@ def test_formats_are_checked_without_torch():
     assert done.stdout == "set()\n"
 
 
-def test_a_format_has_its_name_once_and_the_error_says_where():
+def test_a_format_name_is_unique_and_the_error_says_where():
     class Again(OnnxExporter):
         pass
 
@@ -220,12 +220,12 @@ def test_a_format_has_its_name_once_and_the_error_says_where():
         ("[1]", "valid string"),
     ],
 )
-def test_a_spec_names_formats_that_there_are(formats, message):
+def test_a_spec_must_name_existing_formats(formats, message):
     with pytest.raises(UserError, match=rf"(?s)export.*formats.*{message}"):
         parse_spec(SPEC % formats, "x.toml")
 
 
-def test_a_spec_may_name_a_format_that_was_dropped_in(drop_in_format):
+def test_a_spec_may_name_a_drop_in_format(drop_in_format):
     drop_in_format("letters")
     assert parse_spec(SPEC % '["letters"]', "x.toml").export.formats == ["letters"]
     assert parse_spec(SPEC.split("[export]")[0], "x.toml").export.formats == ["onnx"]

@@ -1,4 +1,4 @@
-"""The ONNX file: folded, any batch, equal to torch, and the same bytes every time."""
+"""The ONNX file is folded, takes any batch, equals torch, and is reproducible."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -38,7 +38,7 @@ def exported(network: nn.Module, size: tuple[int, int], folder: Path) -> Path:
 
 
 def foldable(model: onnx.ModelProto) -> list[str]:
-    """Batch normalisations whose input is a convolution or product that nothing else reads."""
+    """Batch normalisations whose input is a convolution or product with no other reader."""
     producers = {name: node for node in model.graph.node for name in node.output}
     readers = [name for node in model.graph.node for name in node.input]
     return [
@@ -61,7 +61,7 @@ def test_every_normalisation_of_a_mobilefacenet_is_folded(small_bundle: Path):
     assert count_of(model, NORMALISATION) == 0
 
 
-def test_an_iresnet_keeps_those_that_padding_forbids_to_fold(iresnet_file: Path):
+def test_an_iresnet_keeps_those_that_padding_prevents_folding(iresnet_file: Path):
     model = onnx.load(iresnet_file)
     assert foldable(model) == []
     # The first of each of the eight blocks, and the one before the fully connected layer.
@@ -80,7 +80,7 @@ def test_embeddings_equal_torchs_within_1e_5_at_any_batch_size(
     assert np.abs(found - expected).max() <= 1e-5 * np.abs(expected).max()
 
 
-def test_the_file_is_pinned_and_says_nothing_of_the_machine(iresnet_file: Path):
+def test_the_file_is_pinned_and_has_no_trace_of_the_machine(iresnet_file: Path):
     model = onnx.load(iresnet_file)
     assert [opset.version for opset in model.opset_import] == [20]
     assert [value.name for value in model.graph.input] == ["image"]

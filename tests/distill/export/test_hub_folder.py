@@ -1,4 +1,4 @@
-"""A bundle that was uploaded to a model hub, opened where the hub's client puts it."""
+"""A bundle from a model hub, opened in the cache of the hub's client."""
 
 import hashlib
 import shutil
@@ -12,8 +12,10 @@ from curation.errors import UserError
 
 
 def as_snapshot(bundle: Path, cache: Path) -> Path:
-    """The folder that ``huggingface_hub.snapshot_download`` gives: links to files named by their
-    contents."""
+    """A folder like that of ``huggingface_hub.snapshot_download``.
+
+    It has links to files that are named after their contents.
+    """
     repository = cache / "models--someone--student"
     snapshot, blobs = repository / "snapshots" / ("ab" * 20), repository / "blobs"
     blobs.mkdir(parents=True)
@@ -36,7 +38,7 @@ def test_a_snapshot_of_the_hub_is_a_bundle(small_bundle, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["model.onnx", "config.json", "SHA256SUMS"])
-def test_a_snapshot_cannot_lead_elsewhere(name, small_bundle, tmp_path):
+def test_a_snapshot_cannot_link_outside(name, small_bundle, tmp_path):
     snapshot = as_snapshot(small_bundle, tmp_path)
     elsewhere = tmp_path / "elsewhere"
     shutil.copy(small_bundle / name, elsewhere)

@@ -1,4 +1,4 @@
-"""`inspireface`: a model pack of the MNN file, with the manifest that InspireFace reads."""
+"""`inspireface`: a model pack with the MNN file and the manifest that InspireFace reads."""
 
 import json
 import tarfile
@@ -34,15 +34,15 @@ def source(small_evaluation) -> ExportSource:
     return source_of(512, (112, 112), thresholds=thresholds)
 
 
-def test_the_manifest_leaves_nothing_to_defaults_that_do_not_fit(source):
+def test_the_manifest_overrides_defaults_that_do_not_fit(source):
     said = manifest_of(source)
     feature = said["feature"]
-    assert feature["norm"] == pytest.approx([1 / 127.5] * 3)  # theirs is 1/128
+    assert feature["norm"] == pytest.approx([1 / 127.5] * 3)  # InspireFace's default is 1/128
     assert feature["mean"] == [127.5] * 3
-    assert feature["swap_color"] is True  # their pictures are BGR
-    assert feature["input_size"] == [112, 112]  # theirs is 320x320
+    assert feature["swap_color"] is True  # InspireFace's images are BGR
+    assert feature["input_size"] == [112, 112]  # InspireFace's default is 320x320
     assert (feature["input_layer"], feature["outputs_layers"]) == ("image", ["embedding"])
-    assert said["similarity_converter"] == {"threshold": 0.5}  # theirs is 0.48
+    assert said["similarity_converter"] == {"threshold": 0.5}  # default: 0.48
 
 
 def test_bgr_is_not_swapped_and_no_threshold_is_made_up():
@@ -56,7 +56,7 @@ def test_bgr_is_not_swapped_and_no_threshold_is_made_up():
 
 
 @pytest.mark.parametrize(("length", "size"), [(128, (112, 112)), (512, (112, 96))])
-def test_a_network_that_inspireface_cannot_take_is_refused(length, size, tmp_path):
+def test_a_network_that_inspireface_cannot_run_is_refused(length, size, tmp_path):
     with pytest.raises(UserError, match="112x112 pixels and 512 dimensions; this one has"):
         exporters()["inspireface"].export(tmp_path, source_of(length, size))
 
@@ -75,7 +75,7 @@ def test_the_pack_is_a_plain_tar_whose_model_embeds(source, tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"", b"no tar" * 200, b"\0" * 10240])
-def test_a_damaged_pack_ends_in_one_sentence(content, tmp_path: Path):
+def test_a_damaged_pack_gives_a_one_line_error(content, tmp_path: Path):
     (tmp_path / FILE).write_bytes(content)
     with pytest.raises(UserError, match=r"model\.inspireface"):
         exporters()["inspireface"].run(tmp_path)

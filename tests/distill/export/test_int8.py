@@ -1,4 +1,4 @@
-"""int8 is shipped where a gate of real measures lets it through, and refused with the numbers."""
+"""int8 is delivered if its measured losses pass the gate, or else refused with the numbers."""
 
 import copy
 import json
@@ -36,7 +36,7 @@ SIZE = (16, 16)
 
 
 class Faces:
-    """Drawn faces: each identity a pattern of its own, each image of it with some noise."""
+    """Synthetic faces: each identity has a pattern, each image adds noise to it."""
 
     def __init__(self, identities: int, images: int = 4) -> None:
         random = np.random.default_rng(1)
@@ -80,12 +80,12 @@ def difference(measure: str, second: float, low: float, high: float) -> Measured
         (difference("TAR at FAR 1e-3", 0.875, -0.03, -0.02), "too much"),
     ],
 )
-def test_the_gate_knows_what_a_set_can_tell(loss, verdict):
+def test_the_gate_knows_if_a_set_is_conclusive(loss, verdict):
     assert loss.verdict == verdict
     assert verdict in str(loss)
 
 
-def test_the_gate_opens_only_where_something_is_known_to_be_fine():
+def test_the_gate_needs_a_measure_that_is_known_to_be_fine():
     fine = difference("accuracy", 0.9, 0, 0)
     unknown = difference("accuracy", 0.9, -0.1, 0.1)
     worse = difference("accuracy", 0.7, -0.3, -0.1)
@@ -100,7 +100,7 @@ def quantised(model: onnx.ModelProto, pixels: np.ndarray, judge: int8.Judge) -> 
     return int8.quantised(given, partial(onnx_int8.in_int8, given), judge, onnx_int8.FLOAT_SHARES)
 
 
-def test_layers_without_names_are_quantised_all_the_same(graph, pixels):
+def test_layers_without_names_are_quantised_too(graph, pixels):
     nameless = onnx.ModelProto()
     nameless.CopyFrom(graph)
     for node in nameless.graph.node:
@@ -114,7 +114,7 @@ def test_layers_without_names_are_quantised_all_the_same(graph, pixels):
     assert np.corrcoef(expected.ravel(), given.ravel())[0, 1] > 0.99
 
 
-def test_a_layer_that_is_left_in_float_is_found_out(graph):
+def test_a_layer_that_is_left_in_float_is_detected(graph):
     model = named(graph)
     names = [node.name for node in layers(model)]
     with pytest.raises(UserError, match="3 layers still have float32 weights"):
@@ -145,7 +145,7 @@ def test_more_inputs_stay_float_until_the_gate_opens(graph, pixels):
 
 
 def as_store(folder: Path, faces: Faces) -> Store:
-    """The faces as others have them, converted."""
+    """The faces as a converted store."""
     folder.mkdir()
     pictures = [encode_jpeg(each) for each in faces.pixels]
     write_layout(folder, zip(pictures, faces.labels.tolist(), strict=True), SIZE)
@@ -196,14 +196,14 @@ def test_a_bundle_gets_int8_once_with_scores_and_gate(bundle, train, format_name
 
 
 def with_other_weights(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy whose first layer has its weights in another order."""
+    """A copy with the weights of the first layer in another order."""
     copy = onnx.ModelProto.FromString(model.SerializeToString())
     whole = next(each for each in copy.graph.initializer if each.data_type == onnx.TensorProto.INT8)
     whole.raw_data = whole.raw_data[::-1]
     return copy
 
 
-def test_a_file_unlike_what_the_gate_judged_is_refused(bundle, train, monkeypatch):
+def test_a_file_that_differs_from_the_judged_one_is_refused(bundle, train, monkeypatch):
     monkeypatch.setattr("distill.export.compaction.compacted", with_other_weights)
     result = run(bundle, "--calibrate", train.path, "--evaluate", train.path)
     assert isinstance(result.exception, UserError)
@@ -223,7 +223,7 @@ def test_verify_refuses_an_int8_file_with_other_weights(bundle, train):
 
 @pytest.fixture
 def bad_calibration(monkeypatch) -> None:
-    """Ranges so wide that every value becomes zero, and no layer that stays in float."""
+    """Use ranges so wide that every value becomes zero, and keep no layer in float."""
 
     def ranges(model: onnx.ModelProto, pixels: object) -> dict[str, Range]:
         return {node.input[0]: Range(1e3, 0) for node in layers(model)}
@@ -246,7 +246,7 @@ def test_a_bad_calibration_is_refused_with_the_numbers(bundle, train, format_nam
 
 
 @pytest.mark.usefixtures("bad_calibration")
-def test_a_job_delivers_its_bundle_without_what_is_refused(
+def test_a_job_delivers_its_bundle_without_a_refused_format(
     network, config, small_evaluation, tmp_path, train
 ):
     formats, calibration = ("onnx", "onnx-int8"), Calibration(train, gate_on([train]))
@@ -266,17 +266,17 @@ def test_a_job_delivers_its_bundle_without_what_is_refused(
     assert told["sensitivity"]
 
 
-def test_int8_without_faces_is_refused_in_one_sentence(bundle):
+def test_int8_without_faces_gives_a_one_line_error(bundle):
     assert "--calibrate SET" in str(run(bundle).exception)
 
 
-def test_int8_of_too_few_faces_is_refused_in_one_sentence(bundle, tmp_path, train):
+def test_int8_with_too_few_faces_gives_a_one_line_error(bundle, tmp_path, train):
     few = as_store(tmp_path / "few", Faces(2)).path
     result = run(bundle, "--calibrate", few, "--evaluate", train.path)
     assert "it has 8 faces; at least 500 are wanted" in str(result.exception)
 
 
-def test_the_mirrored_faces_are_calibrated_on_too(train):
+def test_calibration_uses_mirrored_faces_too(train):
     pixels = Calibration(train, None).pixels(Preprocessing.ours(SIZE))
     assert pixels.shape == (2 * LEAST, 3, *SIZE)
     np.testing.assert_array_equal(pixels[0], pixels[1][:, :, ::-1])

@@ -46,7 +46,7 @@ def test_each_layer_has_its_weights(files):
     assert [each.plain.tolist() for each in layers] == [[], [3, 4], [0.25, 0.5], [], [3, 4]]
 
 
-def test_nothing_changes_where_no_layer_is_named(files):
+def test_nothing_changes_if_no_layer_is_named(files):
     before = files[1].read_bytes()
     assert write_int8(*files, {}) == 0
     assert files[0].read_text() == GRAPH

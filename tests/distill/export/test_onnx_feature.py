@@ -29,7 +29,7 @@ FORMAT = "onnx-feature"
 
 @pytest.fixture(scope="module", params=["sum", "none"])
 def bundle(request, small_network, small_config, small_evaluation, tmp_path_factory) -> Path:
-    """With a network of BGR, so that the order of the channels matters."""
+    """A bundle with a BGR network, so that the order of the channels matters."""
     face = FaceConfig(preprocessing=small_config.face.preprocessing, mirror=request.param)
     config = small_config.model_copy(update={"face": face})
     destination = tmp_path_factory.mktemp("bundles") / request.param
@@ -42,7 +42,7 @@ def faces() -> np.ndarray:
     return np.random.default_rng(1).integers(0, 256, (11, 32, 32, 3), np.uint8)
 
 
-def test_it_gives_the_features_that_the_package_works_out(bundle, faces):
+def test_it_gives_the_same_features_as_the_package(bundle, faces):
     expected = distill.load(bundle).embed(faces)
     model = OnnxFeatureExporter().run(bundle)
     np.testing.assert_allclose(model(faces), expected, atol=2e-6)
@@ -70,7 +70,7 @@ def test_its_metadata_state_its_own_contract(bundle):
     )
 
 
-def test_a_bundle_from_before_gets_golden_features(tmp_path, small_bundle):
+def test_an_older_bundle_gets_golden_features(tmp_path, small_bundle):
     older = tmp_path / "older"
     shutil.copytree(small_bundle, older)
     arrays = read_arrays(older / GOLDEN_NAME)

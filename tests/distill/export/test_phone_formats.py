@@ -1,4 +1,4 @@
-"""Each format is run, and gives what the network gives; one that is not installed says so."""
+"""Each format gives the network's embeddings; one that is not installed gives a clear error."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ NOT_ONNX = [
     for name, each in exporters().items()
     if name not in ("onnx", "inspireface") and not each.calibrated
 ]
-"""int8 takes faces, InspireFace 512 dimensions: both have tests of their own."""
+"""int8 needs faces and InspireFace needs 512 dimensions: both have separate tests."""
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ def test_a_format_that_is_not_installed_says_what_to_install(name, source, folde
 
 
 @pytest.mark.parametrize("damage", [b"", b"7767517\n1 1\n", b"no graph", b"\0" * 4096])
-def test_damaged_files_end_in_one_sentence(damage, source, folder):
+def test_damaged_files_give_a_one_line_error(damage, source, folder):
     if not installed("ncnn"):
         pytest.skip("ncnn is not installed")
     write_format("ncnn", folder, source)
@@ -66,7 +66,7 @@ def test_damaged_files_end_in_one_sentence(damage, source, folder):
         exporters()["ncnn"].embedder(folder, source.preprocessing)
 
 
-def test_a_library_that_crashes_takes_only_its_own_process(source, folder, monkeypatch):
+def test_a_crashing_library_ends_only_its_own_process(source, folder, monkeypatch):
     if not installed("ncnn"):
         pytest.skip("ncnn is not installed")
     write_format("ncnn", folder, source)
@@ -88,12 +88,12 @@ def test_attention_of_edgeface_is_rewritten_without_loss(convolutions):
     torch.testing.assert_close(written(pixels), network(pixels))
 
 
-def test_a_network_that_converters_know_is_not_copied(small_network):
+def test_a_network_that_converters_support_is_not_copied(small_network):
     assert for_converters(small_network) is small_network
 
 
 @pytest.mark.parametrize("name", ["torch-export"])
-def test_a_format_that_can_hold_code_is_not_run_from_a_bundle(name, folder, source):
+def test_a_format_that_can_contain_code_is_not_run_from_a_bundle(name, folder, source):
     write_format(name, folder, source)
     with pytest.raises(UserError, match="can run code"):
         exporters()[name].embedder(folder, source.preprocessing)

@@ -1,4 +1,4 @@
-"""Signatures: only the owner of the key can make one, and a changed bundle has none."""
+"""Only the owner of the key can sign a bundle, and a changed bundle loses its signature."""
 
 import json
 import shutil
@@ -23,7 +23,7 @@ __all__ = ["elsewhere"]
 
 
 def write_keys(folder: Path) -> tuple[Path, Path]:
-    """A private key, and the public one to it."""
+    """A private key and its public key."""
     from cryptography.hazmat.primitives import serialization as form
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -53,7 +53,7 @@ def run(*words: object) -> str:
     return CliRunner().invoke(app, [str(word) for word in words], catch_exceptions=False).stdout
 
 
-def test_the_owner_of_the_key_is_told_from_others(bundle, keys, tmp_path):
+def test_only_the_owner_of_the_key_is_accepted(bundle, keys, tmp_path):
     private, public = keys
     assert json.loads(run("sign", bundle, "--key", private, "--json"))["signature"].endswith(".sig")
     check_signature(bundle, public)
@@ -82,7 +82,7 @@ def test_openssl_makes_keys_and_checks_signatures(bundle, tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"", b"no key", b"-----BEGIN PUBLIC KEY-----\nAAAA\n"])
-def test_a_file_that_holds_no_key_says_how_one_is_made(content, bundle, tmp_path, keys):
+def test_a_file_without_a_key_says_how_to_make_one(content, bundle, tmp_path, keys):
     wrong = tmp_path / "wrong"
     wrong.write_bytes(content)
     with pytest.raises(UserError, match=r"no ed25519 private key .*openssl genpkey"):
@@ -95,7 +95,7 @@ def test_a_file_that_holds_no_key_says_how_one_is_made(content, bundle, tmp_path
 
 
 @pytest.mark.parametrize("content", [b"", b"x" * 64, b"x" * 65, None])
-def test_what_is_no_signature_is_refused(content, bundle, keys):
+def test_an_invalid_signature_is_refused(content, bundle, keys):
     if content is not None:
         (bundle / SIGNATURE_NAME).write_bytes(content)
     with pytest.raises(UserError, match=r"SHA256SUMS\.sig"):
@@ -109,19 +109,19 @@ def test_a_damaged_bundle_is_not_signed(bundle, keys):
     assert not (bundle / SIGNATURE_NAME).exists()
 
 
-def test_a_pull_brings_the_signature_along_and_checks_it(bundle, keys, tmp_path):
+def test_a_pull_copies_and_checks_the_signature(bundle, keys, tmp_path):
     there = tmp_path / "there"
     assert deliver(bundle, there)
     with pytest.raises(UserError, match="nobody signed it"):
         deliver(bundle, tmp_path / "unsigned", key=keys[1])
     assert not (tmp_path / "unsigned").exists()
     sign(bundle, keys[0])
-    assert deliver(bundle, there, force=True, key=keys[1])  # what was there had no signature
+    assert deliver(bundle, there, force=True, key=keys[1])  # the existing bundle was unsigned
     assert not deliver(bundle, there, key=keys[1])
     check_signature(there, keys[1])
 
 
-def test_a_link_is_no_signature_and_is_not_read(bundle, keys, tmp_path):
+def test_a_link_is_not_a_signature_and_is_not_read(bundle, keys, tmp_path):
     (tmp_path / "secret").write_bytes(b"not for others")
     (bundle / SIGNATURE_NAME).symlink_to(tmp_path / "secret")
     with pytest.raises(UserError, match="nobody signed it"):
@@ -131,7 +131,7 @@ def test_a_link_is_no_signature_and_is_not_read(bundle, keys, tmp_path):
 
 
 @pytest.mark.parametrize("is_signed", [True, False], ids=["signed", "unsigned"])
-def test_a_changed_bundle_is_said_to_have_no_signature(bundle, keys, capsys, is_signed):
+def test_a_changed_bundle_loses_its_signature_with_a_hint(bundle, keys, capsys, is_signed):
     if is_signed:
         sign(bundle, keys[0])
     write_changed(bundle, bundle, lambda copy: None)
@@ -140,7 +140,7 @@ def test_a_changed_bundle_is_said_to_have_no_signature(bundle, keys, capsys, is_
     assert (f"sign it with `distill sign {bundle} --key sign.pem`" in told) is is_signed
 
 
-def test_a_pull_from_elsewhere_checks_before_it_fetches(elsewhere: Elsewhere, keys, tmp_path):
+def test_a_pull_over_http_checks_before_it_fetches(elsewhere: Elsewhere, keys, tmp_path):
     with pytest.raises(UserError, match="nobody signed it"):
         fetch(elsewhere.url, tmp_path / "here", "secret", key=keys[1])
     assert "model.onnx" not in {name for name, _ in elsewhere.asked}
@@ -149,7 +149,7 @@ def test_a_pull_from_elsewhere_checks_before_it_fetches(elsewhere: Elsewhere, ke
     check_signature(tmp_path / "here", keys[1])
 
 
-def test_verify_stops_at_a_wrong_signature_before_it_runs(bundle, keys):
+def test_verify_stops_at_a_wrong_signature_before_running(bundle, keys):
     (bundle / SIGNATURE_NAME).write_bytes(bytes(64))
     with pytest.raises(UserError, match="is not the signature"):
         run("verify", bundle, "--key", keys[1])

@@ -15,7 +15,7 @@ def test_a_student_in_a_format(student: str, format: str):
     assert why_not(student, format) == read_record().get(student, {}).get(format)
 
 
-def test_the_record_is_of_students_and_formats_that_there_are():
+def test_the_record_has_only_existing_students_and_formats():
     record = read_record()
     assert set(record) <= set(STUDENTS)
     assert {format for found in record.values() for format in found} <= set(FORMATS)
