@@ -1,4 +1,4 @@
-"""Image files in lists of which each takes bounded memory."""
+"""Splits image files into lists of bounded memory."""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
@@ -6,7 +6,7 @@ from typing import TypeVar
 File = TypeVar("File")
 
 MOST_BYTES = 16 << 20
-"""A list is given on when it has so many; one file may have more than that alone"""
+"""A list ends once it has this many bytes; a single file may exceed it"""
 
 
 def batches(

@@ -113,7 +113,7 @@ class Environment:
         # Memory that is not allocated until it is used.
         try:
             self._offsets = np.zeros(entries, np.int64).data
-            """Where the values of numbers lie; 0 where that is not known yet"""
+            """Positions of the values by number; 0 if not known yet"""
             self._sizes = np.zeros(entries, np.uint32).data
         except MemoryError:
             raise UserError(

@@ -100,7 +100,7 @@ class JoinedStores(RootStore):
 
     @cached_property
     def source_names(self) -> tuple[str, ...] | None:
-        """None if one of the stores has none."""
+        """The names of all images; None if a store has no names."""
         names: list[str] = []
         for store in self.stores:
             if store.source_names is None:

@@ -84,7 +84,7 @@ class Positions:
         self.repeated: RepeatedKey | None = None
         self._given: set[Location] = set()
         self._newest: dict[Location, int] = {}
-        """Of each array of tables, the number of the table that was begun last."""
+        """The number of the latest table in each array of tables."""
         self._tokens = [
             _Token(found.lastgroup, found[0], found.start())
             for found in _TOKEN.finditer(text)

@@ -58,7 +58,7 @@ class Provenance(Circumstances):
     file: Text
     """The path of the spec, as given"""
     spec: Digest
-    """Of the text that runs"""
+    """The digest of the text that runs"""
     overrides: tuple[str, ...] = Field(default=(), strict=False, max_length=1000)
     """The values of ``--set``"""
     written: str | None = None

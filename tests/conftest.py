@@ -1,4 +1,4 @@
-"""Small real data for every test: drawn images, a real store, a tiny network that embeds."""
+"""Small real data for all tests: drawn images, a real store, a tiny embedding network."""
 
 import os
 import shutil
@@ -24,9 +24,9 @@ os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # as the commands do, before t
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """The tests are the same everywhere: they hide the GPUs, but for `just test-gpu`.
+    """Hide the GPUs, except for `just test-gpu`, so that tests behave the same everywhere.
 
-    No example has a deadline: a loaded machine is not a defect.
+    Hypothesis has no deadline: a slow machine is not a defect.
     """
     settings.register_profile("patient", deadline=None)
     settings.load_profile("patient")
@@ -38,13 +38,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="session")
 def chromium() -> Iterator["Browser"]:
-    """One of a process. A CI that lacks Chromium fails; elsewhere tests are skipped."""
+    """One browser per process. Without Chromium, a CI fails; elsewhere the tests are skipped."""
     from playwright.sync_api import expect, sync_playwright
 
     found = shutil.which("chromium")
     if found is None and "CI" not in os.environ:
         pytest.skip("there is no Chromium here: apt-get install chromium")
-    expect.set_options(timeout=60_000)  # a loaded machine is not a defect
+    expect.set_options(timeout=60_000)  # a loaded machine is slow
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
         yield browser
@@ -53,7 +53,7 @@ def chromium() -> Iterator["Browser"]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """What a test prints need not be text; a report on its way between processes must be."""
+    """Makes reports valid text: tests may print any bytes, but xdist sends reports as text."""
     report = yield
     report.sections = [
         (name, text.encode("utf-8", "backslashreplace").decode()) for name, text in report.sections
@@ -67,7 +67,7 @@ SIZE = 48
 
 
 def draw(identity: int, image: int) -> np.ndarray:
-    """A picture whose colours and stripes tell the identity, with noise of its own."""
+    """A picture with the identity's colours and stripes, and noise that differs per image."""
     random = np.random.default_rng([identity, image])
     rows, columns = np.mgrid[0:SIZE, 0:SIZE]
     waves = np.sin(columns / (2 + identity) + rows / (9 - identity))

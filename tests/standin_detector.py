@@ -1,7 +1,7 @@
-"""A face detector without weights, with YuNet's interface, and photographs that it finds faces in.
+"""A face detector without weights, with YuNet's interface, and photographs with detectable faces.
 
-A marker, a red block of 32x32 pixels on the grid of the stride, stands to the upper left of each
-face. How blue it is says how large the face is.
+A marker, a red block of 32x32 pixels aligned to the stride, is to the upper left of each face. Its
+blue value encodes the size of the face.
 """
 
 from collections.abc import Sequence
@@ -17,18 +17,18 @@ from curation.sample.studio import Studio
 
 CELL = 32
 _LARGEST = 16.0
-"""Cells of a face whose marker is as blue as can be"""
+"""Size in cells of a face whose marker has the maximum blue value"""
 
 
 def standin_detector(path: Path, size: Sequence[int | str] = ("height", "width")) -> Path:
-    """Write the detector; ``size`` is that of its input, fixed or free."""
+    """Write the detector; ``size`` is its input size, fixed or dynamic."""
     nodes = [
         helper.make_node("Split", ["input"], ["b", "g", "r"], axis=1, num_outputs=3),
         helper.make_node("Sub", ["r", "g"], ["marked"]),
     ]
     weights = {
         "scale": np.float32(4 / 255),
-        "most": np.float32(3),  # a cell that a marker covers in part is no face
+        "most": np.float32(3),  # a cell partly covered by a marker is not a face
         "none": np.float32(0),
         "blueness": np.float32(_LARGEST / 255),
         "column": np.array([0, -1, 1], np.int64),
@@ -83,10 +83,10 @@ def standin_detector(path: Path, size: Sequence[int | str] = ("height", "width")
 
 
 def standin_scrfd(path: Path, size: Sequence[int | str] = ("height", "width")) -> Path:
-    """Write the same detector with SCRFD's interface, as insightface exports it.
+    """Write the same detector with SCRFD's interface, as exported by insightface.
 
-    It takes RGB, (pixel - 127.5) / 128. Its nine outputs have two anchors a cell, of which the
-    second is never a face: scores, then distances to the sides of the box, then points.
+    Its input is RGB, (pixel - 127.5) / 128. Its nine outputs have two anchors per cell, the second
+    of which is never a face: scores, then distances to the sides of the box, then points.
     """
     model = onnx.load(standin_detector(path, size))
     graph = model.graph
@@ -140,7 +140,7 @@ def standin_scrfd(path: Path, size: Sequence[int | str] = ("height", "width")) -
 
 
 def drawn_face(person: int, shot: int = 0) -> np.ndarray:
-    """An aligned face of the sample's kind, uint8 RGB ``[112, 112, 3]``."""
+    """An aligned face like those of the sample, uint8 RGB ``[112, 112, 3]``."""
     from curation.images import decode
 
     studio = Studio(0)
@@ -150,14 +150,14 @@ def drawn_face(person: int, shot: int = 0) -> np.ndarray:
 def picture_with(
     faces: Sequence[tuple[np.ndarray, tuple[int, int], int]], size: tuple[int, int] = (640, 960)
 ) -> np.ndarray:
-    """A picture, uint8 RGB ``[*size, 3]``, with aligned faces at (column, row) of the cells.
+    """A picture, uint8 RGB ``[*size, 3]``, with aligned faces at (column, row) in cells.
 
-    Each is scaled to this side in pixels, its template with it; its marker is one cell before.
+    Each face is scaled to the given side in pixels; its marker is one cell to the upper left.
     """
     picture = np.full((*size, 3), (90, 140, 90), np.uint8)
     for face, (column, row), side in faces:
         left, top = column * CELL, row * CELL
-        # The template's pixel centres, scaled about the corner, as the points are.
+        # The template's pixel centres, scaled about the corner like the points.
         matrix = np.array([[side / 112, 0, left], [0, side / 112, top]])
         drawn = cv2.warpAffine(face, matrix, size[::-1], flags=cv2.INTER_LINEAR)
         inside = np.s_[top : top + side, left : left + side]

@@ -1,4 +1,4 @@
-"""docs/architecture.md names every part, and its layers are those that imports are held to."""
+"""docs/architecture.md names every module, and its layers match the import contracts."""
 
 import re
 import subprocess
@@ -13,7 +13,7 @@ PAGE = (ROOT / "docs" / "architecture.md").read_text()
 
 
 def parts(package: str) -> list[str]:
-    """Its modules and folders, as the page writes them."""
+    """The package's modules and folders, as written on the page."""
     paths = sorted((ROOT / package).iterdir())
     modules = [path.stem for path in paths if path.suffix == ".py" and path.stem[0] != "_"]
     return modules + [f"{path.name}/" for path in paths if (path / "__init__.py").exists()]

@@ -1,4 +1,4 @@
-"""The pages keep their promises: links lead somewhere, commands exist and explain themselves."""
+"""The docs are correct: links have targets, commands exist and have help."""
 
 import re
 import subprocess
@@ -29,7 +29,7 @@ def test_links_lead_to_files(page):
 
 
 def anchors(page: Path) -> set[str]:
-    """What can be linked to in a page, by GitHub's rules for headings."""
+    """The link targets of a page, by GitHub's rules for headings."""
     text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
     found: list[str] = []
     for heading in re.findall(r"^#+ +(.*?) *$", text, re.MULTILINE):
@@ -52,7 +52,7 @@ def test_links_lead_to_headings(page):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_blocks_in_lists_have_four_spaces(page):
-    """With fewer, the site ends the list, and its numbers begin again."""
+    """With fewer, the site ends the list and restarts its numbering."""
     assert re.findall(r"^ {1,3}```", page.read_text(), re.MULTILINE) == []
 
 

@@ -1,4 +1,4 @@
-"""The examples: their form, and that every command in them is one of ours, with options it has."""
+"""The examples are well-formed, and every command in them exists and has the options used."""
 
 import configparser
 import json
@@ -34,13 +34,13 @@ def text(name: str) -> str:
 
 
 def code(name: str) -> str:
-    """Without comments, and with lines that go on joined."""
+    """The code without comments, with continued lines joined."""
     lines = [line for line in text(name).splitlines() if not line.lstrip().startswith("#")]
     return "\n".join(lines).replace("\\\n", " ")
 
 
 def check_command(words: list[str]) -> None:
-    """``distill VERB --options``: the verb and the options are there, a choice's value as well."""
+    """Check that the command and its options exist, and that the value of a choice is allowed."""
     verb, *rest = words
     assert verb in COMMANDS, words
     options = {name: each for each in COMMANDS[verb].params for name in each.opts}
@@ -50,7 +50,7 @@ def check_command(words: list[str]) -> None:
 
 
 def commands(name: str) -> list[list[str]]:
-    """Every command of `distill` in an example, in its comments too."""
+    """Every `distill` command in an example, including its comments."""
     lines = re.sub(r"\\\n#?", " ", text(name))
     found = re.findall(r"(?:\bdistill|distill\.sif|face-distill) ([a-z]+\b[^#`\n&:]*)", lines)
     return [shlex.split(words) for words in found if words.split()[0] in COMMANDS]
@@ -162,7 +162,7 @@ def test_torchrun_takes_the_options_that_it_is_given() -> None:
 
 
 def test_the_script_runs_as_far_as_slurm_lets_it(tmp_path: Path) -> None:
-    """With programs in the places of Slurm's and torch's that write down what they are given."""
+    """Uses substitutes of Slurm's and torch's programs that record their arguments."""
     bin_folder = tmp_path / "bin"
     bin_folder.mkdir()
     for name in ("scontrol", "srun", "distill"):

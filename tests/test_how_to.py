@@ -1,4 +1,4 @@
-"""The examples of docs/how-to are what they say: a file dropped into its room."""
+"""The examples of docs/how-to work: each is a file added to its package."""
 
 import re
 import sys
@@ -28,7 +28,7 @@ def blocks(page: str, language: str) -> list[str]:
 
 @pytest.fixture
 def room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder whose files are networks and losses too."""
+    """A folder whose files also register networks and losses."""
     for package in (distill.backbones, distill.losses):
         monkeypatch.setattr(package, "__path__", [*package.__path__, str(tmp_path)])
     yield tmp_path

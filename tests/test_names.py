@@ -1,4 +1,4 @@
-"""The names of classes, over all packages, and those of tests."""
+"""The names of classes in all packages are unique, and those of tests are short."""
 
 import ast
 from collections import defaultdict
@@ -8,7 +8,7 @@ import curation
 
 ROOT = Path(curation.__file__).parents[1]
 LONGEST = 60
-"""Characters of the name of a test, which says one thing."""
+"""Maximum characters of a test's name"""
 
 
 def test_a_class_name_stands_once():

@@ -1,4 +1,4 @@
-"""The examples for phones: built and run where a compiler is there, their constants a bundle's."""
+"""The phone examples: compiled and run if there is a compiler; constants match the bundle's."""
 
 import importlib.util
 import json
@@ -21,7 +21,7 @@ from teachers.preprocessing import Preprocessing
 PHONE = Path(__file__).parents[1] / "examples" / "phone"
 POINTS = np.array([[130, 150], [206, 138], [170, 190], [146, 238], [214, 226]], np.float32)
 CLOSE = 0.999
-"""The cosine with our own feature: other code rounds the pixels of a turned face otherwise."""
+"""Minimum cosine with our feature: other code rounds the pixels of a rotated face differently"""
 
 
 def load_contract():
@@ -44,7 +44,7 @@ LANGUAGES = {"cpp": "contract.hpp", "kotlin": "Contract.kt", "swift": "Contract.
 
 @pytest.fixture(scope="module")
 def picture() -> np.ndarray:
-    """Of 320x340 pixels with smooth colours; its face is turned, and twice as large as aligned."""
+    """A smooth picture of 320x340 pixels; its face is rotated and twice the aligned size."""
     rows, columns = np.mgrid[0:340, 0:320].astype(np.float64)
     waves = [np.sin(columns / a + rows / b) for a, b in ((37, 61), (53, -41), (-71, 29))]
     return np.round(127.5 + 120 * np.stack(waves, axis=-1)).astype(np.uint8)
@@ -96,7 +96,7 @@ def compiled(source: str, bundle: Path, folder: Path, *flags: str) -> Path:
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small network with random weights, for colours, crop and scale that are unusual."""
+    """A small network with random weights and unusual colours, crop and scale."""
     import torch
 
     from distill.backbones import create
@@ -125,7 +125,7 @@ def test_cpp_makes_the_input_of_the_golden_features(bundle: Path, picture, tmp_p
             check=True, capture_output=True,
         )  # fmt: skip
         inputs.append(np.frombuffer(done.stdout, "<f4").reshape(expected.shape))
-        assert np.abs(inputs[-1] - wanted).max() * 128 < 3  # of 255
+        assert np.abs(inputs[-1] - wanted).max() * 128 < 3  # out of 255
     student = distill.load(bundle)
     from distill.export.formats.onnx import OnnxExporter
 

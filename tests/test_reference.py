@@ -1,4 +1,4 @@
-"""The generated pages are as the code is, and the schema of specs says what the models say."""
+"""The generated pages are up to date, and the schema of specs agrees with the models."""
 
 import json
 import subprocess
@@ -30,7 +30,7 @@ def faults(spec: str) -> list[str]:
 
 
 def test_generated_pages_are_as_the_code_is() -> None:
-    """In a process of its own, as other tests register losses and checks in this one."""
+    """In a separate process because other tests register losses and checks in this one."""
     done = subprocess.run(
         [sys.executable, "-m", "tests.reference", "--check"],
         cwd=ROOT, capture_output=True, text=True, check=False,

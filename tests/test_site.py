@@ -1,4 +1,4 @@
-"""The site that `just docs` builds: every link leads somewhere, and its search needs no network."""
+"""The site built by `just docs`: all links have targets, and the search works offline."""
 
 import functools
 import http.server
@@ -17,11 +17,11 @@ from playwright.sync_api import Browser, expect
 
 ROOT = Path(__file__).parents[1]
 PATIENCE = 120_000
-"""Milliseconds: a machine under load draws a page slowly"""
+"""Milliseconds; a loaded machine renders pages slowly"""
 
 
 class Links(HTMLParser):
-    """What a page can be linked at, and what it links to and loads."""
+    """The link targets of a page, and the addresses that it links to or loads."""
 
     def __init__(self, page: Path) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class Links(HTMLParser):
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Built by Zensical in a folder of its own."""
+    """The site, built by Zensical in a separate folder."""
     pytest.importorskip("zensical", reason="pip install -e '.[docs]'")
     folder = tmp_path_factory.mktemp("site")
     shutil.copy(ROOT / "zensical.toml", folder)
@@ -105,7 +105,7 @@ def address(site: Path) -> Iterator[str]:
 
 
 def test_the_search_works_without_a_network(address: str, chromium: Browser) -> None:
-    """Typed as a reader does; the first result is a section of a page, and can be opened."""
+    """Types like a reader; the first result is a section of a page and can be opened."""
     asked: list[str] = []
     with chromium.new_context() as context:
         page = context.new_page()

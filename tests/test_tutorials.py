@@ -1,7 +1,7 @@
-"""The tutorials, block by block: what they say to type is typed, on small data.
+"""The tutorials, block by block: runs what they tell the reader to type, on small data.
 
-Blocks of ``bash`` and ``python`` run in order, in one folder. A comment that begins with ``test``
-runs as bash too: it puts drawn people where a reader has a data set.
+Blocks of ``bash`` and ``python`` run in order in one folder. A comment that starts with ``test``
+also runs as bash: it puts drawn people in place of the reader's data set.
 """
 
 import os
@@ -20,7 +20,7 @@ BLOCK = re.compile(r"^```(bash|python|text)\n(.*?)^```$|^<!-- (test)\n(.*?)^-->$
 
 
 def blocks(page: Path) -> list[tuple[str, str]]:
-    """(language, text) of each block of a page, in order."""
+    """The (language, text) of each block of a page, in order."""
     return [
         (found[1] or found[3], found[2] or found[4]) for found in BLOCK.finditer(page.read_text())
     ]
@@ -60,14 +60,14 @@ def test_a_tutorial_works(page: Path, tmp_path: Path) -> None:
     "page", [page for page in PAGES if on_slurm(page)], ids=lambda page: page.stem
 )
 def test_a_tutorial_on_slurm_works(page: Path, tmp_path: Path, cluster: Cluster) -> None:
-    """On a real Slurm with two nodes on this machine; the job has one rank on each."""
+    """Uses a real Slurm with two nodes on this machine; the job has one rank on each."""
     history = next(each for each in work_through(page, tmp_path) if "succeed" in each)
     assert re.search(r"\b1 +interrupt\b", history), history
     assert re.search(r"\b2 +succeed +done\b", history), history
 
 
 def work_through(page: Path, folder: Path) -> list[str]:
-    """What each block of a page prints, typed in order in one folder."""
+    """The output of each block of a page, run in order in one folder."""
     said: list[str] = []
     environment = {
         **os.environ,

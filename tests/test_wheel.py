@@ -1,4 +1,4 @@
-"""The wheel has what the packages need and nothing else, and works where it is installed."""
+"""The wheel contains only what the packages need, and works after installation."""
 
 import fnmatch
 import os
@@ -31,7 +31,7 @@ def run(*words: object, cwd: Path, **environment: str) -> str:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Built without network, from a copy: a build leaves folders beside the sources."""
+    """Built without network from a copy, because a build leaves folders next to the sources."""
     source = tmp_path_factory.mktemp("source")
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
@@ -90,7 +90,7 @@ def test_the_wheel_has_the_version_of_the_package(wheel: Path) -> None:
 
 
 def test_the_installed_wheel_works_away_from_the_checkout(wheel: Path, tmp_path: Path) -> None:
-    """With this environment's libraries; `just release` also installs them from scratch."""
+    """Uses this environment's libraries; `just release` also installs them from scratch."""
     site = tmp_path / "site"
     run(sys.executable, "-m", "pip", "install", "--no-deps", "--no-index", "--quiet",
         "--target", site, wheel, cwd=tmp_path)  # fmt: skip

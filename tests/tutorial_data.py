@@ -1,4 +1,4 @@
-"""Small data in the places of what a reader of a tutorial has: drawn people, and their teacher."""
+"""Small data in place of a tutorial reader's: drawn people and their teacher."""
 
 import sys
 from pathlib import Path
@@ -14,12 +14,12 @@ from tests.standin_detector import drawn_face, picture_with, standin_detector
 
 PEOPLE, SHOTS = 20, 6
 WRONG = 5
-"""Every so many people have one image of somebody else"""
+"""One in this many people has an image of somebody else"""
 SIZE = (112, 112)
 
 
 def teacher(path: str) -> None:
-    """The network that knows drawn faces, with the input of most face networks, 112x112."""
+    """Write the network for drawn faces with the usual input size of face networks, 112x112."""
     model = onnx.load(str(Path(teachers.__file__).with_name("drawn_faces.onnx")))
     given = model.graph.input[0]
     batch, channels, height, width = (each.dim_value for each in given.type.tensor_type.shape.dim)
@@ -38,7 +38,7 @@ def teacher(path: str) -> None:
 
 
 def pack(folder: str, network: str) -> None:
-    """A training set in insightface's layout, and a verification set of other people."""
+    """Write a training set in insightface's layout, and a verification set of other people."""
     faces = [
         (encode_jpeg(drawn_face(person + (not shot and not person % WRONG), shot)), person)
         for person in range(PEOPLE)
@@ -56,7 +56,7 @@ def pack(folder: str, network: str) -> None:
 
 
 def photographs(folder: str, detector: str, network: str) -> None:
-    """A folder for each person, and a detector that finds who is on them."""
+    """Write a folder per person, and a detector that finds the people in the photographs."""
     for person in range(2 * PEOPLE):
         where = Path(folder) / f"person-{person:02}"
         where.mkdir(parents=True)

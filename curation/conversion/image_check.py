@@ -42,7 +42,7 @@ class ImageCheck:
         return self.encodings[0] if len(self.encodings) == 1 else "mixed"
 
     def objections(self, images: Sequence[bytes | memoryview]) -> dict[int, str]:
-        """What is wrong with some of the images, by their index."""
+        """The objections to bad images, by their index."""
         found = self._header_objections(images)
         if self._decoding is None:
             return found

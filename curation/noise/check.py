@@ -51,7 +51,7 @@ class Fates:
 
     images: EmbeddedImages
     findings: Mapping[str, Finding]
-    """Of all checks that were run"""
+    """The findings of all checks that were run"""
     settled: np.ndarray = field(init=False)
     """bool ``[N]``: images with a proposal"""
     gone: np.ndarray = field(init=False)

@@ -58,7 +58,7 @@ class LabelErrors:
     trust: np.ndarray
     """float32 ``[N]``: the image's weight in its identity's prototype"""
     similarity: PrototypeSimilarity
-    """Of each image to its own identity"""
+    """The similarity of each image to its own identity"""
     candidate: np.ndarray
     """int64 ``[N]``: the relabel candidate, the most similar other identity; -1 without doubt"""
     candidate_similarity: np.ndarray

@@ -39,7 +39,7 @@ class Cutter(Protocol):
 
     settings: FaceSettings
     digest: str
-    """Of the detector"""
+    """Digest of the detector"""
 
     def cut(self, paths: Iterable[Path]) -> Iterator[Photograph]:
         """The content of each photograph, in order."""
@@ -47,7 +47,7 @@ class Cutter(Protocol):
 
 
 class Collected(NamedTuple):
-    """A store of faces, and the files beside it."""
+    """A store of faces and the files next to it."""
 
     store: Store
     table: Path

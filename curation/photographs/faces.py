@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 Which = Literal["largest", "all", "central"]
-"""Of several faces in a photograph"""
+"""Which of several faces in a photograph are kept"""
 Fate = Literal["kept", "small", "turned", "blurred", "cut-off", "not-chosen"]
 Coordinate = Annotated[float, Field(ge=-1e6, le=1e6)]
 
@@ -41,7 +41,7 @@ class FaceSettings(BaseModel):
     least_sharpness: float = Field(default=12.0, ge=0, le=1e6)
     """Sharpness by ``curation.quality`` on the inner part of the aligned face"""
     quality: int = Field(default=95, ge=1, le=100)
-    """Of the JPEG files, which are stored without chroma subsampling (4:4:4)"""
+    """Quality of the JPEG files, which are stored without chroma subsampling (4:4:4)"""
 
 
 class JudgedFace(BaseModel):

@@ -52,7 +52,7 @@ class FaceFile(BaseModel):
     checksum: Count
     """CRC-32"""
     label: int = Field(ge=-1, lt=1 << 31)
-    """Of the photograph's subject; -1 if unlabelled"""
+    """Label of the photograph's subject; -1 if unlabelled"""
 
 
 class PhotographRow(BaseModel):

@@ -53,12 +53,12 @@ class SourceStamp(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     name: Annotated[str, BeforeValidator(printable)]
-    """Of a file or folder, whose names need not be UTF-8"""
+    """The name of a file or folder, which need not be UTF-8"""
     size: int
     """Bytes"""
     modified_ns: int
     listing: str | None
-    """SHA-256 of what names the images: the index of a record file, the list of files"""
+    """SHA-256 of the index of a record file, or of the list of files"""
 
 
 class ImageSource(Protocol):

@@ -42,7 +42,7 @@ class ArchiveFile(NamedTuple):
 
     name: str
     key: str
-    """Of its sample"""
+    """The key of its sample"""
     role: str
     offset: int
     payload: bytes

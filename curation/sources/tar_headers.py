@@ -35,7 +35,7 @@ class _Extension(NamedTuple):
     """The extension headers before a member: pax headers or GNU long names."""
 
     offset: int
-    """Of the first of them"""
+    """Position of the first of them"""
     name: str = ""
     size: int = -1
     is_sparse: bool = False

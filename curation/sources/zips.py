@@ -47,7 +47,7 @@ class ZipMember(NamedTuple):
     name: str
     entry: int
     offset: int
-    """Of its local header"""
+    """Position of its local header"""
     method: int
     flags: int
     checksum: int

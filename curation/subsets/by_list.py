@@ -23,7 +23,7 @@ from curation.text_numbers import signed
 from curation.views import View, write_subset
 
 _BETWEEN = string.whitespace + ",;"
-"""What stands between the columns of a list of names"""
+"""Separators between the columns of a list of names"""
 KEEP = "keep"
 DROP = "drop"
 

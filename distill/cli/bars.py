@@ -46,7 +46,7 @@ class _Work:
         self._pace, self._started = Pace(), time.monotonic()
         self._phase, self._told = title, (0, 0)
         self.total = 0
-        """Of the first phase"""
+        """The total of the first phase"""
         shown.begin()
 
     def tell(self, phase: str, done: int, total: int) -> None:

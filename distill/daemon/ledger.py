@@ -49,7 +49,7 @@ class Turn:
     passed: list[str]
     """Earlier jobs that do not fit, at most one per kind of resource"""
     left: Amounts
-    """What is free and not reserved for those"""
+    """Free amounts that are not reserved for those jobs"""
 
 
 @dataclass(frozen=True, kw_only=True)

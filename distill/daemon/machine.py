@@ -23,7 +23,7 @@ class Gpu(BaseModel):
     model_config = ConfigDict(frozen=True, strict=True)
 
     number: Annotated[int, Field(ge=0, lt=1 << 20)]
-    """As in nvidia-smi, which follows the PCI bus; MIG instances in their order"""
+    """The number in nvidia-smi, which follows the PCI bus; MIG instances in order"""
     uuid: Annotated[str, Field(min_length=1, max_length=128)]
 
 

@@ -162,7 +162,7 @@ def _stopped(stop: Stop, status: int | None, failure: Failure | None) -> Outcome
 
 
 def _blocked(waiting: Waiting) -> Outcome:
-    """Not counted as an interruption; ends when no other job is doing the step."""
+    """The job waits, without counting an interruption, until no other job is doing the step."""
     by = f"job {waiting.job}" if waiting.job else "another job"
     reason = f"shares the step {waiting.name} with {by}, which is running it"
     return Outcome(event=Event.WAIT, reason=reason, blocked_by=waiting.step)

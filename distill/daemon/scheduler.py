@@ -86,7 +86,7 @@ class Scheduler:
         self._troubles = Troubles(_log.error)
         self._losses: dict[Attempt, Judge] = {}
         self._stopped: dict[Attempt, float] = {}
-        """When each was asked to stop first, on the clock that nobody sets"""
+        """When each was first asked to stop, on the monotonic clock"""
 
     def step(self) -> None:
         """Look at every running job once, then fill the free slots."""
@@ -192,7 +192,7 @@ class Scheduler:
             self._settle(job, loss)
 
     def _loss(self, job: Job, attempt: Attempt) -> Judge:
-        """What it means that nothing of an attempt runs and it left no exit record."""
+        """The judge for an attempt that left neither a process nor an exit record."""
         if job.launched:
             if not attempt.run.is_dir():
                 return partial(judge_vanished, f"the run folder {attempt.run}")

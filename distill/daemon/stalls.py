@@ -21,7 +21,7 @@ def signs_of_life(run: Path) -> tuple[tuple[int, int], ...]:
 
 
 def stall(run: Path, spec: str) -> str | None:
-    """That a job has been silent for longer than its spec allows, or ``None``."""
+    """A message if a job has been silent for longer than its spec allows, else ``None``."""
     minutes = resources_in(spec).stall_minutes
     if minutes is None:
         return None

@@ -75,7 +75,7 @@ MANY_IDENTITIES, MOST_IDENTITIES = 300_000, 1_000_000
 WORTH_SEVERAL_GPUS = 200_000
 """Images; below, the communication between GPUs costs more than it saves."""
 CPU_MADDS_PER_SECOND = 6.3e9
-"""Of one core, forward and backward: MobileFaceNet's 221 million in 35 ms (docs/benchmarks.md)."""
+"""One core, forward and backward: MobileFaceNet's 221 million in 35 ms (docs/benchmarks.md)"""
 LONGEST_ON_CPU = 24 * 3600.0
 """Maximum seconds of a first training without a GPU"""
 SMALL_SIDE = 64

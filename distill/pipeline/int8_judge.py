@@ -15,8 +15,8 @@ from teachers.embedder import Embedder
 
 
 def gate_on(sets: Sequence[EvaluationSet], watch: StepDisplay = unwatched) -> Gate | None:
-    """The gate of these sets of pairs and images; None where there are none. ``watch`` shows how
-    far the embedding of the sets is, once for each network."""
+    """The gate for these sets of pairs and images; None without any. ``watch`` shows the progress
+    of embedding the sets, once per network."""
     judged = [each for each in sets if not isinstance(each, ProtocolSet)]
     return partial(_against, judged, watch) if judged else None
 
@@ -24,7 +24,7 @@ def gate_on(sets: Sequence[EvaluationSet], watch: StepDisplay = unwatched) -> Ga
 def _against(
     sets: Sequence[VerificationPairs | ImageSet], watch: StepDisplay, reference: Embedder
 ) -> Callable[[Embedder], list[MeasuredLoss]]:
-    """What judges networks against ``reference``, which embeds each set once."""
+    """A function that compares a network with ``reference``, which embeds each set once."""
     first = _measured(sets, reference, watch, "embed with float32")
 
     def judge(candidate: Embedder) -> list[MeasuredLoss]:
@@ -42,7 +42,7 @@ def _against(
 def _measured(
     sets: Sequence[VerificationPairs | ImageSet], network: Embedder, watch: StepDisplay, title: str
 ) -> list[Measures]:
-    """What a network is worth on each set."""
+    """The measures of a network on each set."""
     counts = [distinct_images(each) for each in sets]
     answers = NetworkFeatures(network)
     with watch(title, "images") as progress:

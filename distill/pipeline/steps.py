@@ -1,7 +1,7 @@
 """Steps addressed by their inputs: ``steps/KIND-ID/``, where ID is a digest of the inputs.
 
-A step is done when its folder has a ``result.json``, which is written last. One process works on a
-step at a time; others that need it are told so and find it done later.
+A step is done when its folder has a ``result.json``, which is written last. Only one process at a
+time computes a step; others that need it are told so, and later find it done.
 """
 
 import hashlib

@@ -70,7 +70,7 @@ class PartialCentres:
         self.count = min(len(own), max(math.ceil(sample_rate * len(own)), batch_size))
         self.active = nn.Parameter(own[: self.count].clone().to(device))
         self.moments: dict[str, Tensor] = {}
-        """What the optimiser remembers, by its own keys, of all rows of the store."""
+        """The optimiser's state for all rows of the store, by its own keys."""
         losses.centres = self.active
         self._activate(torch.arange(self.count))
 

@@ -7,7 +7,7 @@ NORMAL_SIDE = 112
 LUMA = np.array([0.299, 0.587, 0.114])
 """Luma of ITU-R BT.601, as in JPEG"""
 _LOGARITHMS = np.log(np.maximum(np.arange(256, dtype=np.float32) / 255, np.float32(1e-9)))
-"""Of all values; a power of 0 is 0 within a thousandth of a step"""
+"""Logarithms of all pixel values; a power of 0 is 0 within a thousandth of a step"""
 
 
 def motions(

@@ -111,7 +111,7 @@ class Marks:
 
 
 def marks_of(found: int, flagged: int, planted: int) -> Marks:
-    """Of ``flagged`` ones, ``found`` of the ``planted``."""
+    """Precision and recall if ``found`` of ``planted`` are among ``flagged``."""
     return Marks(found / max(flagged, 1), found / max(planted, 1))
 
 

@@ -26,7 +26,7 @@ SCALES = (8.0, 12.0, 16.0, 24.0, 32.0, 48.0, 64.0)
 
 
 def identities_of(vectors: np.ndarray, offsets: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
-    """Those of two or more images."""
+    """The identities with two or more images."""
     for first, last in zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True):
         if last - first > 1:
             yield slice(first, last), vectors[first:last]

@@ -17,7 +17,7 @@ from distill.cli.curate.drawing import histogram_lines, step_lines
 
 @pytest.fixture
 def view(store, tmp_path):
-    """Of 16 images of 5 identities, 13 of 3 and then 11 of 3, and then all again."""
+    """A view of 5 identities with 16 images, reduced to 3 with 13 and then 11, then all again."""
     cut = write_long_tail_cut(tmp_path / "cut.view", store, 3)
     capped = write_cap(tmp_path / "capped.view", cut, 4)
     return write_union(tmp_path / "all.view", capped, store)

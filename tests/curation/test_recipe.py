@@ -41,7 +41,7 @@ def counts(made):
 
 
 def stats(workspace):
-    """Of everything but the report, which is always rewritten, and its folder."""
+    """Modification times of all files except the report, which is always rewritten."""
     files = [path for path in workspace.root.rglob("*") if path.is_file()]
     return {path: path.stat().st_mtime_ns for path in files if path.suffix != ".html"}
 

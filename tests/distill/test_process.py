@@ -8,7 +8,7 @@ import pytest
 
 @pytest.mark.parametrize("ends", ["pass", "1 / 0"])
 def test_lasting_imports_are_never_garbage_collected(ends: str) -> None:
-    """Also if one of them fails; later garbage is collected as usual."""
+    """This holds even if one fails; later garbage is collected as usual."""
     code = f"""
 import gc
 from distill.process import lasting_imports

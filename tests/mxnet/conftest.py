@@ -1,4 +1,4 @@
-"""Real MXNet, in the environment that `just test-mxnet` makes for it."""
+"""Real MXNet, in the environment that `just test-mxnet` creates."""
 
 import json
 import os

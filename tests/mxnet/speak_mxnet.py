@@ -1,6 +1,6 @@
-"""What real MXNet does with record files; run by its own interpreter, never by the tests' one.
+"""Runs real MXNet on record files, in a Python interpreter separate from that of the tests.
 
-``python speak_mxnet.py TASK`` takes one JSON object on stdin and prints one on stdout; bytes are
+``python speak_mxnet.py TASK`` reads a JSON object from stdin and prints one to stdout; bytes are
 hex. A record is {"key", "flag", "labels", "id", "id2", "payload"}.
 """
 
@@ -13,7 +13,7 @@ from mxnet.recordio import IRHeader, MXIndexedRecordIO, MXRecordIO, pack, unpack
 
 
 def read_raw(records):
-    """Every record's bytes, in the order of the file."""
+    """The bytes of every record, in file order."""
     reader = MXRecordIO(records, "r")
     found = []
     while (record := reader.read()) is not None:
@@ -22,7 +22,7 @@ def read_raw(records):
 
 
 def write_raw(records, contents):
-    """Write records of any bytes."""
+    """Write records with arbitrary bytes."""
     writer = MXRecordIO(records, "w")
     for content in contents:
         writer.write(bytes.fromhex(content))
@@ -30,7 +30,7 @@ def write_raw(records, contents):
 
 
 def read(records, index):
-    """Every record by its key in the index."""
+    """Every record, by its key in the index."""
     reader = MXIndexedRecordIO(index, records, "r")
     return [_described(key, reader.read_idx(key)) for key in reader.keys]
 
@@ -47,7 +47,7 @@ def write(records, index, contents):
 
 
 def load(records, index):
-    """The images as insightface's loaders find them: through the header record, or all keys."""
+    """The images as insightface's loaders find them: through the header record, or by all keys."""
     reader = MXIndexedRecordIO(index, records, "r")
     header, _ = unpack(reader.read_idx(0))
     if header.flag == 0:

@@ -1,4 +1,4 @@
-"""Our record files beside those of real MXNet 1.9.1, in both directions."""
+"""Our record files compared with those of real MXNet 1.9.1, in both directions."""
 
 import random
 
@@ -34,7 +34,7 @@ CONTENTS = [
 
 @pytest.fixture(scope="module")
 def images():
-    """JPEG files, the last with the magic in it: behind the image, where decoders do not look."""
+    """JPEG files; the last one contains the magic after the image, which decoders ignore."""
     rng = np.random.default_rng(0)
     files = [encode_jpeg(rng.integers(0, 256, (*SIZE, 3), dtype=np.uint8)) for _ in LABELS]
     padding = bytes(-len(files[-1]) % 4)
@@ -43,7 +43,7 @@ def images():
 
 @pytest.fixture
 def records(images):
-    """Image records of every form, as speak_mxnet.py describes them."""
+    """Image records of every form, in the format of speak_mxnet.py."""
     forms = [(0, [4.0]), (1, [4.0]), (2, [4.0, 0.0]), (5, [9.0, 0.5, -1.0, 2.0, 3.0])]
     forms += [(0, [16777216.0]), (3, [11.0, 1.0, 2.0])]
     return [
@@ -121,7 +121,7 @@ class TestExport:
         assert found["ranges"] == [[1, 4], [4, 5], [5, 7]]
 
     def test_what_mxnet_wrote_comes_out_of_a_store_byte_for_byte(self, mxnet, tmp_path, images):
-        """Identities out of order, so a pack without header, as MXNet's im2rec makes it."""
+        """Unsorted identities, so the pack has no header, like those of MXNet's im2rec."""
         (tmp_path / "theirs").mkdir()
         theirs = {name: tmp_path / "theirs" / f"train.{name}" for name in ("rec", "idx")}
         contents = [
@@ -147,4 +147,4 @@ class TestExport:
         for (_, pixels), image in zip(found, images, strict=True):
             theirs = np.frombuffer(bytes.fromhex(pixels), np.uint8).reshape(*SIZE, 3)
             difference = np.abs(theirs.astype(int) - decode(image))
-            assert difference.max() <= 3  # another build of libjpeg may round otherwise
+            assert difference.max() <= 3  # another build of libjpeg may round differently

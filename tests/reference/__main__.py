@@ -1,4 +1,4 @@
-"""``just docs-reference``: write the generated pages; with --check, only say which are stale."""
+"""``just docs-reference``: writes the generated pages; with --check, only lists stale ones."""
 
 import sys
 

@@ -21,7 +21,7 @@ may be left out everywhere: it is `$DISTILL_WORKSPACE`, or `./workspace`.
 
 
 def commands(name: str, group: Any) -> Iterator[tuple[str, Any]]:
-    """What can be called, with all its words; groups hold more."""
+    """Every command with its full name; groups contain further commands."""
     for word, command in sorted(group.commands.items()):
         if command.hidden:
             continue
@@ -32,7 +32,7 @@ def commands(name: str, group: Any) -> Iterator[tuple[str, Any]]:
 
 
 def help_text(command: Any) -> str:
-    """The help as Markdown; examples, which `curate` and `distill` write differently, are code."""
+    """The help as Markdown. Examples, which the two programs format differently, become code."""
     paragraphs, examples = [], []
     for block in re.split(r"\n\s*\n", command.help.replace("\\[", "[")):
         text = paragraph(block.replace("\b", "")).strip("*")

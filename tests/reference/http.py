@@ -24,7 +24,7 @@ not allow it), 413 (too large), 422 (not understood) or 503 (the queue is unavai
 /openapi.json` has this page for programs.
 """
 HIDDEN = {"HTTPValidationError", "ValidationError"}
-"""Models of FastAPI's that our errors replace"""
+"""FastAPI models that our errors replace"""
 
 
 def description() -> dict[str, Any]:
@@ -44,7 +44,7 @@ def description() -> dict[str, Any]:
 
 
 def linked(schema: dict[str, Any]) -> str:
-    """The type of an answer or a field; models are links."""
+    """The type of a response or field; models become links."""
     schema = {key: value for key, value in schema.items() if key != "title"}
     if "anyOf" in schema:
         return " or ".join(linked(each) for each in schema["anyOf"])
@@ -79,7 +79,7 @@ def request(method: str, path: str, operation: dict[str, Any]) -> Iterator[str]:
 
 
 def known_models() -> dict[str, type[BaseModel]]:
-    """By name, of all that are imported by now."""
+    """All imported models, by name."""
 
     def below(kind: type[BaseModel]) -> Iterator[type[BaseModel]]:
         for each in kind.__subclasses__():

@@ -1,6 +1,6 @@
-"""The pages that are made from the code, by the file that holds them.
+"""The pages generated from the code, by file.
 
-A page is generated as a whole, or between two markers of a page that people write.
+A page is generated as a whole, or between two markers of a hand-written page.
 """
 
 from collections.abc import Callable
@@ -38,7 +38,7 @@ def between_markers(page: str, name: str, text: str) -> str:
 
 
 def wanted() -> dict[Path, str]:
-    """The text that each file should have."""
+    """The expected text of each file."""
     texts = {ROOT / name: make() for name, make in PAGES.items()}
     for (name, part), make in PARTS.items():
         path = ROOT / name
@@ -48,7 +48,7 @@ def wanted() -> dict[Path, str]:
 
 
 def stale() -> dict[Path, str]:
-    """What should stand in the files that are not as the code is."""
+    """The expected text of each file that differs from it."""
     return {
         path: text
         for path, text in wanted().items()
@@ -57,7 +57,7 @@ def stale() -> dict[Path, str]:
 
 
 def write_all() -> list[Path]:
-    """Write what is stale; the files that were written."""
+    """Write the stale files; returns their paths."""
     written = stale()
     for path, text in written.items():
         path.write_text(text, encoding="utf-8")

@@ -39,7 +39,7 @@ def signature(found: Any) -> str:
 
 
 def members(kind: type) -> Iterator[str]:
-    """Public methods and properties that are documented, in their order."""
+    """Documented public methods and properties, in order."""
     for name, member in vars(kind).items():
         if name.startswith("_") and name != "__call__":
             continue

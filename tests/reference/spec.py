@@ -1,7 +1,7 @@
 """Every key of a job spec, as a page and as a JSON Schema for editors.
 
-Types, defaults and bounds come from the models, the meaning of a key from docs/spec-keys.toml, and
-the meaning of a setting of a loss from its docstring.
+Types, defaults and bounds come from the models, the meanings of keys from docs/spec-keys.toml, and
+the meanings of loss settings from the losses' docstrings.
 """
 
 import json
@@ -20,7 +20,7 @@ from tests.reference.text import NOTICE, sections, table, toml_value
 ROOT = Path(__file__).parents[2]
 MEANINGS = ROOT / "docs" / "spec-keys.toml"
 OF_LOSSES = ("StageSpec", "TeacherTraining")
-"""The classes whose key ``losses`` takes losses by name"""
+"""Classes whose key ``losses`` maps names to losses"""
 
 MANY = 12
 """Choices; a page has no room for more"""
@@ -48,7 +48,7 @@ what is used.
 
 
 def without_null(schema: dict[str, Any]) -> dict[str, Any]:
-    """TOML has no null: a key that may be null may be left out."""
+    """Remove null from a schema: TOML has no null, so such a key is optional."""
     choices = [each for each in schema.get("anyOf", []) if each != {"type": "null"}]
     if not choices:
         return schema
@@ -57,7 +57,7 @@ def without_null(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def cleaned(schema: Any) -> Any:
-    """The models' schema as editors of TOML understand it."""
+    """The models' schema in a form that TOML editors understand."""
     if isinstance(schema, list):
         return [cleaned(each) for each in schema]
     if not isinstance(schema, dict):
@@ -111,7 +111,7 @@ def schema() -> dict[str, Any]:
                 raise ValueError(f"{MEANINGS.name}: [{name}] {key}: there is no such key")
             properties[key]["description"] = text
     for each in classes.values():
-        each.pop("description", None)  # of programmers
+        each.pop("description", None)  # the description is for programmers
     raw["$defs"]["ExportSpec"]["properties"]["formats"]["items"] |= {"enum": sorted(exporters())}
     for name in ("NetworkSpec", "TeacherSource", "TeacherSpec", "StudentSpec"):
         raw["$defs"][name]["properties"]["backbone"] |= {"anyOf": backbone_names()}
@@ -178,7 +178,7 @@ def shown_default(part: dict[str, Any], required: bool = False) -> str:
 
 
 def tables(part: dict[str, Any], path: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The tables of a spec, by their paths, outermost first."""
+    """The tables of a spec by path, outermost first."""
     part = resolved(part)
     if "properties" not in part or path.endswith("losses"):
         return

@@ -1,4 +1,4 @@
-"""Markdown of docstrings, tables and values."""
+"""Converts docstrings, tables and values to Markdown."""
 
 import ast
 import inspect
@@ -16,7 +16,7 @@ NOTICE = (
 
 
 def paragraph(text: str) -> str:
-    """On one line."""
+    """The text on one line."""
     return " ".join(text.split())
 
 
@@ -34,7 +34,7 @@ def code(text: str, language: str = "") -> str:
 
 
 def toml_value(value: Any) -> str:
-    """As TOML writes it; texts and numbers in JSON are the same."""
+    """A value in TOML; strings and numbers look the same in JSON."""
     if isinstance(value, dict):
         inside = ", ".join(f"{key} = {toml_value(each)}" for key, each in value.items())
         return f"{{ {inside} }}"
@@ -42,7 +42,7 @@ def toml_value(value: Any) -> str:
 
 
 def markdown(docstring: str) -> str:
-    """A docstring as Markdown: ``::`` begins code, double backquotes are single ones."""
+    """A docstring as Markdown: ``::`` starts code, double backquotes become single ones."""
     text = inspect.cleandoc(docstring)
     blocks, after_colons = [], False
     for block in re.split(r"\n\s*\n", text):
@@ -56,7 +56,7 @@ def markdown(docstring: str) -> str:
 
 
 def sections(docstring: str) -> tuple[str, dict[str, str], str]:
-    """The description, the arguments by name and the example of a docstring in Google's style."""
+    """The description, the arguments by name, and the example of a Google-style docstring."""
     text = inspect.cleandoc(docstring)
     body, _, example = text.partition("\nExample:\n")
     body, _, arguments = body.partition("\nArgs:\n")
@@ -72,7 +72,7 @@ def sections(docstring: str) -> tuple[str, dict[str, str], str]:
 
 @cache
 def attribute_docs(kind: type) -> dict[str, str]:
-    """The texts right below the fields of a class."""
+    """The docstrings of a class's fields."""
     try:
         tree = ast.parse(Path(inspect.getfile(kind)).read_text(encoding="utf-8"))
     except (OSError, TypeError):

@@ -28,8 +28,8 @@ from curation.wording import decimal
 
 CANDIDATE_COSINE = 0.85
 SAME_CORRELATION = 0.97
-"""Of the fine detail: a photograph saved or rotated again reaches 0.99; two photographs of one
-sitting stay below 0.96
+"""Minimum correlation of the fine detail. A photograph saved or rotated again reaches 0.99; two
+photographs of one sitting stay below 0.96
 """
 _ALIKE_AT_ALL = 0.85
 """Coarse correlation below which images are not aligned"""

@@ -266,7 +266,7 @@ def test_gpus_are_asked_for_and_given_out(slurm: SlurmHarness, cluster: Cluster)
 def test_of_two_writers_the_old_one_ends_without_a_word(
     slurm: SlurmHarness, cluster: Cluster, nodes_again: None
 ) -> None:
-    """As if locks did not work across machines: it holds a lock on another folder."""
+    """Simulates locks that fail across machines: the old one locks another folder."""
     slurm.begin("a")
     old, run = slurm.pid("a"), slurm.run("a")
     node = node_of(old)

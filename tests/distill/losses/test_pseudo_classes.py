@@ -16,7 +16,7 @@ def batch(count=4, width=5, seed=0):
 
 
 def slow_loss(student, teacher, classes, temperature):
-    """Of lists of vectors; ``classes`` are those in the queue."""
+    """The loss of lists of vectors; ``classes`` are those in the queue."""
 
     def probabilities(vector):
         return softmax([cosine(vector, each) / temperature for each in classes])

@@ -69,7 +69,7 @@ class TestWeightedLosses:
         assert losses(given)["total"] < plain(given)["total"]
 
     def test_heads_take_a_subset_of_centres_with_renumbered_labels(self):
-        """As with sampled classes; here the subset has all that matter."""
+        """Like sampled classes, with a subset that contains all relevant ones."""
         losses = weighted({"sv": {"class_balance": 0.9}}).parts["sv"]
         counts, centres, given = torch.tensor([1, 2, 3, 4]), torch.eye(4, 5), batch()
         chosen = torch.tensor([3, 1, 0, 2])

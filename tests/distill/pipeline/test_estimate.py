@@ -48,7 +48,7 @@ def cost_of(workspace, text, limit=4.0):
 
 
 def run_whole(workspace, text):
-    """As in `distill run`."""
+    """Run the job as `distill run` does."""
     run_job(workspace, text)
     (workspace.runs / SpecFile.parse(text, "spec").job.name / SPEC).write_text(text)
 

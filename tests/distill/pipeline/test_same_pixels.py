@@ -38,7 +38,7 @@ from teachers.preprocessing import Preprocessing
 from tests.conftest import draw
 
 NARROW = (32, 16)
-"""Of 48x48 images such a network sees rows 0 to 47 of columns 12 to 35."""
+"""A network with this input sees columns 12 to 35 of 48x48 images, in rows 0 to 47."""
 JOB = job_text("narrow", stage_text(), student=network_text(size=(32, 16)))
 
 

@@ -241,7 +241,7 @@ class TestRenumbered:
         assert torch.autograd.gradcheck(sharded.cross_entropy, (true, others))
 
     def test_a_true_column_elsewhere_counts_only_in_the_difference(self):
-        """Of three rows, the second has its true column on another rank."""
+        """The second of three rows has its true column on another rank."""
         true, others = torch.tensor([1.0, 5.0, 2.0]), torch.zeros(3, 2)
         columns = torch.tensor([0, -1, 1])
         given = LossInputs(torch.zeros(3, WIDTH), columns)
