@@ -79,7 +79,7 @@ class Quantised(Generic[Made]):
     losses: list[MeasuredLoss]
 
     def told(self) -> dict[str, Any]:
-        """As JSON."""
+        """The losses, the layers kept in float32 and the sensitivities, as JSON."""
         gate = [each.told() for each in self.losses]
         return {"gate": gate, "float_layers": self.kept, "sensitivity": self.costs}
 

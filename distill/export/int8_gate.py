@@ -53,7 +53,7 @@ class MeasuredLoss:
         )
 
     def told(self) -> dict[str, Any]:
-        """As JSON."""
+        """The loss and its verdict, as JSON."""
         return {
             "set": self.name,
             "measure": self.measure,

@@ -41,7 +41,7 @@ def put_thresholds(folder: Path, reports: dict[str, Any], thresholds: dict[str, 
 
 
 def check_describable(bundle: Path) -> None:
-    """Raise ``UserError`` where ``describe_again`` would; call it before long measurements."""
+    """Raise ``UserError`` if ``describe_again`` would; call this before long measurements."""
     config, _ = check_bundle(bundle)
     with _known_format(bundle):
         evaluation = read_object(bundle / "evaluation.json")
@@ -69,7 +69,7 @@ def _with_scores(config: BundleConfig, evaluation: dict[str, Any]) -> BundleConf
 
 @contextmanager
 def _known_format(folder: Path) -> Iterator[None]:
-    """Errors in values of ``evaluation.json`` become ``UserError``."""
+    """Convert errors from bad values in ``evaluation.json`` to ``UserError``."""
     try:
         yield
     except UserError:

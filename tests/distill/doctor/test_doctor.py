@@ -29,13 +29,13 @@ def workspace(tmp_path: Path) -> Workspace:
 
 @pytest.fixture
 def no_checks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No checks are registered except those of the test."""
+    """Only the test's own checks are registered."""
     import_files("distill.doctor.checks")
     monkeypatch.setattr(examination, "CHECKS", {})
 
 
 def program(folder: Path, name: str, script: str) -> None:
-    """A program that replaces one of the system's."""
+    """Write a program that replaces one of the system's."""
     path = folder / name
     path.write_text(f"#!/bin/sh\n{script}\n")
     path.chmod(0o755)
@@ -81,7 +81,7 @@ def test_a_check_that_breaks_or_hangs_is_a_finding(no_checks: None, workspace: W
     assert "no answer in" in found[-1][1].text
 
 
-def test_a_file_that_is_added_is_a_check(
+def test_a_file_added_to_the_package_is_a_check(
     no_checks: None, workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "dropped_check.py").write_text(
@@ -135,7 +135,7 @@ def test_the_exit_status_says_whether_jobs_would_fail(
         (slurm.judge_partitions("\x1b[31m\n"), WARNING, "no partition is up"),
     ],
 )
-def test_what_was_measured_is_judged(finding: Diagnosis, verdict: Verdict, words: str) -> None:
+def test_measurements_are_judged(finding: Diagnosis, verdict: Verdict, words: str) -> None:
     assert finding.verdict is verdict
     assert words in finding.text
     assert bool(finding.next) is (verdict is not OK)
@@ -157,7 +157,7 @@ TORCH = {"version": "2.14", "cuda": "13.0", "reason": "", "devices": 2, "nccl": 
         ({"devices": 1}, 2, [WARNING, OK], "sees 1 of 2 GPUs"),
     ],
 )
-def test_torch_is_judged_by_the_gpus_that_are_there(
+def test_torch_is_judged_by_the_existing_gpus(
     told: dict, gpus: int, verdicts: list[Verdict], words: str
 ) -> None:
     found = list(gpu.judge_torch({**TORCH, **told}, gpus))
@@ -181,7 +181,7 @@ def test_a_driver_that_does_not_answer_is_wrong(programs: Path, workspace: Works
     assert (found.verdict, "no communication with the driver" in found.text) == (WRONG, True)
 
 
-def test_slurm_is_asked_where_it_is_there(programs: Path, workspace: Workspace) -> None:
+def test_slurm_is_checked_if_it_is_installed(programs: Path, workspace: Workspace) -> None:
     assert [each.text for each in slurm.slurm(workspace)] == [
         "not installed: jobs run on this machine"
     ]
@@ -204,7 +204,7 @@ def is_running(pid: int) -> bool:
         return False
 
 
-def test_what_does_not_answer_is_killed_with_its_children(tmp_path: Path) -> None:
+def test_a_process_without_an_answer_is_killed_with_its_children(tmp_path: Path) -> None:
     script = f"sleep 300 & echo $! > {tmp_path}/pid; wait"
     began = time.monotonic()
     with pytest.raises(NoAnswerError, match="no answer in 1 s"):
@@ -225,12 +225,12 @@ def test_what_does_not_answer_is_killed_with_its_children(tmp_path: Path) -> Non
         ("print('x' * 9_000_000)", "its output is not the expected JSON"),
     ],
 )
-def test_an_import_that_fails_is_one_line(code: str, words: str) -> None:
+def test_a_failed_import_is_reported_in_one_line(code: str, words: str) -> None:
     with pytest.raises(NoAnswerError, match=words):
         ask_python(code)
 
 
-def test_what_a_package_prints_is_no_answer() -> None:
+def test_output_of_a_package_is_ignored() -> None:
     assert ask_python("print('[INFO] loading'); print('{\"a\": 1}')") == {"a": 1}
 
 
@@ -244,12 +244,12 @@ def test_the_workspace_is_reported(workspace: Workspace) -> None:
     assert (found.verdict, "is damaged" in found.text) == (WRONG, True)
 
 
-def test_a_long_path_is_too_much_for_other_programs(tmp_path: Path) -> None:
+def test_a_path_too_long_for_other_programs_is_a_warning(tmp_path: Path) -> None:
     (found,) = process.socket_path(Workspace(tmp_path / ("x" * 120)))
     assert (found.verdict, "curl cannot" in found.text) == (WARNING, True)
 
 
-def test_the_speed_of_the_disk_is_measured_and_nothing_left(workspace: Workspace) -> None:
+def test_measuring_the_disk_leaves_no_files(workspace: Workspace) -> None:
     found = list(disk.disk(workspace))
     assert found[0].text.endswith(f"free at {workspace.root.parent}")
     assert list(workspace.root.parent.iterdir()) == []

@@ -166,14 +166,14 @@ def test_ijb_verification_matches_the_script(tmp_path: Path):
 
 
 def test_published_tar_uses_the_nearest_rate_of_the_roc():
-    # Accepting scores from 0.9, 0.8 ...: FPR 0, 0, 1/4, 1/4, 1/2, 1 and TPR 1/2, 1/2, ...
+    # Thresholds 0.9, 0.8 ... 0.4: FPR 0, 1/4, 1/4, 1/2, 3/4, 1 and TPR 1/2, 1/2, 1, 1, 1, 1.
     from distill.evaluation.protocols.published import tar_at_nearest
 
     cosines = np.array([0.9, 0.8, 0.7, 0.6, 0.5, 0.4], np.float32)
     same = np.array([True, False, True, False, False, False])
     found = tar_at_nearest(cosines, same)
     assert found["1e-6"] == 0.5
-    assert found["1e-1"] == 0.5  # 0.1 is nearer to 0 than to 1/4, where both are accepted
+    assert found["1e-1"] == 0.5  # 0.1 is nearer to 0 than to 1/4, which has TAR 1
 
 
 def test_ijb_ranks_of_both_galleries_are_added(tmp_path: Path):

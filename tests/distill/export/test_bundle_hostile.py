@@ -298,7 +298,7 @@ def test_scores_in_another_format_give_a_clear_error(bundle: Path, key: str, val
     ],
     ids=lambda command: command[0],
 )
-def test_they_are_refused_before_the_long_work(bundle, drawn_folder, monkeypatch, command):
+def test_bad_scores_are_refused_before_long_work(bundle, drawn_folder, monkeypatch, command):
     change_json(bundle / "evaluation.json", lambda told: told.update(sets={"a": []}))
     sign(bundle)
     monkeypatch.chdir(drawn_folder)

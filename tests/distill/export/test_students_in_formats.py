@@ -1,4 +1,4 @@
-"""Every student in every format: exported and compared, or refused as docs/bundle.md says."""
+"""Every student in every format is exported and compared, or refused as in docs/bundle.md."""
 
 import pytest
 
