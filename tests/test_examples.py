@@ -56,7 +56,7 @@ def commands(name: str) -> list[list[str]]:
     return [shlex.split(words) for words in found if words.split()[0] in COMMANDS]
 
 
-def test_each_example_is_looked_at() -> None:
+def test_each_example_is_checked() -> None:
     assert sorted(path.name for path in EXAMPLES.iterdir()) == [
         "Dockerfile", "distill.def", "distill.service", "phone", "python", "student.ipynb",
         "two-nodes.sbatch",
@@ -66,7 +66,7 @@ def test_each_example_is_looked_at() -> None:
 @pytest.mark.parametrize(
     "name", ["Dockerfile", "distill.def", "distill.service", "two-nodes.sbatch"]
 )
-def test_the_commands_are_ours(name: str) -> None:
+def test_commands_of_examples_exist(name: str) -> None:
     found = [words for words in commands(name) if words[0] in COMMANDS]
     assert found, "each example runs one"
     for words in found:
@@ -104,7 +104,7 @@ def test_systemd_takes_the_unit(tmp_path: Path) -> None:
     assert (ran.returncode, said) == (0, [])
 
 
-def test_the_container_file_copies_what_is_there() -> None:
+def test_the_container_file_copies_existing_paths() -> None:
     instructions = [line.split(maxsplit=1) for line in code("Dockerfile").splitlines() if line]
     assert {name for name, _ in instructions} <= INSTRUCTIONS
     assert instructions[0][0] == "FROM"
@@ -130,7 +130,7 @@ def test_the_apptainer_definition_has_known_sections() -> None:
     assert all(target == f"/opt/face-distill/{source}" for source, target in pairs)
 
 
-def test_both_containers_take_what_the_package_is_made_of() -> None:
+def test_both_containers_copy_the_whole_package() -> None:
     copied = set(re.findall(r"^COPY (.*) \S+$", text("Dockerfile"), re.MULTILINE))
     assert {word for line in copied for word in line.split()} == {
         line.split()[0]
@@ -151,7 +151,7 @@ def test_the_script_for_slurm_is_a_script_with_known_directives() -> None:
     assert max(map(lines.index, directives)) < first_command, "sbatch reads no further"
 
 
-def test_torchrun_takes_the_options_that_it_is_given() -> None:
+def test_torchrun_accepts_the_options_of_the_examples() -> None:
     from torch.distributed.run import parse_args
 
     script = code("two-nodes.sbatch")

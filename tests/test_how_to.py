@@ -59,7 +59,9 @@ def test_the_loss_of_the_page_is_a_loss_of_a_spec(room: Path) -> None:
     LOSSES.pop("length")
 
 
-def test_the_format_of_the_page_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_format_of_the_page_names_the_package_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(exporter, "EXPORTERS", dict(exporter.EXPORTERS))
     (code,) = blocks("add-an-export-format.md", "python")
     exec(compile(code, "mine.py", "exec"), {"__name__": "mine"})

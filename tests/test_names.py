@@ -11,7 +11,7 @@ LONGEST = 60
 """Maximum characters of a test's name"""
 
 
-def test_a_class_name_stands_once():
+def test_class_names_are_unique():
     places = defaultdict(list)
     for package in ("curation", "teachers", "distill"):
         for path in sorted((ROOT / package).rglob("*.py")):

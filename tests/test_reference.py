@@ -29,7 +29,7 @@ def faults(spec: str) -> list[str]:
     return ["/".join(map(str, each.path)) for each in validator.iter_errors(tomllib.loads(spec))]
 
 
-def test_generated_pages_are_as_the_code_is() -> None:
+def test_generated_pages_are_up_to_date() -> None:
     """In a separate process because other tests register losses and checks in this one."""
     done = subprocess.run(
         [sys.executable, "-m", "tests.reference", "--check"],
@@ -38,7 +38,7 @@ def test_generated_pages_are_as_the_code_is() -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_the_schema_is_one() -> None:
+def test_the_schema_is_a_valid_json_schema() -> None:
     jsonschema.Draft7Validator.check_schema(SCHEMA)
 
 

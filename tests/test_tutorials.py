@@ -31,7 +31,7 @@ def trains(page: Path) -> bool:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_every_block_of_a_tutorial_says_its_language(page: Path) -> None:
+def test_every_block_of_a_tutorial_states_its_language(page: Path) -> None:
     assert len(re.findall(r"^```", page.read_text(), re.M)) == 2 * len(
         [language for language, _ in blocks(page) if language != "test"]
     )

@@ -59,7 +59,7 @@ class TestLists:
         assert made.images == [people[name] for pair in names for name in pair]
         assert made.same.tolist() == same
 
-    def test_blanks_separate_words_if_no_path_has_any(self, tmp_path, people):
+    def test_spaces_separate_words_if_no_path_has_any(self, tmp_path, people):
         made = pairs_of_list(listed(tmp_path, "1 1\nAnn 1 3\nAnn 2 Bo 2\n"))
         assert made.images == [people[name] for name in ("a1", "a3", "a2", "b2")]
         made = pairs_of_list(listed(tmp_path, f"{A1} {A3} 1\n{A1} {B1} 0\n"))

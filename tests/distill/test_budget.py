@@ -49,6 +49,6 @@ def test_fitting_networks_come_largest_first():
     assert min(spent["mflops"] for spent in costs) > 900
 
 
-def test_where_nothing_fits_the_message_says_so():
+def test_if_nothing_fits_the_message_says_so():
     with pytest.raises(UserError, match=r"no registered network fits.*width"):
         check_budget(Budget(mflops=0.001), "mobilefacenet", 128, SIZE, 1.0)

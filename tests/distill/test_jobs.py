@@ -39,7 +39,7 @@ def test_a_job_has_the_name_of_its_file_and_says_what_it_is(name):
     assert second.startswith("# ")
 
 
-def test_every_step_of_a_job_has_a_name_of_its_own(spec):
+def test_every_step_of_a_job_has_its_own_name(spec):
     names = [step.name for step in plan(spec)]
     assert len(set(names)) == len(names)
     assert names[-2:] == ["evaluate", "export"]
@@ -61,7 +61,7 @@ def test_every_network_can_be_built_and_keeps_its_budget(spec):
         )
 
 
-def test_what_the_challenge_allows_is_the_budget_of_its_entries():
+def test_the_limit_of_the_challenge_is_its_entries_budget():
     for name, mflops in CHALLENGE_GFLOP.items():
         budget = read(name).student.budget
         assert (budget.mflops, budget.size_mib, budget.embedding) == (mflops, 20, 512)

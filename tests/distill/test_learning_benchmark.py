@@ -189,7 +189,7 @@ def test_more_seeds_are_not_replaced_by_fewer(tmp_path):
     assert kept[0].mean("lfw") == 0.5
 
 
-def test_what_is_kept_belongs_to_rows():
+def test_recorded_results_belong_to_rows():
     students = {student.name: student for student in STUDENTS}
     rows = {(row.recipe, row.generation) for row in ROWS}
     for each in read_results():
@@ -225,7 +225,7 @@ def test_a_generation_counts_when_its_last_stage_is_done(tmp_path):
     assert {g: path.name for g, path in last_stages(tmp_path).items()} == {1: "b"}
 
 
-def test_what_is_not_trained_yet_has_no_result(tmp_path):
+def test_an_untrained_network_has_no_result(tmp_path):
     assert Scorer(Workspace(tmp_path), "t.onnx").results(STUDENTS, [0, 1]) == []
 
 

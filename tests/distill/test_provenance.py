@@ -44,7 +44,7 @@ def circumstances(**other) -> Circumstances:
          [f"the code was digest {ONE[:12]} and is digest {OTHER[:12]}"]),
     ],
 )  # fmt: skip
-def test_what_changed_is_reported_with_both_values(now: dict, words: list[str]) -> None:
+def test_changes_are_reported_with_both_values(now: dict, words: list[str]) -> None:
     assert list(changes(circumstances(), circumstances(**now))) == words
 
 
@@ -87,7 +87,7 @@ def test_the_digest_of_the_code_is_of_names_and_bytes(packages: Path) -> None:
     assert len({before.digest, added.digest, software.code_on_disk().digest}) == 3
 
 
-def test_a_checkout_tells_its_commit_and_what_is_changed(packages: Path) -> None:
+def test_a_checkout_reports_its_commit_and_its_changes(packages: Path) -> None:
     git(packages, "init", "-q")
     assert software.code_on_disk().commit is None, "the packages are none of its files yet"
     git(packages, "add", ".")

@@ -59,7 +59,7 @@ def test_a_good_spec_has_every_default_filled_in(workspace):
     ]  # fmt: skip
 
 
-def test_generations_and_stages_are_steps_of_their_own(workspace):
+def test_generations_and_stages_are_separate_steps(workspace):
     more = "\n[[stage]]\nepochs = 1\nlosses = { arcface = {} }\n[generations]\ncount = 2\n"
     names = [step.name for step in plan(load(GOOD + more, workspace)) if step.kind == "distil"]
     assert names == [
@@ -121,7 +121,7 @@ def test_generations_and_stages_are_steps_of_their_own(workspace):
          [":15:14: train.milestones: needs", 'schedule = "step"']),
     ],
 )  # fmt: skip
-def test_each_mistake_is_a_line_that_says_what_is_allowed(workspace, old, new, words):
+def test_each_error_is_one_line_with_the_allowed_values(workspace, old, new, words):
     assert old in GOOD
     with pytest.raises(UserError) as error:
         load(GOOD.replace(old, new), workspace)
@@ -187,7 +187,7 @@ def test_evaluation_sets_are_pairs_or_image_sets(workspace):
     assert names == {"pairs": "pairs.bin", "drawn/train": "train.lmdb"}
 
 
-def test_a_byte_order_mark_is_passed_over(tmp_path):
+def test_a_byte_order_mark_is_ignored(tmp_path):
     (tmp_path / "a.toml").write_text(GOOD, "utf-8-sig")
     assert SpecFile.read(tmp_path / "a.toml").text == GOOD
 
@@ -224,7 +224,7 @@ def test_a_list_of_pairs_of_a_set_is_an_evaluation_set(listed):
     ],
     ids=["no list", "no set", "no name of a set", "outside"],
 )
-def test_a_list_that_is_not_there_is_refused_first(listed, name, words):
+def test_a_missing_list_is_refused_first(listed, name, words):
     with pytest.raises(UserError, match=f"data.evaluate 1: .*{words}"):
         load(GOOD.replace('["pairs"]', f'["{name}"]'), listed)
 

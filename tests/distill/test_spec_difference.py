@@ -30,13 +30,13 @@ def different(first: str, second: str) -> dict[str, tuple[Any, Any]]:
         ("", "", {}),
     ],
 )
-def test_what_differs_is_named(first: str, second: str, expected: dict[str, Any]) -> None:
+def test_differences_are_named(first: str, second: str, expected: dict[str, Any]) -> None:
     assert different(first, second) == expected
     turned = {key: (one, other) for key, (other, one) in expected.items()}
     assert different(second, first) == turned
 
 
-def test_nothing_differs_from_itself_however_deep() -> None:
+def test_deep_values_equal_themselves() -> None:
     text = "a = " + "{ b = " * 60 + "1" + " }" * 60
     assert different(text, text) == {}
     (key,) = different(text, "")

@@ -88,7 +88,7 @@ def test_of_two_for_one_key_the_last_counts() -> None:
         ("generations.seeds=[1,1]", "generations.seeds: [1, 1] has a duplicate"),
     ],
 )
-def test_what_is_wrong_with_one_names_it(given: str, words: str) -> None:
+def test_an_error_in_one_names_it(given: str, words: str) -> None:
     with pytest.raises(UserError) as raised:
         SpecFile.parse(GOOD, "spec", ["data.train=drawn/train", given])
     message = str(raised.value)
@@ -98,7 +98,7 @@ def test_what_is_wrong_with_one_names_it(given: str, words: str) -> None:
         assert message.startswith(f"--set {given[:60]}")
 
 
-def test_a_fault_beside_what_was_set_has_its_place_in_the_file() -> None:
+def test_a_fault_outside_overrides_has_its_place_in_the_file() -> None:
     with pytest.raises(UserError, match=r"^spec:12:10: teacher.stage.epochs: .*got '1'"):
         SpecFile.parse(GOOD.replace("epochs = 1", 'epochs = "1"', 1), "spec", ["train.seed=1"])
 
@@ -109,7 +109,7 @@ def test_a_table_that_only_an_override_made_is_its_fault() -> None:
         SpecFile.parse(text, "spec", ["teacher.stage.losses.angular.wait=1"])
 
 
-def test_the_text_is_what_counts_and_what_was_written_is_kept() -> None:
+def test_only_the_text_matters_and_it_is_kept_verbatim() -> None:
     text = f"# a comment\n{GOOD}"
     spec = SpecFile.parse(text, "spec", ["name=other", "train.seed=3"])
     assert (spec.job.name, spec.job.train.seed) == ("other", 3)

@@ -103,7 +103,7 @@ def test_weights_are_found_under_whatever_wraps_them(path, name, wrapper, prefix
 
 
 @pytest.mark.parametrize("flat", [False, True])
-def test_a_network_that_is_there_twice_is_chosen_by_the_user(path, flat):
+def test_of_two_stored_networks_the_user_chooses_one(path, flat):
     first, average = weights(), {key: value + 1 for key, value in weights().items()}
     both = {"model": first, "model_ema": average}
     if flat:
@@ -131,7 +131,7 @@ def test_an_average_counts_its_steps(path):
     assert load_checkpoint(small(), path).ignored == ("n_averaged",)
 
 
-def test_only_the_user_leaves_out_what_follows_a_network(path):
+def test_only_the_user_can_omit_other_layers(path):
     named = {f"backbone.{key}": value for key, value in weights().items()}
     torch.save(named | {"neck.weight": torch.zeros(8, 8)}, path)
     message = refused(path)
@@ -153,7 +153,7 @@ class Best:
 
 
 @pytest.mark.parametrize("old", [False, True])
-def test_objects_beside_the_weights_are_not_made(path, old, monkeypatch):
+def test_objects_stored_with_the_weights_are_not_created(path, old, monkeypatch):
     state = weights()
     beside = {
         "settings": Settings(lr=1),
@@ -197,7 +197,7 @@ def test_torchscript_is_named_as_such(path):
         (pickle.dumps({"a": 1}), "torch.save its tensors by name"),
     ],
 )
-def test_other_files_are_named_as_what_they_are(path, content, words):
+def test_the_kinds_of_other_files_are_named(path, content, words):
     path.write_bytes(content)
     message = refused(path)
     assert words in message
@@ -274,7 +274,7 @@ def test_a_tensor_of_elements_that_the_file_lacks_is_refused(path, description):
     assert "not a file of weights: damaged" in refused(path)
 
 
-def test_elements_are_read_where_the_file_has_them(path):
+def test_elements_are_read_at_their_file_offsets(path):
     values = torch.arange(12.0).reshape(3, 4)
     archive_of(
         path,
@@ -285,7 +285,7 @@ def test_elements_are_read_where_the_file_has_them(path):
     assert torch.equal(part.tensors["a"].read(), values[:, 1::2])
 
 
-def test_elements_that_lie_far_apart_are_refused(path, monkeypatch):
+def test_elements_far_apart_are_refused(path, monkeypatch):
     monkeypatch.setattr(weight_files, "LARGEST_SPAN", 100)
     archive_of(path, tensor_of(size=(2,), stride=(40,), count=41), bytes(41 * 4))
     (part,) = weight_files.read_parts(path)
@@ -294,7 +294,7 @@ def test_elements_that_lie_far_apart_are_refused(path, monkeypatch):
 
 
 @pytest.mark.parametrize("old", [False, True])
-def test_what_a_network_does_not_need_is_not_read(path, old):
+def test_data_that_a_network_does_not_need_is_not_read(path, old):
     network = torch.nn.Linear(4, 4)
     content = {"model": network.state_dict(), "optimiser": {"fc": torch.zeros(16 << 20)}}
     torch.save(content, path, _use_new_zipfile_serialization=not old)
@@ -440,7 +440,7 @@ def test_a_safetensors_header_longer_than_any_is_refused(tmp_path, length):
     ],
     ids=str,
 )
-def test_safetensors_that_lie_are_refused(tmp_path, header):
+def test_safetensors_with_false_headers_are_refused(tmp_path, header):
     path, text = tmp_path / "weights.safetensors", json.dumps(header).encode()
     path.write_bytes(struct.pack("<Q", len(text)) + text + bytes(8))
     message = refused(path)
@@ -517,7 +517,7 @@ def test_a_folder_of_weights_is_read(tmp_path, kind):
         (" " * (1 << 22) + "{}", "at most 4,194,304 are allowed"),
     ],
 )
-def test_an_index_that_lies_is_refused(tmp_path, listed, words):
+def test_a_false_index_is_refused(tmp_path, listed, words):
     folder = folder_of(tmp_path, {"model.safetensors.index.json": listed, "one.bin": halves()[0]})
     with pytest.raises(UserError, match=words):
         load_checkpoint(small(), folder)
@@ -610,7 +610,7 @@ def test_batch_counters_may_be_absent(path):
     assert report.loaded == len(state) - len(counters)
 
 
-def test_keys_that_are_too_many_may_be_left_out(path):
+def test_superfluous_keys_may_be_skipped(path):
     torch.save({**weights(), "fc2.weight": torch.zeros(2, 8)}, path)
     assert "has 'fc2.weight'; save the state dict without them" in refused(path)
 

@@ -396,7 +396,7 @@ def test_four_processes_fill_a_cache_and_one_of_them_is_killed(drawn_store, tmp_
 
 
 @pytest.mark.parametrize("colour", ["RGB", "BGR"])
-def test_a_network_in_another_process_says_the_same(colour):
+def test_a_network_in_another_process_returns_the_same(colour):
     torch.manual_seed(0)
     network = create("mobilefacenet", embedding=16, input_size=(32, 32), width=0.125)
     preprocessing = Preprocessing(colour=colour, mean=(1.0, 2.0, 3.0), std=128.0, size=(32, 32))

@@ -100,12 +100,12 @@ def with_weights_in(name: str, **where: object) -> onnx.ModelProto:
 
 
 @pytest.mark.parametrize("name", ["../../secret", "/etc/passwd", "", "..", "*/_ORT_MEM_ADDR_/*"])
-def test_weights_elsewhere_than_beside_the_file_are_refused(tmp_path: Path, name: str):
+def test_external_weights_in_another_folder_are_refused(tmp_path: Path, name: str):
     with pytest.raises(UserError, match=r"teacher\.onnx: its weights lie in other files"):
         OnnxEmbedder(save(tmp_path, with_weights_in(name)), PREPROCESSING)
 
 
-def test_a_link_beside_the_file_is_not_followed(tmp_path: Path):
+def test_a_link_next_to_the_file_is_not_followed(tmp_path: Path):
     (tmp_path / "secret").write_bytes(WEIGHTS.tobytes())
     (tmp_path / "weights.data").symlink_to(tmp_path / "secret")
     with pytest.raises(UserError, match=r"'weights\.data' is not a file beside it"):
@@ -113,13 +113,13 @@ def test_a_link_beside_the_file_is_not_followed(tmp_path: Path):
 
 
 @pytest.mark.parametrize("where", [{"offset": 10**9}, {"length": 10**9}, {"offset": "x" * 9}])
-def test_weights_beside_the_file_that_are_too_short_are_refused(tmp_path: Path, where: dict):
+def test_external_weights_that_are_too_short_are_refused(tmp_path: Path, where: dict):
     (tmp_path / "weights.data").write_bytes(WEIGHTS.tobytes())
     with pytest.raises(UserError, match=r"too short|not a position"):
         OnnxEmbedder(save(tmp_path, with_weights_in("weights.data", **where)), PREPROCESSING)
 
 
-def test_weights_beside_the_file_are_read_and_part_of_the_digest(tmp_path: Path):
+def test_external_weights_are_read_and_part_of_the_digest(tmp_path: Path):
     path = save(tmp_path, with_weights_in("weights.data", offset=4))
     digests = set()
     for scale in (1, 2):
@@ -131,7 +131,7 @@ def test_weights_beside_the_file_are_read_and_part_of_the_digest(tmp_path: Path)
     assert len(digests) == 2
 
 
-def test_a_name_beside_the_file_may_begin_with_a_dot(tmp_path: Path):
+def test_a_name_next_to_the_file_may_begin_with_a_dot(tmp_path: Path):
     (tmp_path / "weights.data").write_bytes(WEIGHTS.tobytes())
     embedder = OnnxEmbedder(save(tmp_path, with_weights_in("./weights.data")), PREPROCESSING)
     np.testing.assert_allclose(embedder.embed(images(2)), expected(images(2)), rtol=1e-5, atol=1e-2)
@@ -233,7 +233,7 @@ def test_signed_bytes_are_given_where_the_mean_makes_such(tmp_path: Path):
     ("axes", "shape"),
     [("last", ("N", 5, 1, 1)), ("zero", (1, "N", 5)), ("first", (1, "N", 1, 1, 5))],
 )
-def test_further_dimensions_of_length_one_are_taken_off(tmp_path: Path, axes: str, shape: tuple):
+def test_further_dimensions_of_length_one_are_removed(tmp_path: Path, axes: str, shape: tuple):
     """[N, D, 1, 1] from a convolution, [1, N, D] from a sequence model."""
     model = float_model([helper.make_node("Unsqueeze", ["fc", axes], ["out"])], shape)
     found = OnnxEmbedder(save(tmp_path, model), PREPROCESSING).embed(images(3))

@@ -20,7 +20,7 @@ def faces(*size: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (2, *size, 3), dtype=np.uint8)
 
 
-def test_112x96_are_the_middle_columns_of_112x112_as_they_are():
+def test_112x96_sees_the_unscaled_middle_columns_of_112x112():
     batch = faces(112, 112)
     np.testing.assert_array_equal(preprocessing(112, 96).resize(batch), batch[:, :, 8:104])
 

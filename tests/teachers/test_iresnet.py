@@ -148,7 +148,7 @@ def adaface_block(state, x):
         ("adaface_ir18", "body.0", adaface_block),
     ],
 )
-def test_the_first_block_computes_what_its_source_says(name, block, reference):
+def test_the_first_block_computes_the_formula_of_its_source(name, block, reference):
     module = with_random_statistics(create(name, **SMALL).get_submodule(block))
     x = torch.randn(2, 8, 6, 6)
     assert torch.allclose(module(x), reference(module.state_dict(), x), atol=1e-5)

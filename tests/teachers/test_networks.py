@@ -72,7 +72,7 @@ def test_any_timm_model_is_a_student(name):
         ("timm/mobilenetv3_small_050", {"width": 0.5}, "takes no width"),
     ],
 )
-def test_unknown_names_are_refused_with_what_there_is(name, settings, words):
+def test_unknown_names_are_refused_with_the_known_ones(name, settings, words):
     with pytest.raises(UserError, match=words):
         create(name, **settings)
 

@@ -21,5 +21,5 @@ def test_every_vector_has_a_scale_of_its_own():
     assert stored.tolist() == [[64, -127, 0], [64, 127, 32]]
 
 
-def test_what_was_never_asked_stays_zero():
+def test_rows_never_requested_stay_zero():
     assert not from_int8(np.zeros((2, 3), np.int8)).any()

@@ -86,7 +86,7 @@ def test_settings_that_mean_nothing_are_errors(settings: dict):
         Preprocessing(**OURS | settings)
 
 
-def test_what_was_left_to_the_defaults_is_known():
+def test_unset_fields_are_known():
     assert Preprocessing(mean=0, size=(8, 8)).unsaid == ["colour", "std"]
     assert Preprocessing.ours().unsaid == []
 

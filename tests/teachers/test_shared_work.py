@@ -92,7 +92,7 @@ def test_rows_that_another_process_has_wait_for_it(table, claims, tmp_path):
     assert not work
 
 
-def test_what_another_process_finishes_is_counted(table, claims, tmp_path):
+def test_rows_finished_by_another_process_are_counted(table, claims, tmp_path):
     work = SharedWork(mask(1, 2), table, claims)
     other = Elsewhere(tmp_path, 0)
     assert work.take().tolist() == []

@@ -94,7 +94,7 @@ def test_a_team_makes_the_cache_of_one_process(drawn_store, tmp_path):
     assert told[-1] == (len(drawn_store), len(drawn_store))
 
 
-def test_only_what_is_missing_of_a_view_is_embedded(drawn_store, tmp_path):
+def test_only_missing_rows_of_a_view_are_embedded(drawn_store, tmp_path):
     rows = [0, 1, 7, 8, 20, 40]
     few = view_of(drawn_store, tmp_path / "few.view", rows)
     teacher = make_teacher()
@@ -122,7 +122,7 @@ def test_the_fault_of_one_rank_is_raised_on_all(drawn_store, tmp_path):
         assert "the third machine has no memory" in str(error)
 
 
-def test_a_stop_ends_all_and_keeps_what_is_done(drawn_store, tmp_path):
+def test_a_stop_ends_all_and_keeps_finished_work(drawn_store, tmp_path):
     teacher = make_teacher()
 
     def stop(done, total):

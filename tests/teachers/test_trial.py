@@ -152,7 +152,7 @@ def test_each_member_of_an_ensemble_is_tried(tmp_path):
         try_teacher(both, Images(), tmp_path)
 
 
-def test_what_is_in_the_cache_is_not_computed_again(tmp_path):
+def test_cached_rows_are_not_computed_again(tmp_path):
     images, teacher = Images(), Teacher()
     first = try_teacher(teacher, images, tmp_path)
     cache_embeddings(teacher, images, tmp_path)

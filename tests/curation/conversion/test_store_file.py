@@ -114,7 +114,7 @@ class TestDamage:
         assert not is_sound(tmp_path, self.IMAGES - 1)
         assert not is_sound(tmp_path, self.IMAGES + 1)
 
-    def test_keys_of_others(self, tmp_path, written):
+    def test_foreign_keys(self, tmp_path, written):
         (tmp_path / "data.mdb").write_bytes(written)
         environment = lmdb.open(str(tmp_path), map_size=1 << 26, lock=False)
         with environment, environment.begin(write=True) as transaction:

@@ -365,5 +365,5 @@ def test_unusable_evaluation_sets_are_refused_before_embedding(
             find_noise(drawn_store, NeverAsked(), sets)
 
 
-def test_findings_are_stored_beside_the_images(drawn_store: Store) -> None:
+def test_findings_are_stored_next_to_the_images(drawn_store: Store) -> None:
     assert findings_folder(drawn_store) == drawn_store.path.parent / "drawn.findings"

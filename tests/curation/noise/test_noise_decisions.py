@@ -100,7 +100,7 @@ def test_trailing_tabs_and_blank_lines_are_accepted(tmp_path: Path) -> None:
     assert [one.apply for one in read_decisions(path, DIGEST)] == [True, False]
 
 
-def test_blanks_and_missing_last_columns_are_accepted(tmp_path: Path) -> None:
+def test_spaces_and_missing_last_columns_are_accepted(tmp_path: Path) -> None:
     path = table(tmp_path, [f" {cell} " for cell in LINE], LINE[:5])
     first, second = read_decisions(path, DIGEST)
     assert (first.action, first.image, first.note) == ("move", 7, "a note")

@@ -105,7 +105,7 @@ def test_a_folder_without_findings_names_the_command(tmp_path: Path) -> None:
         Findings(tmp_path)
 
 
-def test_a_file_where_the_folder_should_be_is_one_line(tmp_path: Path) -> None:
+def test_a_file_in_place_of_the_folder_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "train.findings").write_text("")
     with pytest.raises(UserError, match=r"train\.findings"):
         Findings(tmp_path / "train.findings")

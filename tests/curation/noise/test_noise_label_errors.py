@@ -179,7 +179,7 @@ def test_lengths_are_the_mean_of_both_views() -> None:
 
 @given(st.lists(st.integers(1, 9000), min_size=1, max_size=8))
 @settings(max_examples=25, deadline=None)
-def test_identities_come_one_by_one_with_their_vectors(sizes: list[int]) -> None:
+def test_identities_are_yielded_one_by_one_with_vectors(sizes: list[int]) -> None:
     labels = np.repeat(np.arange(len(sizes)), sizes)
     images = embedded(np.eye(8, dtype=np.float32)[labels], labels)
     seen = list(identities_of(images))

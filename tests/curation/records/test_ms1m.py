@@ -214,9 +214,7 @@ class TestWriting:
         ("zero", "a device"),
     ],
 )
-def test_anything_but_a_file_beside_the_records_is_one_line(
-    write_source, tmp_path, name, kind, said
-):
+def test_a_special_file_next_to_the_records_is_one_line(write_source, tmp_path, name, kind, said):
     source = write_source({0: 2, 1: 2})
     path = source / name
     path.unlink()

@@ -233,7 +233,7 @@ def test_an_overlap_with_a_removed_set_names_the_image(page: Node) -> None:
     assert node.all("figure", "suspect") == []
 
 
-def test_an_identity_that_no_evaluation_image_came_near_says_so(page: Node) -> None:
+def test_an_identity_far_from_evaluation_images_says_so(page: Node) -> None:
     assert "No evaluation image came near." in case(page, "overlap-0").text
 
 
@@ -363,7 +363,7 @@ def test_bidirectional_and_non_utf8_names_are_shown_safely(
     assert not set("\u202e\x1b") & set(html)
 
 
-def test_cyclic_links_beside_a_store_are_ignored(store: Store, tmp_path: Path) -> None:
+def test_cyclic_links_next_to_a_store_are_ignored(store: Store, tmp_path: Path) -> None:
     (tmp_path / "a.view").symlink_to(tmp_path / "b.view")
     (tmp_path / "b.view").symlink_to(tmp_path / "a.view")
     assert sibling_views(store) == []
@@ -390,7 +390,7 @@ def curate(*arguments: str) -> subprocess.CompletedProcess:
     return subprocess.run(command, capture_output=True, text=True)
 
 
-def test_the_command_writes_the_page_beside_the_set(train: Store) -> None:
+def test_the_command_writes_the_page_next_to_the_set(train: Store) -> None:
     outcome = curate("report", str(train.path), "--json")
     assert outcome.returncode == 0, outcome.stderr
     path = train.path.with_name("train.report.html")

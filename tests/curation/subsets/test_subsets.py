@@ -301,7 +301,7 @@ class TestNames:
         with pytest.raises(UserError, match=r"line 1: .*has no image"):
             write_keep(tmp_path / "b.view", named, tmp_path / "names.txt", by, skip_missing=True)
 
-    def test_a_line_of_a_million_blanks_takes_no_time(self, named, tmp_path):
+    def test_a_line_of_a_million_spaces_takes_no_time(self, named, tmp_path):
         (tmp_path / "names.txt").write_text("anna/1.jpg" + " " * 1_000_000 + "x")
         begin = time.process_time()
         kept = write_keep(tmp_path / "a.view", named, tmp_path / "names.txt", By.NAME)

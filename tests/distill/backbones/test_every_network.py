@@ -70,7 +70,7 @@ def test_a_batch_gives_embeddings_and_all_gradients(name):
 @pytest.mark.slow
 @pytest.mark.parametrize("width", USUAL_WIDTHS)
 @pytest.mark.parametrize("name", [row["name"] for row in catalogue()])
-def test_what_the_catalogue_promises_of_strides_and_widths_is_so(name, width):
+def test_the_catalogues_strides_and_widths_are_correct(name, width):
     with torch.device("meta"):
         network = create(name, input_size=(LEAST_SIDE, LEAST_SIDE + STRIDE), width=width)
         assert (
@@ -124,7 +124,7 @@ def test_the_part_after_the_global_operator_is_not_all(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_printed_figures_are_reproduced_or_said_not_to_be(name):
+def test_the_printed_figures_are_reproduced_or_marked(name):
     paper, published = describe(name)["paper"], NETWORKS[name].paper
     if published is None:
         return
@@ -139,12 +139,12 @@ def test_the_printed_figures_are_reproduced_or_said_not_to_be(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_catalogue_says_what_is_counted(name):
+def test_the_catalogue_describes_its_counts(name):
     (row,) = (row for row in catalogue() if row["name"] == name)
     assert row == describe(name), "run `just backbones-page`"
 
 
-def test_the_catalogue_is_made_from_the_files_that_there_are():
+def test_the_catalogue_is_made_from_the_existing_files():
     made_from = json.loads(CATALOGUE.read_text())["files"]
     assert made_from == backbone_files(), "run `just backbones-page`"
 

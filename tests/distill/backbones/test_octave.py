@@ -129,7 +129,7 @@ def test_split_and_sum():
         ("oct_mobilefacenet_b", 15, 897),
     ],
 )
-def test_octave_networks_come_near_their_published_size(name, size_mib, lfr_mebiflops):
+def test_octave_networks_are_near_their_published_size(name, size_mib, lfr_mebiflops):
     counts = count_network(name)
     assert counts.size_mib == pytest.approx(size_mib, rel=0.025)
     assert counts.size_mib < 20

@@ -26,7 +26,7 @@ def test_the_names_kept_are_those_of_the_installed_timm():
     assert names == sorted(timm.list_models()), "run `just timm-names`"
 
 
-def test_names_of_another_version_are_asked_of_timm_itself(tmp_path, monkeypatch):
+def test_timm_resolves_names_of_another_version(tmp_path, monkeypatch):
     (tmp_path / "names.txt").write_text("# timm 0.1\nresnet18_of_old\n")
     monkeypatch.setattr(timm_names, "NAMES_FILE", tmp_path / "names.txt")
     timm_names.timm_names.cache_clear()

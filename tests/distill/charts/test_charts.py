@@ -43,7 +43,7 @@ def test_ticks_are_round_numbers(axis: Axis, expected: list[str]):
     assert (places <= 1).all()
 
 
-def test_values_lie_between_the_ends_and_others_at_them():
+def test_values_are_within_the_ends_and_others_at_them():
     assert Axis("", 2, 4).places(np.array([1, 2, 3, 5])).tolist() == [0, 0, 0.5, 1]
     log = Axis("", 1e-4, 1, is_log=True)
     assert log.places(np.array([0, 1e-4, 1e-2, 1, 10])) == pytest.approx([0, 0, 0.5, 1, 1])
@@ -66,7 +66,7 @@ def test_more_curves_than_colours_differ_in_their_dashes():
     assert {colour for colour, _ in curves} == set(range(CURVES))
 
 
-def test_a_picture_of_its_own_names_its_curves():
+def test_a_separate_picture_names_its_curves():
     words = [m.text for m in draw(chart(3)).marks if isinstance(m, Lettering)]
     assert [each for each in words if each.startswith("curve")] == ["curve 0", "curve 1", "curve 2"]
     assert "a title" in words
@@ -85,7 +85,7 @@ def test_filled_curves_stand_on_the_axis():
     assert sorted(edge.points[:, 1]) == sorted(axis.points[:2, 1])
 
 
-def test_names_of_others_are_text_in_an_svg():
+def test_untrusted_names_are_text_in_an_svg():
     evil = 'a<script>alert(1)</script>&"\x1b[31m\u202e'
     series = [Series(evil, np.array([0.1, 1]), np.array([0.1, 1]), 0)]
     drawing = draw(Chart(evil, Axis(evil, 0, 1), Axis(evil, 0, 1), series))
@@ -136,7 +136,7 @@ def test_letters_beyond_latin_do_not_stop_a_png():
     assert png(draw(Chart("Модель", Axis("", 0, 1), Axis("", 0, 1), [name]))).startswith(b"\x89PNG")
 
 
-def test_differences_appear_beside_a_line_at_zero():
+def test_differences_are_drawn_with_a_line_at_zero():
     rows = [
         DrawnDifference("lfw: accuracy", 0.01, -0.01, 0.03),
         DrawnDifference("better", 0.05, 0.02, 0.08),

@@ -63,7 +63,7 @@ def test_a_job_starts_when_all_that_it_is_after_are_done(queue: Queue) -> None:
     assert started.name == "last"
 
 
-def test_what_is_done_already_is_not_waited_for(queue: Queue) -> None:
+def test_finished_work_is_not_waited_for(queue: Queue) -> None:
     queue.submit("a", "spec", 0.0)
     end(queue, DONE)
     assert queue.submit("b", "spec", 0.0, after("a")).unmet == 0
@@ -114,7 +114,7 @@ def test_a_circle_is_found_when_a_job_goes_again(queue: Queue) -> None:
     assert queue.submit("b", "spec", 3.0, after()).state is State.QUEUED
 
 
-def test_a_new_submit_keeps_what_it_is_after_unless_it_says_so(service: JobService) -> None:
+def test_a_new_submit_keeps_its_dependencies_by_default(service: JobService) -> None:
     service.submit("a", spec("a"))
     service.submit("b", spec("b"), placing=after("a"))
     service.cancel("b")
@@ -150,7 +150,7 @@ def test_a_teacher_that_is_a_job_is_waited_for(
     assert service.queue.after("student") == [*teachers], "it cannot do without"
 
 
-def test_a_teacher_that_is_there_already_is_not_waited_for(service: JobService) -> None:
+def test_an_existing_teacher_is_not_waited_for(service: JobService) -> None:
     service.submit("a", spec("a"))
     (service.workspace.runs / "a" / "bundle").mkdir()
     service.submit("student", taught_by("a"))

@@ -129,7 +129,7 @@ def test_a_body_without_an_announced_length_is_cut_off(api: Api) -> None:
 
 
 @pytest.mark.parametrize("path", ["/jobs/nobody", "/jobs/nobody/log"])
-def test_a_job_that_is_not_there_is_404(api: Api, path: str) -> None:
+def test_a_missing_job_is_404(api: Api, path: str) -> None:
     answer = api.http.get(path)
     assert answer.status_code == 404
     assert "no job 'nobody'" in answer.json()["error"]
@@ -190,7 +190,7 @@ def test_a_place_out_of_range_is_refused(api: Api, asked: dict[str, str]) -> Non
     ],
     ids=["misspelt", "elsewhere", "json"],
 )
-def test_nothing_that_is_asked_for_is_passed_over(
+def test_unusable_api_input_is_refused(
     api: Api, path: str, sent: dict[str, Any], said: str
 ) -> None:
     answer = api.http.post(path, **sent)
@@ -223,7 +223,7 @@ def test_the_api_describes_itself(api: Api) -> None:
 @pytest.mark.parametrize(
     "words", [b"", b"\0" * 100, b"GET / HTTP/9.9\r\n\r\n", b"POST /jobs HTTP/1.1\r\n"]
 )
-def test_a_client_that_speaks_no_http_harms_nobody(api: Api, words: bytes) -> None:
+def test_a_client_that_speaks_no_http_does_no_harm(api: Api, words: bytes) -> None:
     with socket.socket(socket.AF_UNIX) as strange:
         strange.connect(str(api.harness.workspace.daemon / SOCKET))
         strange.sendall(words)

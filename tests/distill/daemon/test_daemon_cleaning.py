@@ -38,7 +38,7 @@ def clean(place: Place, *options: str) -> dict:
     return json.loads(ran.stdout)
 
 
-def test_what_ended_long_ago_goes(place: Place) -> None:
+def test_jobs_that_ended_long_ago_are_removed(place: Place) -> None:
     old = ended(place, "old", 31, steps="ab")
     new = ended(place, "new", 29, steps="b")
     place.job("queued", State.QUEUED)
@@ -51,7 +51,7 @@ def test_what_ended_long_ago_goes(place: Place) -> None:
     assert place.steps() == "b"
 
 
-def test_a_bundle_goes_if_said_and_no_step_that_is_used(place: Place) -> None:
+def test_a_bundle_is_removed_on_request_and_used_steps_stay(place: Place) -> None:
     old = ended(place, "old", 31, steps="ab")
     ended(place, "new", 1, steps="b")
     told = clean(place, "--older-than", "30d", "--bundles")
@@ -72,7 +72,7 @@ def test_only_those_of_a_state_or_label_go(place: Place) -> None:
     assert clean(place, "--older-than", "0s")["jobs"] == ["b", "c"]
 
 
-def test_what_others_need_or_hold_stays_and_is_reported(place: Place) -> None:
+def test_files_used_by_others_stay_and_are_reported(place: Place) -> None:
     ended(place, "teacher", 40, State.FAILED)
     place.service.submit("pupil", spec("pupil"), placing=after("teacher"))
     held = ended(place, "held", 40)
@@ -101,7 +101,7 @@ def test_users_see_what_it_frees(place: Place) -> None:
     assert "--bundles removes it" in ran.stderr
 
 
-def test_where_nothing_was_ever_submitted_nothing_is_made(tmp_path: Path) -> None:
+def test_without_any_submit_nothing_is_created(tmp_path: Path) -> None:
     ran = Ran(Workspace(tmp_path / "none"), "clean", "--older-than", "1d", "--json")
     assert json.loads(ran.stdout)["jobs"] == []
     assert not (tmp_path / "none").exists()
@@ -122,6 +122,6 @@ def test_an_age_is_a_number_and_a_unit(text: str, seconds: float) -> None:
         parse_age(f"{text}x")
 
 
-def test_jobs_that_have_not_ended_cannot_be_asked_for(place: Place) -> None:
+def test_unended_jobs_cannot_be_requested(place: Place) -> None:
     error = Ran(place.workspace, "clean", "--older-than", "1d", "--state", "running").error
     assert "only ended jobs are cleaned" in error

@@ -270,7 +270,7 @@ def test_status_tells_a_hanging_daemon_apart_from_none(
     harness.daemon.send_signal(signal.SIGCONT)
 
 
-def test_show_and_pull_give_what_came_out(tmp_path: Path) -> None:
+def test_show_and_pull_return_the_results(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path / "workspace")
     run = workspace.runs / "sample"
     run.mkdir(parents=True)
@@ -339,7 +339,7 @@ def test_waiting_is_explained(harness: Harness) -> None:
     assert shown["waiting_for"] == "a slot: 1 of 1 taken by busy"
 
 
-def test_what_the_daemon_says_of_a_job_moves_no_terminal(harness: Harness) -> None:
+def test_daemon_messages_about_a_job_contain_no_codes(harness: Harness) -> None:
     harness.start()
     code = """import json, sys
 with open(sys.argv[1] + "/failure.json", "w") as file:

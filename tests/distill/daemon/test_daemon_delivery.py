@@ -72,7 +72,7 @@ def test_the_copy_is_the_bundle(bundle: Path, tmp_path: Path) -> None:
     assert [path.name for path in destination.parent.iterdir()] == ["place"]
 
 
-def test_again_there_is_nothing_to_do(bundle: Path, tmp_path: Path) -> None:
+def test_a_second_run_has_nothing_to_do(bundle: Path, tmp_path: Path) -> None:
     destination = tmp_path / "place"
     deliver(bundle, destination)
     before = (destination / "model.onnx").stat().st_ino
@@ -142,7 +142,7 @@ def test_a_file_that_no_bundle_has_is_refused(tmp_path: Path, name: str) -> None
         ("lineage.json", b" " * (1 << 22) + b"{}", r"lineage\.json: 4,194,306 bytes; this file"),
     ],
 )
-def test_records_that_say_nothing_are_refused(
+def test_malformed_records_are_refused(
     tmp_path: Path, name: str, content: bytes, words: str
 ) -> None:
     bundle = make_bundle(tmp_path / "bundle", files_of_a_bundle(**{name: content}))
@@ -182,7 +182,7 @@ def test_a_bundle_that_changes_in_a_copy_is_not_delivered(
 
 
 @pytest.mark.parametrize("force", [False, True])
-def test_what_a_killed_pull_left_is_removed(bundle: Path, tmp_path: Path, force: bool) -> None:
+def test_leftovers_of_a_killed_pull_are_removed(bundle: Path, tmp_path: Path, force: bool) -> None:
     partial = tmp_path / ".place.partial"
     (partial / "golden").mkdir(parents=True)
     (partial / "model.onnx").write_bytes(b"half")
@@ -196,7 +196,7 @@ def test_what_a_killed_pull_left_is_removed(bundle: Path, tmp_path: Path, force:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["place", "steps"]
 
 
-def test_a_full_disk_leaves_nothing_half(
+def test_a_full_disk_leaves_no_partial_file(
     bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(source, target) -> None:
@@ -208,7 +208,7 @@ def test_a_full_disk_leaves_nothing_half(
     assert [path.name for path in tmp_path.iterdir()] == ["steps"]
 
 
-def test_own_files_beside_a_bundle_are_not_lost(bundle: Path, tmp_path: Path) -> None:
+def test_own_files_next_to_a_bundle_are_not_lost(bundle: Path, tmp_path: Path) -> None:
     destination = tmp_path / "place"
     deliver(bundle, destination)
     (destination / "notes.txt").write_text("years of work")

@@ -76,7 +76,7 @@ def test_a_file_added_to_the_package_runs_the_jobs(harness: Harness, room: Path)
     ("name", "words"),
     [("locla", "did you mean 'local'"), ("slrum", "did you mean 'slurm'"), ("", "local, slurm")],
 )
-def test_an_unknown_executor_is_answered_with_those_there_are(name: str, words: str) -> None:
+def test_an_unknown_executor_is_refused_with_the_known_ones(name: str, words: str) -> None:
     with pytest.raises(UserError, match=f"no executor '{name}'.*{words}"):
         find_executor(name)
 
@@ -93,7 +93,7 @@ def test_a_name_taken_twice_is_an_error_with_both_places(room: Path) -> None:
     ("executor", "last"),
     [(None, "local"), ("slurm", "slurm"), ("\x1b[2J", "local"), ("a b", "local"), (3, "local")],
 )
-def test_what_names_no_executor_in_a_record_means_local(
+def test_a_record_without_an_executor_means_local(
     harness: Harness, executor: object, last: str
 ) -> None:
     with daemon_lock(harness.workspace, 1):

@@ -60,7 +60,7 @@ def starts(harness: Harness, name: str) -> int:
     return len((harness.run(name) / "starts").read_text())
 
 
-def test_reserved_space_is_there_when_there_is_no_other(disk: SmallDisk) -> None:
+def test_reserved_space_is_available_on_a_full_disk(disk: SmallDisk) -> None:
     path = disk.place / "record.json"
     reserve(path, 4096)
     disk.fill()
@@ -166,7 +166,7 @@ def test_a_job_without_room_to_start_starts_later(
             assert starts(harness, "a") == 1
 
 
-def test_the_queue_has_room_of_its_own(disk: SmallDisk) -> None:
+def test_the_queue_has_its_own_reserved_space(disk: SmallDisk) -> None:
     with Queue(disk.place / "queue.sqlite") as queue:
         for number in range(40):
             queue.submit(f"job-{number}", "spec", 0.0)

@@ -74,7 +74,7 @@ def test_time_is_up_once_the_hours_are_over(tmp_path: Path) -> None:
     assert judge_exit(record(stopped=stop), None, True).event is Event.CANCEL
 
 
-def test_a_silent_job_is_started_again_where_that_is_wanted(tmp_path: Path) -> None:
+def test_a_silent_job_is_restarted_on_request(tmp_path: Path) -> None:
     clock = Clock()
     watched = Guards(tmp_path, Resources(stall_minutes=10, on_stall="restart"), clock)
     only_said = Guards(tmp_path, Resources(stall_minutes=10), clock)
@@ -91,7 +91,7 @@ def test_a_silent_job_is_started_again_where_that_is_wanted(tmp_path: Path) -> N
     assert stopped.reason == "it showed no sign of life for 10 min"
 
 
-def test_status_says_how_long_nothing_was_heard(harness: Harness) -> None:
+def test_status_shows_how_long_a_job_was_silent(harness: Harness) -> None:
     harness.start()
     submit(harness, "a", WAITS, stall_minutes=5)
     harness.wait_for_file("a", "starts")
@@ -184,7 +184,7 @@ def test_retries_start_again_after_progress(tmp_path: Path, made: bool) -> None:
         assert attempt == (7 if made else 3)
 
 
-def test_progress_is_what_the_folder_has(tmp_path: Path) -> None:
+def test_progress_is_read_from_the_folder(tmp_path: Path) -> None:
     assert progress_made(tmp_path) == Made()
     for training, step in {"teach": 400, "generation-1": 200}.items():
         for number in (step - 200, step):
@@ -222,7 +222,7 @@ def test_out_of_memory_is_tried_once_more_with_half_the_images(tmp_path: Path, h
         assert (fresh.halved, fresh.made) == (None, Made())
 
 
-def test_what_would_come_again_is_not_tried_again() -> None:
+def test_a_repeatable_failure_is_not_retried() -> None:
     for reason in ("data.train: no such store", "the loss is not finite"):
         assert judge_exit(record(exit_status=1), Failure(reason=reason), False).event is Event.FAIL
     assert judge_exit(record(exit_status=None, signal=11), None, False).event is Event.FAIL

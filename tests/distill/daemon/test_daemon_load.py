@@ -50,7 +50,7 @@ def steps_of(queue: Queue, action: Callable[[], object]) -> int:
     return count
 
 
-def test_what_is_asked_of_one_job_costs_the_same_in_a_long_queue(tmp_path: Path) -> None:
+def test_a_query_about_one_job_is_as_fast_in_a_long_queue(tmp_path: Path) -> None:
     asked: dict[str, Callable[[Queue], object]] = {
         "one job": lambda queue: queue.job("job-00005"),
         "submit": lambda queue: queue.submit("zzz", "spec", 0.0),
@@ -174,7 +174,7 @@ def test_a_page_has_the_newest_jobs_and_those_at_work_or_failed(tmp_path: Path) 
         }
 
 
-def test_a_page_of_a_label_is_of_nothing_else(tmp_path: Path) -> None:
+def test_a_page_of_a_label_shows_only_its_jobs(tmp_path: Path) -> None:
     with Queue(tmp_path / "queue.sqlite") as queue:
         for number in range(6):
             label = "x" if number % 2 else None

@@ -100,7 +100,7 @@ def test_a_program_gets_each_end_on_its_input_and_no_shell(queue: Queue, tmp_pat
     assert not (tmp_path / "x").exists()
 
 
-def test_who_hangs_is_left_and_nobody_waits(
+def test_a_hanging_receiver_is_abandoned_without_waiting(
     queue: Queue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(notifications, "PATIENCE_SECONDS", 0.2)
@@ -146,7 +146,9 @@ def test_a_program_that_fails_is_reported_once(
         ({"webhook": "file:///etc/passwd"}, "not an address"),
     ],
 )
-def test_who_cannot_be_told_is_refused_at_the_start(options: dict[str, str], words: str) -> None:
+def test_an_unusable_notification_is_refused_at_the_start(
+    options: dict[str, str], words: str
+) -> None:
     with pytest.raises(UserError, match=words):
         Notify(**options)
 

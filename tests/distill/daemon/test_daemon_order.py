@@ -56,7 +56,7 @@ def test_all_are_paused_or_none(harness: Harness, verb: str) -> None:
 
 
 @pytest.mark.parametrize("verb", ["pause", "resume", "retry"])
-def test_in_an_empty_workspace_nothing_is_made(harness: Harness, verb: str) -> None:
+def test_an_empty_workspace_stays_empty(harness: Harness, verb: str) -> None:
     assert "no job" in Ran(harness.workspace, verb, "a").error
     assert not harness.workspace.root.exists()
 
@@ -148,7 +148,7 @@ def test_failed_and_cancelled_jobs_go_again_with_their_specs(harness: Harness) -
     assert not harness.run("a").with_name("a.old-1").exists()
 
 
-def test_only_what_failed_or_was_cancelled_is_retried(harness: Harness) -> None:
+def test_only_failed_or_cancelled_jobs_are_retried(harness: Harness) -> None:
     harness.submit("a")
     harness.submit("b")
     Ran(harness.workspace, "cancel", "a")

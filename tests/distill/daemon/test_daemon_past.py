@@ -74,7 +74,7 @@ def submit(harness: Harness, name: str, text: str) -> None:
     client.submit(harness.workspace, name, f"name = '{name}'\n{text}", True, accept)
 
 
-def test_diff_tells_what_is_not_the_same(harness: Harness) -> None:
+def test_diff_shows_the_differences(harness: Harness) -> None:
     submit(harness, "a", "seed = 1\nwhen = 2026-01-02\n[student]\nwidth = 0.5")
     submit(harness, "b", "seed = 1\nwhen = 2026-01-03\n[student]\nwidth = 1.0\nname = 'x'")
     told = json.loads(Ran(harness.workspace, "diff", "a", "b", "--json").stdout)
@@ -93,7 +93,7 @@ def test_diff_tells_what_is_not_the_same(harness: Harness) -> None:
     assert ["student.name", "-", '"x"'] in rows
 
 
-def test_diff_of_the_same_says_so(harness: Harness) -> None:
+def test_diff_of_equal_specs_says_so(harness: Harness) -> None:
     submit(harness, "a", "seed = 1")
     submit(harness, "b", "seed = 1 # as well")
     assert Ran(harness.workspace, "diff", "a", "b").stdout == "the specs of a and b are equal\n"

@@ -121,7 +121,7 @@ def test_a_job_resumed_while_it_stops_starts_again(harness: Harness) -> None:
     assert Ran(harness.workspace, "resume", "a").stdout == "a: running\n"
 
 
-def test_what_is_being_cancelled_cannot_be_paused(harness: Harness) -> None:
+def test_a_job_being_cancelled_cannot_be_paused(harness: Harness) -> None:
     harness.start(grace=1.5)
     harness.submit("a", DEAF)
     harness.wait_for_file("a", "at-work")
@@ -170,17 +170,17 @@ def test_several_jobs_are_cancelled_or_none(harness: Harness) -> None:
 @pytest.mark.parametrize(
     "words", [[], ["a", "--all"], ["--all", "--label", "x"], ["a", "--label", "x"]]
 )
-def test_what_to_cancel_is_given_in_one_way(harness: Harness, words: list[str]) -> None:
+def test_jobs_to_cancel_are_given_in_one_way(harness: Harness, words: list[str]) -> None:
     assert "name the jobs to cancel" in Ran(harness.workspace, "cancel", *words).error
 
 
-def test_a_label_that_is_none_cancels_nothing(harness: Harness) -> None:
+def test_a_missing_label_cancels_nothing(harness: Harness) -> None:
     harness.submit("a")
     for label in ("", "a b"):
         assert "is not a label" in Ran(harness.workspace, "cancel", "--label", label).error
     assert harness.job("a").state is State.QUEUED
 
 
-def test_nothing_is_made_where_there_is_nothing_to_cancel(harness: Harness) -> None:
+def test_cancelling_nothing_creates_nothing(harness: Harness) -> None:
     assert Ran(harness.workspace, "cancel", "--all").status == 0
     assert not harness.workspace.root.exists()

@@ -175,7 +175,7 @@ def test_a_priority_has_a_range(priority: int) -> None:
         Placing(priority=priority)
 
 
-def test_what_was_returned_is_there_after_opening_again(queue: Queue) -> None:
+def test_returned_rows_persist_after_reopening(queue: Queue) -> None:
     queue.submit("a", "spec", 0.0)
     queue.claim(1.0)
     done = queue.settle("a", 1, lambda cancelled: SUCCESS, 2.0)
@@ -201,7 +201,7 @@ def test_an_interrupted_job_waits_before_it_is_due_again(queue: Queue) -> None:
     assert again.attempt == 2
 
 
-def test_a_late_word_from_an_old_attempt_changes_nothing(queue: Queue) -> None:
+def test_a_late_report_from_an_old_attempt_changes_nothing(queue: Queue) -> None:
     queue.submit("a", "spec", 0.0)
     queue.claim(1.0)
     queue.settle("a", 1, lambda cancelled: LOST, 2.0)

@@ -54,7 +54,7 @@ HALF_A_PAIR = rb'{"reason": "\udcff.jpg cannot be read"}'
     ],
     ids=lambda value: repr(value[:20]),
 )
-def test_what_a_job_writes_harms_itself_alone(harness: Harness, name: str, content: bytes) -> None:
+def test_a_jobs_output_harms_only_itself(harness: Harness, name: str, content: bytes) -> None:
     harness.submit("bad", FAILS_WITH.format(name=name, content=content))
     harness.submit("good", COUNTS)
     harness.start()
@@ -87,7 +87,7 @@ def test_a_reason_of_half_a_surrogate_pair_can_be_kept(tmp_path: Path) -> None:
         (EXIT, "pipe"),
     ],
 )
-def test_a_damaged_record_of_a_running_job_stops_nobody(
+def test_a_damaged_record_of_a_running_job_stops_no_other(
     harness: Harness, name: str, kind: str
 ) -> None:
     """Written while the job runs, as by a job or a bad disk; the daemon is then restarted."""
@@ -188,7 +188,7 @@ def test_a_new_queues_job_is_not_settled_by_an_old_record(harness: Harness) -> N
     assert (harness.run("a") / "starts").read_text() == "xx"
 
 
-def test_a_daemon_says_it_begins_a_queue_beside_old_runs(harness: Harness) -> None:
+def test_a_daemon_reports_a_new_queue_next_to_old_runs(harness: Harness) -> None:
     harness.run("a").mkdir(parents=True)
     (harness.run("a") / "runner.json").write_text("{}")
     try:
@@ -202,9 +202,7 @@ def test_a_daemon_says_it_begins_a_queue_beside_old_runs(harness: Harness) -> No
 
 
 @pytest.mark.parametrize("launched", [False, True])
-def test_a_restored_queue_runs_again_what_it_does_not_know(
-    harness: Harness, launched: bool
-) -> None:
+def test_a_restored_queue_reruns_unknown_jobs(harness: Harness, launched: bool) -> None:
     """In the copy the first attempt is running; the second has succeeded since."""
     path, copy = harness.workspace.daemon / "queue.sqlite", harness.workspace.root / "copy"
     harness.submit("a", COUNTS)

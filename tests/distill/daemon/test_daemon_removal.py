@@ -126,7 +126,7 @@ def test_a_bundle_stays_where_its_job_had_it(place: Place) -> None:
     assert place.steps() == ""
 
 
-def test_what_would_go_is_reported_and_stays(place: Place) -> None:
+def test_a_dry_run_reports_and_removes_nothing(place: Place) -> None:
     run = place.job("a", steps="ab")
     told = remove(place.workspace, place.queue, ["a"], bundles=True, dry=True)
     assert (told.steps, place.queue.names()) == (2, ["a"])
@@ -163,7 +163,7 @@ def test_a_queued_job_that_has_run_is_to_be_cancelled_first(place: Place) -> Non
     remove(place.workspace, place.queue, ["a"])
 
 
-def test_what_others_wait_for_stays(place: Place) -> None:
+def test_jobs_that_others_wait_for_stay(place: Place) -> None:
     place.job("teacher")
     place.job("student", State.QUEUED, after=("teacher",))
     with pytest.raises(ConflictError, match="job 'student' starts after 'teacher'"):
@@ -210,7 +210,7 @@ def test_a_step_is_made_again_by_who_waited_while_it_was_removed(tmp_path: Path)
 
 
 @pytest.mark.parametrize("kind", ["folder", "pipe", "large", "loop", "zero"])
-def test_where_it_cannot_be_told_what_a_job_uses_nothing_goes(place: Place, kind: str) -> None:
+def test_if_a_jobs_files_are_unknown_nothing_is_removed(place: Place, kind: str) -> None:
     place.job("a", steps="a")
     odd = place.job("odd")
     make_odd(odd / "steps.json", kind)
@@ -234,7 +234,7 @@ def test_links_that_lead_elsewhere_are_not_followed(place: Place, tmp_path: Path
     assert place.workspace.steps.is_dir()
 
 
-def test_what_a_killed_removal_left_goes_with_the_next(place: Place) -> None:
+def test_leftovers_of_a_killed_removal_go_with_the_next(place: Place) -> None:
     for folder in (place.workspace.runs, place.workspace.steps):
         (folder / ".removed-x" / "deep").mkdir(parents=True)
     place.job("a")

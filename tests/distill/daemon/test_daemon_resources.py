@@ -62,7 +62,7 @@ def held(queue: Queue) -> dict[str, list[int]]:
     return {name: [gpu.number for gpu in gpus] for name, gpus in queue.gpus().items()}
 
 
-def test_each_job_has_gpus_of_its_own_until_it_ends(queue: Queue) -> None:
+def test_each_job_has_its_own_gpus_until_it_ends(queue: Queue) -> None:
     for name, gpus in {"a": 3, "b": 4, "c": 2}.items():
         put(queue, name, gpus=gpus)
     assert start(queue) == ["a", "b"]
@@ -103,7 +103,7 @@ def test_no_smaller_job_overtakes_one_that_waits_for_gpus(queue: Queue) -> None:
     assert start(queue) == [f"small-{number}" for number in range(8)]
 
 
-def test_what_is_kept_for_a_job_is_kept_of_every_kind(queue: Queue) -> None:
+def test_every_kind_of_resource_is_reserved_for_a_job(queue: Queue) -> None:
     put(queue, "runs", gpus=8, cpus=8)
     put(queue, "head", gpus=8, cpus=8)
     put(queue, "cores", gpus=0, cpus=8)
@@ -168,7 +168,7 @@ def test_no_gpu_is_given_twice_whatever_comes(queue: Queue, seed: int) -> None:
     assert held(queue) == {}
 
 
-def test_the_reason_says_who_holds_what(queue: Queue) -> None:
+def test_the_reason_names_who_holds_each_resource(queue: Queue) -> None:
     put(queue, "r100", gpus=7)
     start(queue)
     told = {
@@ -272,9 +272,7 @@ def submit(harness: Harness, name: str, **resources: object) -> None:
     client.submit(harness.workspace, name, text, False, accept)
 
 
-def test_jobs_are_told_of_their_gpus_and_keep_them_over_daemons(
-    harness: Harness, two_gpus: None
-) -> None:
+def test_jobs_keep_their_assigned_gpus_across_daemons(harness: Harness, two_gpus: None) -> None:
     harness.start(slots=3)
     submit(harness, "a", gpus=1, cpus=1)
     assert harness.wait_for_file("a", "said.txt") == "GPU-a 1"

@@ -251,7 +251,7 @@ def test_another_queues_attempt_takes_no_old_record(run: Path) -> None:
     assert read_exit_record(Attempt(run, 1, "bb")) is None
 
 
-def test_a_runner_is_found_where_its_record_is_damaged(run: Path) -> None:
+def test_a_runner_with_a_damaged_record_is_found(run: Path) -> None:
     attempt = Attempt(run, 1, "aabb")
     local = executor("import time; time.sleep(100)")
     local.launch(attempt)

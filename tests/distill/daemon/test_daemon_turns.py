@@ -100,7 +100,7 @@ def test_turns_take_effect_in_their_order(seed: int) -> None:
     assert done == [number for number in range(20) if number % 5 != 2]
 
 
-def test_a_client_that_goes_keeps_nobody_behind_it_waiting() -> None:
+def test_a_client_that_leaves_does_not_block_others() -> None:
     turns, done = RequestOrder(), list[int]()
 
     async def request(number: int, scope: anyio.CancelScope, seconds: float) -> None:
@@ -158,7 +158,7 @@ async def write_all(batched: Batched[int, str], disk: Disk, items: Sequence[int]
     return results
 
 
-def test_what_comes_during_a_write_is_written_together() -> None:
+def test_records_that_arrive_during_a_write_are_batched() -> None:
     disk = Disk()
     results = anyio.run(write_all, Batched(disk), disk, range(10))
     assert disk.batches == [[0], [1, 2, 3, 4, 5, 6, 7, 8, 9]]
@@ -176,7 +176,7 @@ def test_a_failed_write_fails_all_of_it_and_not_the_next() -> None:
     assert anyio.run(write_all, batched, disk, [3]) == ["wrote 3"]
 
 
-def test_what_nobody_waits_for_any_more_is_not_written() -> None:
+def test_a_write_that_is_no_longer_awaited_is_dropped() -> None:
     disk = Disk()
     batched = Batched(disk)
 

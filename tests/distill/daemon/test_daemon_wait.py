@@ -91,7 +91,7 @@ def test_the_time_to_wait_is_bounded(harness: Harness, seconds: str) -> None:
     assert harness.job("a").state is State.RUNNING
 
 
-def test_nothing_is_waited_for_where_one_is_unknown(harness: Harness) -> None:
+def test_nothing_is_waited_for_if_a_job_is_unknown(harness: Harness) -> None:
     harness.start()
     harness.submit("a", LONG)
     assert "no job 'b'" in Ran(harness.workspace, "wait", "a", "b").error

@@ -158,7 +158,7 @@ class TestContract:
         assert ended(attempt).signal == signal.SIGKILL
         assert not is_alive(child)
 
-    def test_what_is_killed_leaves_nothing_after_its_close(self, place: Place) -> None:
+    def test_a_killed_process_leaves_nothing_after_close(self, place: Place) -> None:
         executor, attempt = place.launched(STUBBORN)
         child = int((place.run / "child").read_text())
         executor.stop(attempt, kill=True)
@@ -174,7 +174,7 @@ class TestContract:
         after.stop(attempt)
         assert ended(attempt).exit_status == 143
 
-    def test_what_was_closed_never_begins(self, place: Place) -> None:
+    def test_a_closed_attempt_never_starts(self, place: Place) -> None:
         code = "import sys; open(sys.argv[1] + '/started', 'w')"
         executor, attempt = place.executor(code), place.attempt()
         assert executor.close(attempt)

@@ -24,7 +24,7 @@ def folder(tmp_path: Path) -> Path:
     return folder
 
 
-def test_commands_and_what_they_start_run_no_module_beside_them(folder: Path) -> None:
+def test_commands_import_no_module_from_the_current_folder(folder: Path) -> None:
     def distill(*arguments: str) -> str:
         # Like the script `distill`, whose module path begins with its own folder.
         command = [sys.executable, "-P", "-c", CALL, *arguments, "--workspace", "../workspace"]

@@ -58,7 +58,7 @@ def change_queued(workspace: Workspace, name: str) -> None:
         freeze_provenance(workspace.runs / name, queue.provenance(name))
 
 
-def test_it_is_frozen_at_the_submit_and_comes_with_the_bundle(workspace, spec) -> None:
+def test_it_is_frozen_at_submit_and_included_in_the_bundle(workspace, spec) -> None:
     submit(workspace, spec, "name=set", "train.seed=3")
     shown = json.loads(Ran(workspace, "show", "set", "--json").stdout)["provenance"]
     assert shown["file"] == str(spec)
@@ -75,7 +75,7 @@ def test_it_is_frozen_at_the_submit_and_comes_with_the_bundle(workspace, spec) -
     assert "warning" not in Ran(workspace, "show", "set").stdout
 
 
-def test_what_changed_before_the_start_is_said_and_does_no_harm(workspace, spec) -> None:
+def test_a_change_before_the_start_is_reported_and_harmless(workspace, spec) -> None:
     submit(workspace, spec, "name=late", "train.seed=3")  # trained before
     change_queued(workspace, "late")
     run_here(workspace, "late")
@@ -109,7 +109,7 @@ def test_a_job_of_an_older_version_has_none(workspace) -> None:
 
 
 @pytest.mark.slow
-def test_real_processes_say_so_as_well(workspace, spec) -> None:
+def test_real_processes_report_it_too(workspace, spec) -> None:
     submit(workspace, spec, "name=queued")
     change_queued(workspace, "queued")
     with open_queue(workspace) as queue:

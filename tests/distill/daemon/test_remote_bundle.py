@@ -106,7 +106,7 @@ def listing(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
-def test_a_bundle_comes_whole_and_leaves_nothing_beside(elsewhere: Elsewhere, target: Path):
+def test_a_bundle_is_copied_whole_without_leftovers(elsewhere: Elsewhere, target: Path):
     assert fetch(elsewhere.url, target, "secret")
     assert listing(target) == listing(elsewhere.folder)
     assert list(target.parent.iterdir()) == [target]
@@ -121,7 +121,7 @@ def test_the_command_takes_a_page_and_a_token(elsewhere: Elsewhere, target: Path
     assert (target / "config.json").is_file()
 
 
-def test_what_broke_off_continues_where_it_stopped(elsewhere: Elsewhere, target: Path):
+def test_an_interrupted_download_is_resumed(elsewhere: Elsewhere, target: Path):
     elsewhere.breaks_after = {"model.onnx": 70_000}
     with pytest.raises(
         UserError,
@@ -151,7 +151,7 @@ def test_a_server_without_ranges_sends_all_again(elsewhere: Elsewhere, target: P
     assert fetch(elsewhere.url, target, "secret")
 
 
-def test_another_bundle_there_starts_again(elsewhere: Elsewhere, target: Path):
+def test_a_different_bundle_at_the_destination_starts_again(elsewhere: Elsewhere, target: Path):
     elsewhere.breaks_after = {"model.onnx": 70_000}
     with pytest.raises(UserError):
         fetch(elsewhere.url, target, "secret")
@@ -250,13 +250,13 @@ def test_a_token_does_not_travel_in_the_open(target: Path):
     ["http://", "http://h", "http://h/sample", "https://u@h/jobs/a", "https://h/jobs/a?b=1",
      "https://h:99999999/jobs/a", "https://[::1/jobs/a", "https://h/jobs/..", "https://h/jobs/A%20"],
 )  # fmt: skip
-def test_an_address_that_is_no_jobs_page_is_refused(target: Path, url: str):
+def test_an_address_that_is_not_a_job_page_is_refused(target: Path, url: str):
     with pytest.raises(UserError):
         fetch(url, target, "secret")
     assert not target.parent.exists()
 
 
-def test_a_daemon_that_is_not_there_is_reported(target: Path):
+def test_a_missing_daemon_is_reported(target: Path):
     with pytest.raises(UserError, match="run the same command again to continue there"):
         fetch("http://127.0.0.1:9/jobs/sample", target, "secret")
 

@@ -231,7 +231,7 @@ def nodes_again(cluster: Cluster) -> Iterator[None]:
     )
 
 
-def test_what_runs_on_a_node_that_was_given_up_may_end(
+def test_a_job_on_an_abandoned_node_may_end(
     slurm: SlurmHarness, cluster: Cluster, nodes_again: None
 ) -> None:
     slurm.begin("a", ends=6)
@@ -240,7 +240,7 @@ def test_what_runs_on_a_node_that_was_given_up_may_end(
     slurm.done_after("a", 1)
 
 
-def test_what_runs_on_a_node_that_was_given_up_is_cancelled(
+def test_a_job_on_an_abandoned_node_is_cancelled(
     slurm: SlurmHarness, cluster: Cluster, nodes_again: None
 ) -> None:
     """Slurm cannot reach it any more, but the run folder can."""
@@ -252,7 +252,7 @@ def test_what_runs_on_a_node_that_was_given_up_is_cancelled(
     wait_until(lambda: not is_alive(left), "it has noticed")
 
 
-def test_gpus_are_asked_for_and_given_out(slurm: SlurmHarness, cluster: Cluster) -> None:
+def test_gpus_are_requested_and_assigned(slurm: SlurmHarness, cluster: Cluster) -> None:
     if not cluster.gpus:
         pytest.skip("there are no devices to play GPUs")
     given = "os.environ['CUDA_VISIBLE_DEVICES']"

@@ -29,7 +29,7 @@ def frozen(workspace: Workspace, name: str) -> dict:
     return tomllib.loads((workspace.runs / name / "spec.toml").read_text())
 
 
-def test_what_is_set_is_queued_and_frozen(workspace: Workspace, tmp_path: Path) -> None:
+def test_overrides_are_queued_and_frozen(workspace: Workspace, tmp_path: Path) -> None:
     path = write_spec(tmp_path, "a")
     settings = ("--set", "train.seed=3", "--set", "stage[0].epochs=2", "--set", "name=b")
     assert Ran(workspace, "submit", path, *settings).stdout == "b: queued\n"
@@ -75,9 +75,7 @@ def test_several_are_queued_in_their_order(workspace: Workspace, tmp_path: Path)
     ]  # fmt: skip
 
 
-def test_where_one_cannot_be_queued_none_is_and_all_is_reported(
-    workspace: Workspace, tmp_path: Path
-) -> None:
+def test_if_one_spec_is_refused_none_is_queued(workspace: Workspace, tmp_path: Path) -> None:
     good, bad, worse = (write_spec(tmp_path, name) for name in ("good", "bad", "worse"))
     for path, old, new in ((bad, "epochs", "epoch"), (worse, '"mobilefacenet"', "3")):
         Path(path).write_text(Path(path).read_text().replace(old, new))
@@ -89,7 +87,7 @@ def test_where_one_cannot_be_queued_none_is_and_all_is_reported(
     assert not workspace.daemon.exists()
 
 
-def test_two_faults_of_fit_are_both_told(workspace: Workspace, tmp_path: Path) -> None:
+def test_two_faults_of_fit_are_both_reported(workspace: Workspace, tmp_path: Path) -> None:
     paths = [write_spec(tmp_path, name) for name in ("a", "b")]
     ran = Ran(workspace, "submit", *paths, "--set", "data.evaluate=['none']")
     assert ran.stderr.count("--set data.evaluate=['none']: data.evaluate 1: ") == 2

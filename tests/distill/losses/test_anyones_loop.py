@@ -160,7 +160,7 @@ def test_minimising_a_head_alone_tells_identities_apart():
     assert (F.linear(embeddings, F.normalize(loss.class_weights)).argmax(dim=1) == labels).all()
 
 
-def test_what_it_owns_is_saved_and_loaded():
+def test_its_state_is_saved_and_loaded():
     embeddings, labels, _ = batch()
     first = alone("curricularface")
     first(embeddings, labels)
@@ -283,7 +283,7 @@ def test_embeddings_have_the_width_of_the_teachers_centres():
         loss(torch.ones(4, 9), teacher=torch.ones(4, 9))
 
 
-def test_labels_may_be_left_out_where_the_loss_needs_none():
+def test_labels_may_be_omitted_if_the_loss_needs_none():
     embeddings, _, teacher = batch()
     assert Angular()(embeddings, teacher=teacher).isfinite()
     assert Inter(identities=5, embedding=WIDTH)(embeddings).isfinite()

@@ -62,7 +62,7 @@ def test_the_loss_is_that_of_the_mapped_embeddings():
     assert losses(given)["angular"].item() == pytest.approx(expected, rel=1e-5)
 
 
-def test_the_other_losses_see_the_embeddings_as_they_are():
+def test_the_other_losses_see_unchanged_embeddings():
     chosen = {"arcface": {}, "angular": {"project": True}, "relational_distance": {}}
     together, given = weighted(chosen), batch()
     alone = weighted({"arcface": {}, "relational_distance": {}})

@@ -75,7 +75,7 @@ def test_a_student_that_agrees_has_nothing_to_learn():
     assert student.grad.abs().max() < 1e-5
 
 
-def test_what_is_kept_continues_as_if_nothing_had_happened():
+def test_kept_state_continues_seamlessly():
     whole, (student, teacher) = PseudoClasses(embedding=5, queue=6), batch(seed=3)
     for seed in range(2):
         before = batch(seed=seed)

@@ -71,7 +71,7 @@ def test_it_has_the_gradient_of_its_formula(loss):
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-def test_it_is_nothing_for_a_student_that_is_a_turned_teacher(loss):
+def test_it_is_zero_for_a_student_that_is_a_rotated_teacher(loss):
     """Only relations are compared, so neither rotation nor length matters."""
     teacher = embeddings(dtype=torch.float32)
     turn = torch.linalg.qr(embeddings(5, 5, seed=2, dtype=torch.float32)).Q

@@ -52,7 +52,7 @@ class TestWeightedLosses:
         losses(batch())["inter"].backward()
         assert losses.centres.grad.abs().sum() > 0
 
-    def test_there_are_none_where_no_loss_needs_them(self):
+    def test_there_are_none_if_no_loss_needs_them(self):
         assert weighted({"angular": {}, "center": {}}).centres is None
 
     def test_each_identity_has_as_many_as_a_loss_asks_for(self):

@@ -176,7 +176,7 @@ NOTHING = {
 
 
 @pytest.mark.parametrize("case", NOTHING)
-def test_where_there_is_nothing_to_mine_there_are_no_triplets(case):
+def test_without_candidates_there_are_no_triplets(case):
     embeddings, labels = NOTHING[case]
     for mined in (
         semi_hard(embeddings, labels, 0.2),

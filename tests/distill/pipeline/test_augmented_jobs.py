@@ -108,7 +108,7 @@ def test_an_online_teacher_needs_no_cache(workspace):
     assert again["generation 1"] == "reused"
 
 
-def test_a_teacher_of_plain_pictures_is_asked_as_without_views(workspace):
+def test_a_teacher_of_plain_pictures_embeds_as_without_views(workspace):
     trained(workspace, job_text("mirror", teacher(), LEARN))
     caches = caches_of(workspace)
     for views in ("4", '"fresh"'):
@@ -190,7 +190,7 @@ def refused(workspace, *tables):
         ((teacher("float32"), LEARN), "teacher.answers"),
     ],
 )
-def test_what_cannot_be_is_one_line_with_its_place(workspace, tables, words):
+def test_an_impossible_value_is_one_line_with_its_place(workspace, tables, words):
     message = refused(workspace, *tables)
     assert words in message
     assert re.search(r"job.toml:\d+:\d+", message)

@@ -75,7 +75,7 @@ def test_it_begins_with_all_weights_of_the_old_network(workspace, student):
     assert not [each for each in check_fit(spec, workspace).notices if each.key == "beginning"]
 
 
-def test_the_old_networks_scores_appear_beside_the_new_ones(workspace):
+def test_the_old_networks_scores_appear_next_to_the_new_ones(workspace):
     run_job(workspace, spec_text('from = "old"', name="scored"))
     networks = json.loads((workspace.runs / "scored" / "evaluation.json").read_text())["networks"]
     assert list(networks) == ["old", "generation 1"]
@@ -83,14 +83,14 @@ def test_the_old_networks_scores_appear_beside_the_new_ones(workspace):
     assert lineage["from"]["name"] == "old"
 
 
-def test_another_embedding_begins_its_head_anew_and_says_so(workspace):
+def test_another_embedding_width_restarts_the_head_and_says_so(workspace):
     spec = parse_spec(spec_text('from = "old", embedding = 24'), "spec")
     (notice,) = (each for each in check_fit(spec, workspace).notices if each.key == "beginning")
     assert "initialised at random: embedding" in notice.text
     assert "not used: embedding" in notice.text
 
 
-def test_every_key_is_taken_new_or_left():
+def test_every_key_is_loaded_fresh_or_unused():
     new = {"a": torch.zeros(2), "b": torch.zeros(3), "c": torch.zeros(1)}
     old = {"a": torch.zeros(2), "b": torch.zeros(4), "d": torch.zeros(1)}
     assert SharedKeys.of(new, old) == SharedKeys(("a",), ("b", "c"), ("b", "d"))
@@ -117,7 +117,7 @@ def test_every_key_is_taken_new_or_left():
         ('from = "../old"', "student.from"),
     ],
 )
-def test_what_cannot_be_begun_with_is_refused_at_its_place(workspace, student, words):
+def test_an_unusable_start_is_refused_at_its_place(workspace, student, words):
     assert words in refusal(workspace, spec_text(student))
 
 
@@ -165,7 +165,7 @@ def test_then_the_body_thaws_at_a_lower_rate(workspace):
     assert 0 < step(body) < 0.1 * step(set(weights) - set(body))
 
 
-def test_what_is_remembered_keeps_the_answers_near_the_old_ones(workspace, drawn_store):
+def test_remembering_keeps_embeddings_near_the_old_ones(workspace, drawn_store):
     images = np.stack([decode(drawn_store.read(row)) for row in range(24)])
     old = given_beginning(parse_spec(spec_text('from = "old"'), "spec").student, workspace)
     before = normalise(old.embedder().embed(images))
@@ -203,7 +203,7 @@ def test_stopped_it_continues_with_the_same_weights(workspace):
     assert all(torch.equal(found[key], expected[key]) for key in expected)
 
 
-def test_what_it_begins_with_is_part_of_its_identity(workspace, drawn_store):
+def test_its_start_is_part_of_its_identity(workspace, drawn_store):
     def inputs(student):
         spec = parse_spec(spec_text(student), "spec")
         old = given_beginning(spec.student, workspace)

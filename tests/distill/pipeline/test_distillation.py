@@ -105,9 +105,7 @@ def test_the_next_stage_takes_the_maps_and_the_moving_centres(cache, drawn_store
 
 
 @pytest.mark.parametrize("name", ["angular", "teacher_logits", "adadistill"])
-def test_a_narrow_student_is_refused_where_a_loss_compares(
-    drawn_store, drawn_folder, tmp_path, name
-):
+def test_a_narrow_student_is_refused_if_a_loss_compares(drawn_store, drawn_folder, tmp_path, name):
     workspace = make_workspace(tmp_path, drawn_store, drawn_folder)
     text = SPEC.replace(f"{name} = {{ project = true }}", f"{name} = {{}}")
     with pytest.raises(UserError) as error:

@@ -76,7 +76,7 @@ def test_every_step_has_a_time_and_nothing_is_written(workspace):
     assert found.memory_bytes > 10 << 20
 
 
-def test_what_is_done_costs_nothing(workspace):
+def test_finished_work_costs_nothing(workspace):
     run_whole(workspace, whole_job_text())
     found = cost_of(workspace, whole_job_text())
     assert set(states(found).values()) == {"done"}
@@ -146,7 +146,7 @@ def test_a_step_that_takes_too_long_is_measured_in_part(workspace):
     assert halves.images == 24
 
 
-def test_where_memory_is_short_nothing_is_tried(quick_export, workspace, monkeypatch):
+def test_if_memory_is_short_nothing_is_tried(quick_export, workspace, monkeypatch):
     monkeypatch.setattr(estimating, "_available_memory", lambda: 1)
     found = cost_of(workspace, job_text("big", LEARN.replace(", angular = {}", "")))
     assert found.seconds is None

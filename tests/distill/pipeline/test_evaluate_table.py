@@ -63,7 +63,7 @@ def test_a_job_scores_published_evaluations(tmp_path: Path):
     assert outcome.result["sets"]["tinyface"]["closed_set"]["probes"] == 8
 
 
-def test_what_fits_the_time_limit_is_scored_and_the_choice_kept(
+def test_sets_within_the_time_limit_are_scored_and_kept(
     drawn_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     write_tinyface(tmp_path / "tiny")

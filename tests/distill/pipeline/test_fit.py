@@ -94,7 +94,7 @@ def check(workspace, **changed):
         {"batch": 48},
     ],
 )
-def test_a_sound_job_has_nothing_to_be_said_of(workspace, sound):
+def test_a_sound_job_has_no_warnings(workspace, sound):
     assert check(workspace, **sound) == []
 
 
@@ -209,7 +209,7 @@ def test_registered_networks_need_no_torch(workspace, tmp_path, command, words):
          ["teacher.train.batch_size: 1 images", "1 image at a time"]),
     ],
 )  # fmt: skip
-def test_what_cannot_work_is_one_line_that_names_the_key(workspace, changed, words):
+def test_an_impossible_setting_is_one_line_with_the_key(workspace, changed, words):
     with pytest.raises(UserError) as error:
         check(workspace, **changed)
     assert "\n" not in str(error.value)

@@ -155,7 +155,7 @@ def test_following_and_asking_the_daemon_tell_the_same(finished):
     assert json.loads(CliRunner().invoke(app, command).stdout)["steps"] == steps
 
 
-def test_run_again_nothing_is_done_again_and_the_same_is_skipped(finished, tmp_path):
+def test_a_second_run_repeats_nothing_and_skips_the_same(finished, tmp_path):
     before = steps_of(finished, "family")
     (tmp_path / "family.toml").write_text(JOB)
     command = [sys.executable, "-m", "distill.cli.main", "run", str(tmp_path / "family.toml")]
@@ -208,7 +208,7 @@ def diverges(monkeypatch):
     return seeds.update
 
 
-def test_a_candidate_that_diverges_is_left_out(finished, diverges):
+def test_a_diverging_candidate_is_dropped(finished, diverges):
     diverges({3})
     text = JOB.replace('"family"', '"one-diverges"').replace("count = 4", "count = 2")
     run_job(finished, text, until="evaluate")
@@ -221,7 +221,7 @@ def test_a_candidate_that_diverges_is_left_out(finished, diverges):
     assert list(steps[2]["scores"]) == ["generation 1 seed 0"]
 
 
-def test_where_all_candidates_diverge_the_job_says_so(finished, diverges):
+def test_if_all_candidates_diverge_the_job_says_so(finished, diverges):
     diverges({3, 0})
     with pytest.raises(UserError, match="training has diverged"):
         run_job(finished, JOB.replace('"family"', '"all-diverge"'))
@@ -250,7 +250,7 @@ def test_a_candidate_without_an_accuracy_is_not_chosen(finished, monkeypatch):
     assert list(steps[2]["scores"]) == ["generation 1 seed 0"]
 
 
-def test_where_no_candidate_has_an_accuracy_the_job_says_why(finished, monkeypatch):
+def test_if_no_candidate_has_an_accuracy_the_job_says_why(finished, monkeypatch):
     without_accuracy(monkeypatch, {3, 0})
     with pytest.raises(UserError, match=r"of generation 1 is usable: .* image 3 is not"):
         run_job(finished, JOB.replace('"family"', '"all-broken"'))
@@ -393,7 +393,7 @@ def load(text, workspace):
         ('["pairs", "drawn/train"]', "[]", "data.evaluate names none"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_chosen_is_refused_in_one_line(finished, old, new, words):
+def test_an_impossible_choice_is_refused_in_one_line(finished, old, new, words):
     assert old in JOB
     with pytest.raises(UserError, match=words) as error:
         load(JOB.replace(old, new), finished)

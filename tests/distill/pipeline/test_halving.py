@@ -21,7 +21,7 @@ from distill.training.plan import SHUFFLE
         (64, 16, 1, SamplerSettings(kind="pk", images=4), None),
     ],
 )
-def test_batches_are_halved_where_they_can_be(batch, accumulate, ranks, sampler, half):
+def test_batches_are_halved_if_possible(batch, accumulate, ranks, sampler, half):
     settings = TrainSettings(batch_size=batch, accumulate=accumulate)
     found = halved(settings, sampler, ranks)
     assert (found and found.accumulate) == half

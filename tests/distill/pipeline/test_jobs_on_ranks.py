@@ -126,7 +126,7 @@ def test_a_rank_that_dies_takes_the_others_down_and_is_named(workspace):
 
 
 @pytest.mark.slow
-def test_a_mistake_that_one_rank_meets_is_said_in_its_own_words(workspace, drawn_store):
+def test_an_error_of_one_rank_is_reported_in_its_own_words(workspace, drawn_store):
     """One image is damaged, and only the rank with it in its share reads it."""
     file = bytes(drawn_store.read(7))
     data = workspace.image_set("drawn/train") / "data.mdb"

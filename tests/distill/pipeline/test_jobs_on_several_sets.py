@@ -76,7 +76,7 @@ def refusal(workspace, train, *tables):
     return str(error.value)
 
 
-def test_a_set_that_is_not_there_is_reported_with_its_place(workspace):
+def test_a_missing_set_is_reported_with_its_place(workspace):
     train = '[{ set = "drawn/train" }, { set = "street/al" }]'
     said = refusal(workspace, train, LABELS_ONLY)
     assert "data.train 2: set: data set 'street/al' is not in the workspace" in said
@@ -127,7 +127,7 @@ def test_a_list_of_one_set_is_that_set(workspace):
     assert steps["generation 1"] == steps["evaluate"] == "reused"
 
 
-def test_evaluation_sets_lie_beside_the_first_set(workspace):
+def test_evaluation_sets_are_next_to_the_first_set(workspace):
     train = open_images(workspace.image_set("drawn/train"))
     write_subset(workspace.datasets / "street" / "some.view", train, train.labels < 2, "some", {})
     shutil.copy(workspace.datasets / "drawn" / "pairs.bin", workspace.datasets / "street" / "p.bin")

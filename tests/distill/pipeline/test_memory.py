@@ -79,14 +79,14 @@ def python(code: str, *arguments: str, given: str = "") -> str:
     return subprocess.run(command, input=given, check=True, capture_output=True, text=True).stdout
 
 
-def test_every_step_says_its_peak(finished):
+def test_every_step_reports_its_peak_memory(finished):
     held, steps = finished
     for name in ("generation 1", "evaluate"):
         assert steps[name]["peak_memory_bytes"] >= held[name] - 8 * MIB
         assert steps[name]["peak_gpu_memory_bytes"] is None
 
 
-def test_what_a_training_took_is_given_back_before_the_next_step(finished):
+def test_memory_of_a_training_is_freed_before_the_next_step(finished):
     held, steps = finished
     grew = steps["generation 1"]["peak_memory_bytes"] - held["generation 1"]
     assert grew > 250 * MIB  # 48 images of 48x48 through MobileFaceNet, forward and backward

@@ -36,14 +36,14 @@ def test_every_step_is_done_in_order(finished):
     ]  # fmt: skip
 
 
-def test_run_again_nothing_is_done_again(finished):
+def test_a_second_run_repeats_nothing(finished):
     before = distill.load(finished.runs / "tiny" / "bundle").embed([open_first(finished)])
     assert set(run_job(finished, whole_job_text()).values()) == {"reused"}
     after = distill.load(finished.runs / "tiny" / "bundle").embed([open_first(finished)])
     assert (before == after).all()
 
 
-def test_another_job_takes_what_is_the_same_and_does_the_rest(finished):
+def test_another_job_reuses_equal_steps_and_runs_the_rest(finished):
     other = whole_job_text("other").replace("angular = {}", "angular = { weight = 3.0 }")
     assert run_job(finished, other) == {
         "teach": "reused", "embed": "reused", "generation 1": "done",

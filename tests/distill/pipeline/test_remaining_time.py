@@ -35,7 +35,7 @@ def test_a_speed_is_that_of_the_last_minute(marks, per_second):
     assert pace_of(*marks) == per_second
 
 
-def test_what_is_left_follows_from_the_speed():
+def test_the_remaining_time_follows_from_the_speed():
     assert seconds_left(100, 300, 10) == 20
     assert seconds_left(400, 300, 10) == 0
     assert seconds_left(100, 300, None) is None
@@ -70,7 +70,7 @@ def test_nothing_is_estimated_before_anything_moved():
     assert set(left.values()) == {None}
 
 
-def test_the_record_of_a_run_says_how_far_it_is(tmp_path):
+def test_the_record_of_a_run_has_its_progress(tmp_path):
     record = RunRecord(tmp_path)
     record.steps = steps("waiting", *["waiting"] * 4)
     with record.step("step 0"):

@@ -180,7 +180,7 @@ def test_an_older_bundle_takes_its_own_size_and_is_no_teacher(tmp_path, small_ev
         open_teacher(old)
 
 
-def test_only_where_pixels_are_cut_a_training_is_another_one(drawn_store):
+def test_only_cropped_pixels_change_a_trainings_identity(drawn_store):
     def inputs(size: tuple[int, int]) -> dict:
         losses = parse_losses({"arcface": {}}, "losses")
         architecture = Architecture("mobilefacenet", 16, size, 0.125)
@@ -191,7 +191,7 @@ def test_only_where_pixels_are_cut_a_training_is_another_one(drawn_store):
         assert "cropped" not in inputs(size)
 
 
-def test_only_where_pixels_are_cut_an_evaluation_is_another_one(finished, drawn_store):
+def test_only_cropped_pixels_change_an_evaluations_identity(finished, drawn_store):
     class Steps:
         def perform(self, kind, inputs, work):
             self.inputs = inputs

@@ -80,7 +80,7 @@ def test_a_kept_optimiser_continues_like_one_training(drawn_store, tmp_path, eng
     assert not torch.equal(weights(kept)["stem.0.weight"], fresh["stem.0.weight"])
 
 
-def test_what_has_another_name_or_shape_starts_fresh(drawn_store, tmp_path):
+def test_state_of_another_name_or_shape_starts_fresh(drawn_store, tmp_path):
     train(make_training(drawn_store, epochs=1, **OPTIMISERS["adamw"]), tmp_path, watch())
     before = engine_state(tmp_path)
     other = make_training(drawn_store, losses={"subcentre": {}}, **OPTIMISERS["adamw"])
@@ -220,7 +220,7 @@ def test_a_step_from_before_new_settings_is_still_found(drawn_store):
     ],
     ids=["kept", "ema", "adamw", "polynomial", "rate"],
 )
-def test_what_changes_the_weights_makes_another_step(drawn_store, other):
+def test_a_change_of_the_weights_makes_another_step(drawn_store, other):
     assert other.inputs(drawn_store, None) != stage().inputs(drawn_store, None)
 
 
@@ -239,7 +239,7 @@ def test_every_setting_of_a_schedule_makes_another_step(drawn_store):
     assert settings(schedule="polynomial") != settings(schedule="polynomial", power=1.0)
 
 
-def test_a_stage_may_have_a_learning_rate_of_its_own():
+def test_a_stage_may_have_its_own_learning_rate():
     train_settings = TrainSettings(learning_rate=0.1, momentum=0.8)
     common = {"epochs": 1, "losses": {"arcface": {}}}
     assert StageSpec(**common).settings(train_settings) == train_settings

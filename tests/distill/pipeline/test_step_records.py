@@ -64,7 +64,7 @@ def test_a_checkpoint_whose_records_make_no_sense_is_set_aside(tmp_path, name, c
     assert newest_checkpoint(tmp_path) == tmp_path / "step-00000001"
 
 
-def test_a_step_that_another_process_does_is_told_with_its_job(tmp_path):
+def test_a_step_of_another_process_is_reported_with_its_job(tmp_path):
     def work(folder):
         with pytest.raises(StepBusy) as busy:
             StepStore(tmp_path, "second").perform("distil", {}, lambda inside: {})

@@ -156,7 +156,7 @@ def test_a_named_file_needs_colour_mean_and_std(table, source, said, unsaid):
         ({"mean": 127.5, "std": 128.0}, "--colour is"),
     ],
 )
-def test_curate_names_the_options_that_have_to_be_said(workspace, said, unsaid):
+def test_curate_names_the_required_options(workspace, said, unsaid):
     (workspace.teachers / "big.onnx").write_bytes(b"x")
     with pytest.raises(
         UserError, match=f"big.onnx: {unsaid} missing; give the network's preprocessing"
@@ -247,9 +247,7 @@ def test_curate_looks_through_weights_too(workspace, drawn_store):
         ("notes.txt", "color_space: RGB", None),
     ],
 )
-def test_a_colour_order_beside_the_weights_is_not_contradicted(
-    tmp_path, folder, name, text, stated
-):
+def test_a_colour_order_stored_with_weights_is_binding(tmp_path, folder, name, text, stated):
     torch.save({"model": network().state_dict()}, tmp_path / "model.pt")
     (tmp_path / name).write_text(text)
     spec = NetworkSpec(backbone="adaface_ir18", embedding=8, width=0.125)

@@ -63,7 +63,7 @@ def test_every_view_is_shown_equally_often():
     assert ((shown == PLAIN).sum(axis=0) == 4).all()  # the image and its mirror are two views
 
 
-def test_each_image_has_an_order_of_its_own_in_every_cycle():
+def test_each_image_has_its_own_order_in_every_cycle():
     settings = AugmentSettings(views=8)
     shown = np.stack([numbers(settings, epoch) for epoch in range(16)])
     assert len(np.unique(shown[:8], axis=1).T) > 4
@@ -94,7 +94,7 @@ def test_an_image_twice_in_an_epoch_shows_another_view():
     assert sorted(row) == [PLAIN, PLAIN, 0, 1, 2, 3, 4, 5]
 
 
-def test_fresh_views_never_come_twice():
+def test_fresh_views_are_never_repeated():
     settings = AugmentSettings(views="fresh")
     shown = np.stack(
         [numbers(settings, epoch, again=ONCE + k) for epoch in range(9) for k in (0, 1)]
@@ -169,7 +169,7 @@ def test_the_answer_to_the_plain_picture_can_stand_for_all_views(drawn_store, te
         assert np.abs(batch.teacher[k] - raw / np.linalg.norm(raw)).max() < 1e-3
 
 
-def test_what_the_teacher_does_not_recognise_is_replaced(drawn_store, teacher, answers):
+def test_views_that_the_teacher_misjudges_are_replaced(drawn_store, teacher, answers):
     """Cached and online alike: by the plain image, mirrored like the view."""
     strict = AugmentSettings(views=5, mix=0.3, least_cosine=0.995)
     views, plan = views_of(strict, drawn_store), FullShuffle(len(drawn_store), 48, 3)

@@ -13,7 +13,7 @@ from distill.training.dropout import drop_before_embedding, embedding_layer_of
 from teachers.networks import NETWORKS, head_parameters
 
 
-def test_in_evaluation_the_network_is_what_it_was():
+def test_in_evaluation_the_network_is_unchanged():
     network = make_network().eval()
     dropping = copy.deepcopy(network)
     drop_before_embedding(dropping, 0.4)

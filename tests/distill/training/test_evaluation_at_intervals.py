@@ -75,7 +75,7 @@ def saved_weights(checkpoint):
 @pytest.mark.parametrize(
     "engine", [{}, {"engine": "deepspeed"}, {"engine": "deepspeed", "zero_stage": 2}]
 )
-def test_evaluation_changes_no_bit_of_what_is_trained(drawn_store, pairs, tmp_path, engine):
+def test_evaluation_does_not_change_the_training(drawn_store, pairs, tmp_path, engine):
     unseen = make_training(drawn_store, epochs=2, **engine)
     train(unseen, tmp_path / "unseen", watch())
     seen = with_pairs(make_training(drawn_store, epochs=2, evaluate_every=1, **engine), pairs)
@@ -157,7 +157,7 @@ def test_stopped_during_an_evaluation_it_is_made_up_for(drawn_store, tmp_path, s
     assert_equal_bits(weights(again), weights(whole))
 
 
-def test_the_best_weights_are_kept_where_that_is_wanted(drawn_store, tmp_path):
+def test_the_best_weights_are_kept_on_request(drawn_store, tmp_path):
     metrics = []
     training = make_training(drawn_store, epochs=2, evaluate_every=2, keep="best")
     train(with_scores(training, [0.5, 0.9, 0.8, 0.7]), tmp_path / "best", watch(metrics))
@@ -170,7 +170,7 @@ def test_the_best_weights_are_kept_where_that_is_wanted(drawn_store, tmp_path):
     assert_equal_bits(weights(training), weights(cut))
 
 
-def test_a_damaged_best_checkpoint_is_not_kept_but_said(drawn_store, tmp_path):
+def test_a_damaged_best_checkpoint_is_dropped_and_reported(drawn_store, tmp_path):
     def damage():
         if (best := tmp_path / "best" / STATE).exists():
             best.write_bytes(b"no more")

@@ -60,7 +60,7 @@ def test_one_step_in_which_it_does_something_is_enough():
     assert said(check) == []
 
 
-def test_a_few_steps_are_no_reason_but_where_there_are_no_more():
+def test_a_few_steps_count_only_if_there_are_no_more():
     check = IdleCheck(steps=100)
     for _ in range(LEAST_STEPS - 1):
         check.add(report(triplet=0.0))
@@ -103,7 +103,7 @@ def test_scores_above_chance_or_none_say_nothing(scores):
     assert list(doubts("student", evaluation(**scores))) == []
 
 
-def test_a_run_keeps_a_warning_once_and_beside_its_step(tmp_path):
+def test_a_run_keeps_a_warning_once_with_its_step(tmp_path):
     told = []
     record = RunRecord(tmp_path / "run", lambda event: told.append((event.kind, event.step)))
     record.steps = [StepState("generation 1", "distil")]

@@ -22,7 +22,7 @@ from distill.training.loop import STATE, Stopped, train
 ADAMW = {"optimiser": "adamw", "epochs": 2, "learning_rate": 1e-3}
 
 
-def test_each_optimiser_has_defaults_of_its_own():
+def test_each_optimiser_has_its_own_defaults():
     sgd, adamw = TrainSettings(), TrainSettings(optimiser="adamw")
     assert (sgd.learning_rate, sgd.final_learning_rate) == (0.1, 1e-4)
     assert (sgd.momentum, sgd.weight_decay) == (0.9, 5e-4)
@@ -32,7 +32,7 @@ def test_each_optimiser_has_defaults_of_its_own():
     assert (said.learning_rate, said.weight_decay) == (6e-3, 0.05)
 
 
-def test_a_momentum_beside_adamw_is_refused():
+def test_a_momentum_with_adamw_is_refused():
     with pytest.raises(ValidationError, match=r'momentum: needs optimiser = "sgd"'):
         TrainSettings(optimiser="adamw", momentum=0.9)
 

@@ -59,7 +59,7 @@ def test_a_batch_holds_different_identities_with_k_images_each(plan):
 
 @settings(deadline=None, max_examples=60)
 @given(plans())
-def test_identities_come_equally_often_whatever_their_size(plan):
+def test_identities_are_equally_frequent_at_any_size(plan):
     seen = Counter(plan.labels[sequence(plan, 30)[:, 0]].tolist())
     often = [seen[identity] for identity in range(plan.labels.max() + 1)]
     # One more or less for being left out of a round, one for the unfinished round.
@@ -68,7 +68,7 @@ def test_identities_come_equally_often_whatever_their_size(plan):
 
 @settings(deadline=None, max_examples=60)
 @given(plans())
-def test_all_images_of_an_identity_come_before_one_comes_again(plan):
+def test_no_image_repeats_before_all_of_its_identity_are_used(plan):
     stretches = sequence(plan, 20)
     for identity in range(plan.labels.max() + 1):
         shown = stretches[plan.labels[stretches[:, 0]] == identity]
@@ -94,7 +94,7 @@ def test_an_identity_of_one_image_repeats_it():
     assert all(stretch == [0] * 4 for stretch in single)
 
 
-def test_identities_with_too_few_images_can_be_left_out():
+def test_identities_with_too_few_images_can_be_dropped():
     labels = labels_of([1, 5, 2, 1, 4, 9])
     plan = PKShuffle(labels, 8, 0, 4, least_images=2)
     among_themselves = PKShuffle(labels_of([5, 2, 4, 9]), 8, 0, 4)
@@ -201,7 +201,7 @@ def test_batches_that_would_cut_an_identity_are_refused(drawn_store):
         create_plan(drawn_store, TrainSettings(batch_size=16), sampler, ranks=3)
 
 
-def test_more_identities_in_a_batch_than_there_are_are_refused(drawn_store):
+def test_more_identities_per_batch_than_exist_are_refused(drawn_store):
     with pytest.raises(UserError, match=r"batch_size: 28 images .* 6 identities; .*up to 24$"):
         pk(drawn_store, each=4, batch_size=28)
 

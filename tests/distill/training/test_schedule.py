@@ -63,7 +63,7 @@ def test_the_steps_of_the_seesawfacenets_paper():
     assert found == pytest.approx([0.1] * 9 + [0.01] * 4 + [1e-3] * 2 + [1e-4])
 
 
-def test_steps_fall_by_the_factor_one_says_after_the_warm_up():
+def test_steps_fall_by_the_given_factor_after_the_warm_up():
     settings = {"schedule": "step", "milestones": [0.5], "decay": 0.25, "warmup": 0.2}
     assert at([0, 1, 2, 4, 5, 9], 10, learning_rate=0.8, **settings) == pytest.approx(
         [0.4, 0.8, 0.8, 0.8, 0.2, 0.2]

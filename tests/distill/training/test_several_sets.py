@@ -139,7 +139,7 @@ class TestBatches:
         assert abs(of_first.sum() - share * batch * len(found)) <= 1
         assert of_first.max() - of_first.min() <= 1
 
-    def test_show_every_image_of_a_set_before_one_comes_again(self, drawn_store, street):
+    def test_show_every_image_of_a_set_before_one_repeats(self, drawn_store, street):
         mixture = as_one([TrainedSet(drawn_store, 0.25), TrainedSet(street, 0.75, labels=False)])
         shown = np.concatenate(batches_of(planned(mixture), 16))
         for number in (0, 1):
@@ -161,7 +161,7 @@ class TestBatches:
         assert np.array_equal(found, batches_of(plan, 3)[2:9])
 
     @pytest.mark.parametrize("shares", [(None, None), (0.5, 0.5)])
-    def test_hold_whole_identities_where_labels_count(self, drawn_store, street, shares):
+    def test_hold_whole_identities_if_labels_matter(self, drawn_store, street, shares):
         sources = [TrainedSet(drawn_store, shares[0]), TrainedSet(street, shares[1], labels=False)]
         mixture = as_one(sources)
         for batch in batches_of(planned(mixture, 16, PK), 6):
@@ -182,7 +182,7 @@ class TestBatches:
         st.integers(1, 9),
         st.integers(1, 3),
     )
-    def test_any_shares_fill_every_batch_and_come_out_right(self, parts, each, block):
+    def test_any_shares_fill_every_batch_in_proportion(self, parts, each, block):
         shares = [part / sum(parts) for part in parts]
         sizes = [(number + 2) * block for number in range(len(parts))]
         begins = np.cumsum([0, *sizes])
@@ -289,9 +289,7 @@ class TestTeachersAnswers:
         mirrored = Augmentation(strengths, mixture).mirrored(mixture.rows[48:], 1)
         assert np.array_equal(mirrored, Augmentation(strengths, street).mirrored(street.rows, 1))
 
-    def test_what_is_looked_up_is_what_the_teacher_says(
-        self, drawn_store, street, teacher, tmp_path
-    ):
+    def test_looked_up_embeddings_are_the_teachers(self, drawn_store, street, teacher, tmp_path):
         mixture = as_one([TrainedSet(street, 0.5, labels=False), TrainedSet(drawn_store, 0.5)])
         cache = cache_embeddings(teacher, mixture, tmp_path)
         with BatchLoader(mixture, SIZE, planned(mixture), CachedAnswers(cache)) as loader:

@@ -155,12 +155,12 @@ def test_settings_that_make_no_sense_are_refused(settings, said):
         TrainSettings(**settings)
 
 
-def test_one_rank_is_taken_where_there_is_no_gpu():
+def test_without_a_gpu_there_is_one_rank():
     assert job_ranks({("train",): TrainSettings()}) == 1
 
 
 @pytest.mark.parametrize(("cores", "most"), [(2, 8), (64, 64)])
-def test_ranks_end_at_what_a_machine_can_run(monkeypatch, cores, most):
+def test_ranks_are_limited_to_the_machine(monkeypatch, cores, most):
     monkeypatch.setattr("distill.training.shares.gpu_count", lambda: 0)
     monkeypatch.setattr("os.cpu_count", lambda: cores)
     assert job_ranks({("train",): TrainSettings(ranks=most)}) == most
@@ -183,7 +183,7 @@ def test_the_launcher_decides_how_many_ranks_there_are(monkeypatch):
 
 
 @pytest.mark.parametrize("size", ["x", "-1", "", "0", "1", "9" * 400, "1.5", "\u0664"])
-def test_what_no_launcher_sets_is_refused_by_name(monkeypatch, size):
+def test_an_invalid_launcher_variable_is_refused_by_name(monkeypatch, size):
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setenv("WORLD_SIZE", size)
     with pytest.raises(UserError, match="the launcher set"):

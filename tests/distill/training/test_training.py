@@ -168,7 +168,7 @@ def test_weight_decay_follows_the_papers_groups(drawn_store):
     assert decay["network.stem.2.weight"] == 0  # PReLU's slope
 
 
-def test_without_a_rate_of_its_own_the_head_decays_like_the_rest(drawn_store):
+def test_without_its_own_rate_the_head_decays_like_the_rest(drawn_store):
     training = make_training(drawn_store)
     learner = Learner(training.network, training.losses, PREPROCESSING)
     groups = optimiser(learner, TrainSettings(weight_decay=3e-4)).param_groups

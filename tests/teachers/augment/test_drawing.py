@@ -57,7 +57,7 @@ def test_draws_are_even_between_0_and_1() -> None:
     assert abs(counts - 400).max() < 80
 
 
-def test_a_view_is_the_same_whatever_is_drawn_beside_it() -> None:
+def test_a_view_does_not_depend_on_its_neighbours() -> None:
     strengths = Strengths(mix=0.3)
     together, alone = drawn(strengths, ROWS[:50], 5), drawn(strengths, ROWS[31:32], 5)
     for one, other in zip(together[31], alone[0], strict=True):
@@ -119,7 +119,7 @@ def test_each_change_is_in_its_share_of_the_views(
     np.testing.assert_array_equal(view(strengths, row, 0), view(plain, row, 0))
 
 
-def test_what_is_drawn_fills_its_range() -> None:
+def test_samples_fill_their_range() -> None:
     strengths = Strengths(
         **NONE
         | {
@@ -154,7 +154,7 @@ def test_which_views_are_mixed_is_known_beforehand() -> None:
     assert are_mixed(strengths, ROWS, 3).tolist() == expected
 
 
-def test_the_digest_is_of_what_the_pixels_follow_from() -> None:
+def test_the_digest_covers_everything_that_affects_pixels() -> None:
     plain = Strengths().digest("images")
     assert Strengths().digest("other images") == plain
     changed_ones = [

@@ -45,7 +45,7 @@ def one_motion(shift=(0.0, 0.0), scale=1.0, rotation=0.0, mirrored=False, size=(
 
 
 @pytest.mark.parametrize("mirrored", [False, True])
-def test_moving_samples_the_picture_where_the_motion_says(mirrored: bool) -> None:
+def test_moving_samples_the_picture_along_the_motion(mirrored: bool) -> None:
     smooth = blurred(PICTURE, 1.5)
     shown = moved(smooth, one_motion((3.25, -1.5), 1.1, 7.0, mirrored))
     centre = (HEIGHT - 1) / 2
@@ -60,7 +60,7 @@ def test_moving_samples_the_picture_where_the_motion_says(mirrored: bool) -> Non
         assert np.abs(shown[row, column] - expected).max() <= 2, (row, column)
 
 
-def test_a_fourth_channel_changes_nothing_of_what_is_moved() -> None:
+def test_a_fourth_channel_does_not_change_moved_pixels() -> None:
     motion = one_motion((2.5, -1.0), 0.9, 5.0)
     opaque = np.dstack([PICTURE, np.full(PICTURE.shape[:2], 255, np.uint8)])
     np.testing.assert_array_equal(moved(opaque, motion), moved(PICTURE, motion))
@@ -131,7 +131,7 @@ def test_a_negligible_blur_is_none() -> None:
     assert blurred(PICTURE, 0.1) is PICTURE
 
 
-def test_a_low_resolution_loses_what_is_small() -> None:
+def test_a_low_resolution_loses_small_details() -> None:
     stripes = np.zeros((48, 48, 3), np.uint8)
     stripes[:, ::2] = 200  # finer than the remaining pixels
     stripes[:24] //= 2
@@ -143,7 +143,7 @@ def test_a_low_resolution_loses_what_is_small() -> None:
 
 
 @pytest.mark.parametrize("height", [48, 60])
-def test_nothing_is_brought_down_to_more_than_it_has(height: int) -> None:
+def test_no_picture_is_reduced_to_more_than_its_height(height: int) -> None:
     assert coarsened(PICTURE, height) is PICTURE
 
 
