@@ -137,7 +137,7 @@ def test_sets_that_differ_are_reported(place: Workspace) -> None:
         (("a", "/tmp"), "not a bundle"),
     ],
 )
-def test_what_cannot_be_compared_is_refused(
+def test_incomparable_models_are_refused(
     place: Workspace, arguments: tuple[str, ...], words: str
 ) -> None:
     ran = run(place, *arguments)

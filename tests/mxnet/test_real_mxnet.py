@@ -120,7 +120,7 @@ class TestExport:
         assert {image["flag"] for image in found["images"]} == {2 if array_labels else 0}
         assert found["ranges"] == [[1, 4], [4, 5], [5, 7]]
 
-    def test_what_mxnet_wrote_comes_out_of_a_store_byte_for_byte(self, mxnet, tmp_path, images):
+    def test_a_store_exports_mxnets_files_byte_for_byte(self, mxnet, tmp_path, images):
         """Unsorted identities, so the pack has no header, like those of MXNet's im2rec."""
         (tmp_path / "theirs").mkdir()
         theirs = {name: tmp_path / "theirs" / f"train.{name}" for name in ("rec", "idx")}

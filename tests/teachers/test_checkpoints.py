@@ -400,7 +400,7 @@ def test_members_that_share_their_bytes_are_refused(path):
     ],
     ids=["many", "long", "sparse"],
 )
-def test_what_no_network_has_is_refused(path, content):
+def test_impossible_weights_are_refused(path, content):
     torch.save(content, path)
     assert re.search("not weights of a network|not a state dict", refused(path))
 

@@ -237,7 +237,7 @@ def test_a_pipe_in_place_of_a_file_is_refused_without_waiting(drawn_store, tmp_p
 
 @pytest.mark.parametrize("name", ["claims", "lock"])
 @pytest.mark.parametrize("kind", ["pipe", "folder", "link"])
-def test_what_is_only_locked_is_a_file_too(drawn_store, tmp_path, name, kind):
+def test_a_file_that_is_only_locked_is_checked_too(drawn_store, tmp_path, name, kind):
     folder = tmp_path / "cache" / cache_digest(make_teacher(), drawn_store)
     folder.mkdir(parents=True)
     (tmp_path / "precious").write_text("mine")

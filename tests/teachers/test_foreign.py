@@ -335,7 +335,7 @@ def newer(ir_version: int, opset: int) -> onnx.ModelProto:
         "many outputs",
     ],
 )
-def test_what_no_network_of_faces_does_is_reported(
+def test_behaviour_unlike_a_face_network_is_reported(
     tmp_path: Path, model: onnx.ModelProto, words: str
 ):
     with pytest.raises(UserError, match=words) as caught:

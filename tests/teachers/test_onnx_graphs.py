@@ -178,7 +178,7 @@ def opened(path: Path) -> tuple[str, float, int]:
 
 
 @pytest.mark.parametrize("name", NEVER)
-def test_what_has_no_end_or_no_bound_is_refused_in_a_short_time(
+def test_endless_or_unbounded_graphs_are_refused_quickly(
     small_process: ProcessPoolExecutor, tmp_path: Path, name: str
 ):
     made, words = NEVER[name]

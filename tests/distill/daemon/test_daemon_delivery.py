@@ -80,7 +80,7 @@ def test_a_second_run_has_nothing_to_do(bundle: Path, tmp_path: Path) -> None:
     assert (destination / "model.onnx").stat().st_ino == before
 
 
-def test_what_the_checksums_do_not_list_stays_behind(bundle: Path, tmp_path: Path) -> None:
+def test_files_missing_in_the_checksums_stay_behind(bundle: Path, tmp_path: Path) -> None:
     (bundle / "notes.txt").write_text("private")
     deliver(bundle, tmp_path / "place")
     assert "notes.txt" not in contents(tmp_path / "place")

@@ -21,7 +21,7 @@ def test_the_document_has_exactly_the_transitions_of_the_code() -> None:
 
 
 @pytest.mark.parametrize(("state", "event"), list(product(State, Event)))
-def test_what_is_not_in_the_table_is_refused(state: State, event: Event) -> None:
+def test_an_event_missing_in_the_table_is_refused(state: State, event: Event) -> None:
     if (state, event) in TRANSITIONS:
         assert next_state(state, event) is TRANSITIONS[state, event]
     else:

@@ -38,7 +38,7 @@ def job(table: str) -> JobSpec:
     ],
     ids=["unknown", "twice", "protocol twice", "no folder", "part of a path", "no time"],
 )
-def test_what_cannot_be_scored_is_refused(table: str, message: str):
+def test_an_unscorable_setting_is_refused(table: str, message: str):
     with pytest.raises(UserError, match=message):
         job(table)
 
