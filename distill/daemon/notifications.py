@@ -14,11 +14,13 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from urllib.parse import urlsplit
 
 from curation.errors import UserError
 from curation.json_text import as_json
 from curation.workspace import Workspace
+from distill.daemon.patience import within
 from distill.daemon.queue import Queue
 from distill.daemon.reports import iso
 from distill.daemon.troubles import Troubles
@@ -104,7 +106,9 @@ def _post(address: str, text: str) -> None:
         address, text.encode(), {"Content-Type": "application/json"}, method="POST"
     )
     try:
-        with urllib.request.urlopen(asked, timeout=PATIENCE_SECONDS):
+        with within(
+            PATIENCE_SECONDS, partial(urllib.request.urlopen, asked, None, PATIENCE_SECONDS)
+        ):
             pass
     except HTTPException as error:
         raise OSError(f"{address} does not answer in HTTP ({type(error).__name__})") from None

@@ -8,8 +8,10 @@ bundle, sizes are limited, redirects are not followed.
 import os
 import re
 import shutil
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
@@ -19,6 +21,7 @@ from curation.files import empty, file_digest, read_whole, sync_folder
 from curation.json_text import parse_record
 from curation.locks import locked
 from distill.daemon.delivery import deliver
+from distill.daemon.patience import within
 from distill.export.bundle_files import LARGEST_JSON, files_of
 from distill.export.checksums import MAXIMUM_SUMS_BYTES, SIGNATURE_NAME, SUMS_NAME, read_sums
 from distill.export.config import BundleConfig
@@ -31,7 +34,10 @@ if TYPE_CHECKING:
 TOKEN = "DISTILL_TOKEN"
 """The environment variable with the token of the other workspace"""
 SECONDS = 30.0
-"""Maximum time without data from the server"""
+"""Maximum time without data from the server, or with fewer than ``LEAST_BYTES``"""
+LEAST_BYTES = 1 << 14
+ANSWER_SECONDS = 60.0
+"""Maximum time until all headers of an answer have arrived"""
 ATTEMPTS = 3
 """Attempts per file when the connection breaks"""
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -112,7 +118,7 @@ class _RemoteFiles:
     def _take_on(self, name: str, path: Path, most: int, optional: bool) -> None:
         there = path.stat().st_size if path.exists() else 0
         asked = {"Range": f"bytes={there}-"} if there else {}
-        with self._http.stream("GET", self._base + quote(name), headers=asked) as answer:
+        with closing(self._answer(name, asked)) as answer:
             if there and answer.status_code == 416:
                 return  # already complete
             if optional and answer.status_code == 404:
@@ -123,9 +129,10 @@ class _RemoteFiles:
             ).startswith(f"bytes {there}-")
             with path.open("ab" if goes_on else "wb") as file:
                 size = there if goes_on else 0
-                for piece in answer.iter_raw():
+                for piece in _steadily(answer.iter_raw()):
                     size += len(piece)
                     if size > most:
+                        path.unlink()
                         raise UserError(
                             f"{self._url}: {name} has more than the {most:,} bytes that this file "
                             "of a bundle may have; refused"
@@ -133,6 +140,16 @@ class _RemoteFiles:
                     file.write(piece)
                 file.flush()
                 os.fsync(file.fileno())
+
+    def _answer(self, name: str, headers: Mapping[str, str]) -> "httpx.Response":
+        """The answer, whose body has not been read."""
+        import httpx
+
+        request = self._http.build_request("GET", self._base + quote(name), headers=headers)
+        try:
+            return within(ANSWER_SECONDS, partial(self._http.send, request, stream=True))
+        except TimeoutError as error:
+            raise httpx.ReadTimeout(str(error)) from None
 
     def _check(self, status: int, name: str) -> None:
         if status in (200, 206):
@@ -147,6 +164,20 @@ class _RemoteFiles:
         if 300 <= status < 400:
             reasons[status] = reasons[401] if status == 303 else "it redirects elsewhere; refused"
         raise UserError(f"{self._url}: {reasons.get(status, f'it answers {status}')}")
+
+
+def _steadily(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """The pieces; ``httpx.ReadTimeout`` if they arrive one byte at a time."""
+    import httpx
+
+    since, arrived = time.monotonic(), 0
+    for piece in pieces:
+        arrived += len(piece)
+        if (seconds := time.monotonic() - since) > SECONDS:
+            if arrived < LEAST_BYTES:
+                raise httpx.ReadTimeout(f"only {arrived:,} bytes in {seconds:.0f} s")
+            since, arrived = time.monotonic(), 0
+        yield piece
 
 
 def _fetch_files(

@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -115,6 +116,23 @@ def test_a_hanging_receiver_is_abandoned_without_waiting(
     shown = Ran(Workspace(tmp_path), "status")
     assert "warning: could not notify of the end of a job: " in shown.stderr
     assert "could not notify" not in Ran(Workspace(tmp_path), "status").stderr
+
+
+def test_an_answer_of_endless_headers_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"http://127.0.0.1:{server.getsockname()[1]}/"
+
+        def answer() -> None:
+            with server.accept()[0] as peer, suppress(OSError):
+                peer.sendall(b"HTTP/1.1 200 OK\r\nX: ")
+                while True:
+                    peer.sendall(b"a")
+                    time.sleep(0.01)
+
+        threading.Thread(target=answer, daemon=True).start()
+        monkeypatch.setattr(notifications, "PATIENCE_SECONDS", 0.3)
+        with pytest.raises(OSError, match=r"no answer in 0\.3 s"):
+            Notify(webhook=address).tell("{}")
 
 
 @pytest.mark.parametrize("code", ["raise SystemExit('no \\udcff')", "import time; time.sleep(99)"])

@@ -5,8 +5,11 @@ import hashlib
 import json
 import os
 import re
+import socket
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -194,6 +197,54 @@ def test_no_file_is_larger_than_a_bundles_may_be(elsewhere: Elsewhere, target: P
     elsewhere.endless = name
     with pytest.raises(UserError, match=f"{re.escape(name)} has more than the"):
         fetch(elsewhere.url, target, "secret")
+
+
+def test_a_file_that_is_too_large_does_not_stay(elsewhere: Elsewhere, target: Path):
+    elsewhere.endless = "README.md"
+    with pytest.raises(UserError, match="has more than the"):
+        fetch(elsewhere.url, target, "secret")
+    assert "README.md" not in listing(target.parent / ".student.download")
+
+
+class TestSlowServers:
+    """Each byte comes in time, but nothing is ever complete."""
+
+    @pytest.fixture
+    def slow(self, monkeypatch) -> Callable[[bytes, bytes], str]:
+        """The URL of a server that sends the first bytes, then the others again and again."""
+        monkeypatch.setattr(remote_bundle, "SECONDS", 0.5)
+        monkeypatch.setattr(remote_bundle, "ANSWER_SECONDS", 0.5)
+        monkeypatch.setattr(remote_bundle, "ATTEMPTS", 2)
+
+        def serve(first: bytes, again: bytes) -> str:
+            server = socket.create_server(("127.0.0.1", 0))
+
+            def run() -> None:
+                for _ in range(remote_bundle.ATTEMPTS):
+                    with server.accept()[0] as peer, suppress(OSError):
+                        peer.sendall(first)
+                        while True:
+                            peer.sendall(again)
+                            time.sleep(0.01)
+                server.close()
+
+            threading.Thread(target=run, daemon=True).start()
+            return f"http://127.0.0.1:{server.getsockname()[1]}/jobs/sample"
+
+        return serve
+
+    @pytest.mark.parametrize(
+        ("first", "again", "words"),
+        [
+            (b"HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\n", b"a", "only .* bytes in"),
+            (b"HTTP/1.1 200 OK\r\nX: ", b"a", "no answer in 0.5 s"),
+            (b"", b"HTTP/1.1 100 Continue\r\n\r\n", "no answer in 0.5 s"),
+        ],
+        ids=["body", "header", "interim-answers"],
+    )
+    def test_they_are_given_up(self, slow, target: Path, first: bytes, again: bytes, words: str):
+        with pytest.raises(UserError, match=f"{words}.* at SHA256SUMS; run the same command"):
+            fetch(slow(first, again), target, None)
 
 
 @pytest.mark.parametrize("name", ["../../x", "/etc/passwd", "a\\b"])
