@@ -12,7 +12,8 @@ def doubts(network: str, evaluation: Mapping[str, Any]) -> Iterator[Notice]:
         found = _no_better_than_chance(report)
         if found is not None:
             yield Notice(
-                f"chance: {network} on {name}", f"{network} tells nobody apart on {name}: {found}"
+                f"chance: {network} on {name}",
+                f"{network} does not tell anyone apart on {name}: {found}",
             )
 
 

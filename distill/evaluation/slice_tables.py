@@ -82,7 +82,7 @@ def quality(norms: np.ndarray) -> Attribute:
 def why_no_quality(norms: np.ndarray) -> str | None:
     """Why norms [N] do not reflect quality: the embeddings were already normalised."""
     if len(norms) and np.allclose(norms, 1, rtol=0, atol=1e-4):
-        return "all embeddings have the norm 1, which tells no quality; give them unnormalised"
+        return "all embeddings have the norm 1, which does not show quality; give unnormalised ones"
     return None
 
 

@@ -40,15 +40,14 @@ class FormatProcess:
         try:
             shape, content = self._worker.ask({"pixels": encoded, "shape": pixels.shape})
         except (MemoryError, TimeoutError, ChildProcessError) as error:
-            why = {MemoryError: "too much memory", TimeoutError: "too much time"}
-            said = why.get(type(error), f"a crash ({error})")
+            why = {MemoryError: "take too much memory", TimeoutError: "take too much time"}
+            fault = why.get(type(error), f"crash their runtime ({error})")
             raise UserError(
-                f"{self._folder}: to run its {self._name} files takes {said}; use another format "
-                "of the bundle"
+                f"{self._folder}: its {self._name} files {fault}; use another format of the bundle"
             ) from None
         found = np.frombuffer(content, "<f4")
         if found.size != np.prod(shape):
-            raise UserError(f"{self._folder}: its {self._name} files give no embeddings")
+            raise UserError(f"{self._folder}: its {self._name} files do not return embeddings")
         return found.reshape(shape)
 
 

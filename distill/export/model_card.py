@@ -59,10 +59,11 @@ Scores are comparable only where the digest of the set is the same. Intervals ar
 
 {licences}
 
-The network was learned from face images. Sets such as MS1M were gathered without the consent of
-the people in them, were withdrawn by their makers, and are for research only; what was learned from
-them may be bound by the same terms. Check the terms of the data in `lineage.json` before any use
-beyond research. Error rates differ between groups of people: measure them on those it will meet.
+The network was trained on face images. Data sets such as MS1M were collected without the consent of
+the people in them, were withdrawn by their publishers, and are for research only; the same terms may
+apply to networks trained on them. Check the terms of the data in `lineage.json` before any use
+beyond research. Error rates differ between groups of people: measure them on the people who will use
+the network.
 
 ## Lineage
 

@@ -76,7 +76,7 @@ def _known_format(folder: Path) -> Iterator[None]:
         raise
     except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError):
         raise UserError(
-            f"{folder / 'evaluation.json'}: its scores are of another form; export the network "
+            f"{folder / 'evaluation.json'}: its scores have an unexpected form; export the network "
             "again with this version"
         ) from None
 

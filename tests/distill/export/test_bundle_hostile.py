@@ -282,7 +282,7 @@ def test_scores_in_another_format_give_a_clear_error(bundle: Path, key: str, val
         bundle / "evaluation.json", lambda told: told["sets"].update({name: {**report, key: value}})
     )
     sign(bundle)
-    refused = pytest.raises(UserError, match=r"evaluation\.json: its scores are of another form")
+    refused = pytest.raises(UserError, match=r"evaluation\.json: its scores have an unexpected")
     with refused:
         check_describable(bundle)
     with refused:
@@ -307,7 +307,7 @@ def test_bad_scores_are_refused_before_long_work(bundle, drawn_folder, monkeypat
         monkeypatch.setattr(f"distill.{work}", lambda *a, **k: pytest.fail("it began"))
     name, *options = command
     result = CliRunner().invoke(app, [name, str(bundle), *options])
-    assert f"{bundle / 'evaluation.json'}: its scores are of another form" in str(result.exception)
+    assert f"{bundle / 'evaluation.json'}: its scores have an unexpected" in str(result.exception)
 
 
 def test_markup_in_an_evaluation_is_escaped_in_the_card(bundle: Path):
