@@ -81,7 +81,7 @@ def test_several_sets_are_trained_on_together(workspace):
     ("options", "said"),
     [
         (DRAWN_TEACHER, "--teacher faces.onnx: --colour, --mean and --std are missing"),
-        (("--teacher", "face.onnx"), "there is no teacher 'face.onnx'"),
+        (("--teacher", "face.onnx"), "there is no network 'face.onnx'"),
         (("--teacher", "nobody"), "'nobody' is neither a file"),
         (("--teacher", "faces.onnx", *SAID, "--part", "fc"), "no output 'fc'; it has"),
         ((*DRAWN_TEACHER, *SAID, "--backbone", "iresnet50"), "only with from = a file of weights"),

@@ -125,7 +125,7 @@ def test_the_card_lists_warnings_only_if_there_are_any(small_config, small_evalu
     warnings = [{"step": "generation 1", "key": "k", "text": "nothing <learned>"}]
     card = model_card("x", small_config, {**small_evaluation, "warnings": warnings})
     assert "## Warnings" in card
-    assert "- generation 1: nothing &lt;learned>" in card
+    assert r"- generation 1\: nothing &lt;learned&gt;" in card
 
 
 def test_a_full_disk_is_reported_as_such(tmp_path):
