@@ -152,8 +152,8 @@ def _labelled(images: GatheredImages) -> ImageSet:
     count = len(images) - images.unlabelled
     if not count:
         raise UserError(
-            f"{images.path} and the set to join have no labelled images, so there is nobody "
-            "to find; `curate view union` combines such sets"
+            f"{images.path} and the set to join have no labelled images, so nobody can be "
+            "matched; `curate view union` combines such sets"
         )
     rows, labels = images.rows[:count], images.labels[:count]
     return GatheredImages(images.path, images.store, rows, labels, images.digest)

@@ -61,7 +61,7 @@ def try_teacher(
         if share < least_accuracy:
             raise UserError(_complaint(members, number, share, len(pairs.same), least_accuracy))
     told = ", ".join(f"{share:.3f}" for share in shares)
-    return f"the teacher tells {told} of {len(pairs.same)} drawn pairs right"
+    return f"the teacher classifies {told} of {len(pairs.same)} drawn pairs correctly"
 
 
 def draw_pairs(offsets: np.ndarray) -> TrialPairs | None:

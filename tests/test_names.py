@@ -1,7 +1,8 @@
-"""The names of classes in all packages are unique, and those of tests are short."""
+"""The names of classes in all packages are unique, and those of tests are short sentences."""
 
 import ast
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 
 import curation
@@ -9,6 +10,7 @@ import curation
 ROOT = Path(curation.__file__).parents[1]
 LONGEST = 60
 """Maximum characters of a test's name"""
+NO_SUBJECT = ("test_what_", "test_where_", "test_who_")
 
 
 def test_class_names_are_unique():
@@ -23,12 +25,16 @@ def test_class_names_are_unique():
 
 
 def test_no_name_of_a_test_is_longer_than_60_characters():
-    longer = [
-        f"{path.name}: {node.name}"
-        for path in Path(__file__).parent.rglob("*.py")
-        for node in ast.walk(ast.parse(path.read_bytes()))
-        if isinstance(node, ast.FunctionDef)
-        and node.name.startswith("test_")
-        and len(node.name) > LONGEST
-    ]
-    assert longer == []
+    assert [where for where, name in _tests() if len(name) > LONGEST] == []
+
+
+def test_names_of_tests_have_a_subject():
+    assert [where for where, name in _tests() if name.startswith(NO_SUBJECT)] == []
+
+
+def _tests() -> Iterator[tuple[str, str]]:
+    """The file and name of each test, and the name alone."""
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_bytes())):
+            if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
+                yield f"{path.name}: {node.name}", node.name

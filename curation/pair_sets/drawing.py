@@ -29,7 +29,7 @@ def draw_pairs(images: ImageSet, count: int, seed: int) -> tuple[np.ndarray, np.
     if possible < count:
         raise UserError(
             f"{images.path} has {images.identities:,} identities and {len(images):,} images: they "
-            f"give {possible:,} pairs in ten folds that share nobody, {count:,} are asked for; ask "
+            f"give {possible:,} pairs in ten folds without people in common, not {count:,}; ask "
             "for fewer (--pairs), or give more images"
         )
     pairs = []

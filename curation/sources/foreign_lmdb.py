@@ -120,7 +120,9 @@ def _list_of(path: Path) -> Path | None:
     found = sorted(each for each in beside if each.suffix in _LISTS and each.is_file())
     if len(found) > 1:
         names = ", ".join(each.name for each in found[:3])
-        raise UserError(f"{path} has several lists ({names}); leave that of KEY LABEL alone there")
+        raise UserError(
+            f"{path} has several lists ({names}); keep only the one with lines KEY LABEL"
+        )
     return found[0] if found else None
 
 

@@ -31,8 +31,8 @@ _ALONE = (
     "archive again, sorted by name (tar --sort=name)"
 )
 _IN_TREE = (
-    "it is a label, but the first image of a folder has none beside it, so that folders are "
-    "identities here; give each image a label (-1 for none), or none"
+    "it is a label, but the first image of the archive has none, so folders are the identities; "
+    "label all images (-1: no identity), or none"
 )
 _TWICE = "the archive has an earlier file of this name"
 

@@ -37,8 +37,8 @@ def check_all_labelled(images: ImageSet) -> None:
     """Raise ``UserError`` if an image has no label."""
     if images.unlabelled:
         raise UserError(
-            f"{images.unlabelled:,} of its {len(images):,} images have no label, so that nobody "
-            "knows which pairs are genuine; evaluate a view of the labelled ones"
+            f"{images.unlabelled:,} of its {len(images):,} images have no label, so it is "
+            "unknown which pairs are genuine; evaluate a view of the labelled ones"
         )
 
 

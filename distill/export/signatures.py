@@ -51,8 +51,8 @@ def check_signature(folder: Path, key: Path) -> None:
     path, signature = folder / SIGNATURE_NAME, read_signature(folder)
     if signature is None:
         raise UserError(
-            f"{folder}: it has no {SIGNATURE_NAME}: nobody signed it; sign it where it comes from "
-            "(`distill sign`), or leave --key out"
+            f"{folder}: it is not signed (no {SIGNATURE_NAME}); its author signs it with "
+            "`distill sign`; or omit --key"
         )
     try:
         public.verify(signature, read_whole(folder / SUMS_NAME, MAXIMUM_SUMS_BYTES))

@@ -114,13 +114,13 @@ def test_a_set_with_too_few_identities_cannot_tell(sizes, tmp_path):
 def test_a_teacher_that_knows_people_passes_with_its_share(tmp_path):
     teacher = Teacher()
     told = try_teacher(teacher, Images(), tmp_path)
-    assert told == "the teacher tells 1.000 of 240 drawn pairs right"
+    assert told == "the teacher classifies 1.000 of 240 drawn pairs correctly"
     assert teacher.seen == PEOPLE * EACH  # upright only
 
 
 @pytest.mark.parametrize("wrong", [0.1, 0.3])
 def test_wrong_labels_are_not_the_teachers_fault(tmp_path, wrong):
-    assert "drawn pairs right" in try_teacher(Teacher(), Images(wrong=wrong), tmp_path)
+    assert "drawn pairs correctly" in try_teacher(Teacher(), Images(wrong=wrong), tmp_path)
 
 
 def test_a_teacher_that_hardly_tells_people_is_refused(tmp_path):
@@ -143,7 +143,7 @@ def test_embeddings_that_are_all_alike_or_no_numbers_are_refused(tmp_path, broke
 
 def test_the_guard_can_be_switched_off(tmp_path):
     told = try_teacher(Teacher(blind=True), Images(), tmp_path, least_accuracy=0.0)
-    assert "drawn pairs right" in told
+    assert "drawn pairs correctly" in told
 
 
 def test_each_member_of_an_ensemble_is_tried(tmp_path):
