@@ -49,7 +49,10 @@ def parse_age(text: str) -> float:
 
 
 def _ended_before(job: Job, before: float) -> bool:
-    return job.state.ended and job.finished_at is not None and job.finished_at < before
+    """A clock that was set back makes a job end before its start: then its latest time counts."""
+    if not job.state.ended or job.finished_at is None:
+        return False
+    return max(job.finished_at, job.started_at or 0.0, job.submitted_at) < before
 
 
 def _in_the_way(workspace: Workspace, queue: Queue, jobs: list[Job]) -> Iterator[tuple[str, str]]:

@@ -28,6 +28,7 @@ def ended(place: Place, name: str, days_ago: float, state: State = State.DONE, *
     """A job that ended this long ago; ``more`` as in `Place.job`."""
     run = place.job(name, State.RUNNING, **more)
     at = time.time() - days_ago * DAY
+    place.queue._update(name, submitted_at=at - 2, started_at=at - 1)
     place.queue.settle(name, place.queue.job(name).attempt, lambda _: OUTCOMES[state], at)
     return run
 
@@ -49,6 +50,12 @@ def test_jobs_that_ended_long_ago_are_removed(place: Place) -> None:
     assert (old / "bundle").is_dir()
     assert (new / "log.txt").exists()
     assert place.steps() == "b"
+
+
+def test_a_clock_that_was_set_back_makes_no_job_old(place: Place) -> None:
+    ended(place, "set-back", 20_000)
+    place.queue._update("set-back", submitted_at=time.time())
+    assert clean(place, "--older-than", "30d")["jobs"] == []
 
 
 def test_a_bundle_is_removed_on_request_and_used_steps_stay(place: Place) -> None:
