@@ -14,8 +14,9 @@ from distill.catalogue import defaults_of
 from distill.evaluation.set_source import LIST_SUFFIXES, SetSource, split_list
 from distill.export.checksums import SUMS_NAME
 from distill.losses.settings import Losses, check_shardable
+from distill.network_spec import NetworkSpec, StudentSpec, TeacherSource
 from distill.run_directory import BUNDLE
-from distill.spec import JobSpec, NetworkSpec, StudentSpec, TeacherSource
+from distill.spec import JobSpec
 from distill.spec_errors import SpecError, within
 from distill.timm_names import is_timm
 from distill.training.config import TrainSettings

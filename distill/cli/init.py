@@ -212,8 +212,8 @@ def _teacher_facts(keys: list[tuple[str, Any, str]], place: Workspace) -> "Teach
     from pydantic import ValidationError
 
     from distill.first_spec.facts import TeacherFacts
+    from distill.network_spec import TeacherSpec
     from distill.pipeline.teacher_files import open_spec_teacher
-    from distill.spec import TeacherSpec
     from teachers.setting_words import settings_are_options
 
     said = {key: value for key, value, _ in keys}

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from distill.catalogue import defaults_of, is_known
-from distill.spec import NetworkSpec
+from distill.network_spec import NetworkSpec
 from distill.timm_names import without_pretrained_weights
 from teachers.preprocessing import Preprocessing
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from curation.workspace import Workspace
+from distill.network_spec import NetworkSpec, StudentSpec
 from distill.notices import Notice
 from distill.pipeline.architecture import Architecture
-from distill.spec import NetworkSpec, StudentSpec
 from distill.spec_checks import teacher_path
 from distill.spec_errors import SpecError, within
 from teachers.embedder import Embedder, TorchEmbedder, module_digest

@@ -15,6 +15,7 @@ from curation.workspace import Workspace
 from distill.budget import check_budget
 from distill.losses import ComparisonSettings, LossSettings
 from distill.losses.needs import Supply, lacking, seldom
+from distill.network_spec import StudentSpec
 from distill.notices import Notice
 from distill.pipeline.architecture import Architecture
 from distill.pipeline.beginning import OldNetwork, check_beginning, given_beginning
@@ -23,7 +24,7 @@ from distill.pipeline.image_fit import check_image_sizes, input_sizes
 from distill.pipeline.planning import guided
 from distill.pipeline.teacher_answers import asked_answers
 from distill.pipeline.training_images import check_labels, digests, open_training_images
-from distill.spec import JobSpec, StudentSpec
+from distill.spec import JobSpec
 from distill.spec_checks import check_names, comes_later, coming_teachers
 from distill.spec_errors import SpecError, in_words, within
 from distill.spec_text import SpecFile

@@ -7,7 +7,8 @@ from curation.json_text import read_record
 from curation.workspace import Workspace
 from distill.export.bundle_files import LARGEST_JSON
 from distill.export.config import BundleConfig, Terms
-from distill.spec import JobSpec, StudentSpec, TeacherSource
+from distill.network_spec import StudentSpec, TeacherSource
+from distill.spec import JobSpec
 from distill.spec_checks import teacher_path
 
 

@@ -8,8 +8,8 @@ from curation.errors import UserError
 from curation.suggestions import meant
 from curation.workspace import Workspace
 from distill.export.checksums import SUMS_NAME
+from distill.network_spec import NetworkSpec, TeacherSource, TeacherSpec
 from distill.run_directory import BUNDLE
-from distill.spec import NetworkSpec, TeacherSource, TeacherSpec
 from distill.spec_checks import teacher_path
 from distill.spec_errors import within
 from distill.timm_names import check_timm

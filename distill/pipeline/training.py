@@ -14,6 +14,7 @@ from distill.evaluation.set_features import open_sets
 from distill.evaluation.set_source import SetSource
 from distill.export.safe_tensors import load_weights, read_tensors, write_weights
 from distill.losses import LossSettings, WeightedLosses
+from distill.network_spec import TeacherSpec
 from distill.notices import Notice, keeping, read_notices
 from distill.pipeline.architecture import Architecture
 from distill.pipeline.beginning import OldNetwork
@@ -21,7 +22,7 @@ from distill.pipeline.halving import halved, notice_of
 from distill.pipeline.scores import PairAccuracies
 from distill.pipeline.steps import StepOutcome, StepStore
 from distill.pipeline.teacher_centres import teacher_centres
-from distill.spec import JobSpec, TeacherSpec
+from distill.spec import JobSpec
 from distill.training import distributed
 from distill.training.augment import NO_AUGMENTATION, AugmentSettings
 from distill.training.checkpoints import best_checkpoint, scores_of, step_of

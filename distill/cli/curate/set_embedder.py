@@ -18,8 +18,8 @@ from curation.printable import printable
 from curation.progress import Progress
 from curation.store import ImageSet
 from curation.workspace import Workspace
+from distill.network_spec import NetworkSpec
 from distill.pipeline.teacher_files import find_teacher, is_bundle, open_teacher
-from distill.spec import NetworkSpec
 from teachers.embedder import Embedder, embed_both
 from teachers.embeddings import cache_embeddings
 from teachers.preprocessing import Preprocessing

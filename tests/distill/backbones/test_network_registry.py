@@ -14,9 +14,9 @@ from curation.workspace import Workspace
 from distill.backbones import NETWORKS
 from distill.catalogue import catalogue
 from distill.cli.main import app
+from distill.network_spec import NetworkSpec
 from distill.pipeline.architecture import Architecture
 from distill.pipeline.fit import check_job
-from distill.spec import NetworkSpec
 from distill.spec_text import SpecFile
 from teachers.networks import NAMED_FAMILIES, register, register_named_family
 

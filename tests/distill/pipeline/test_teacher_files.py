@@ -11,8 +11,8 @@ from curation.noise.embedded import TeacherChoice
 from curation.workspace import Workspace
 from distill.backbones import create
 from distill.cli.curate.set_embedder import open_embedder
+from distill.network_spec import NetworkSpec, TeacherSpec
 from distill.pipeline.teacher_files import open_spec_teacher, open_teacher
-from distill.spec import NetworkSpec, TeacherSpec
 from distill.spec_text import parse_spec
 from teachers import checkpoints
 from teachers.embedder import TorchEmbedder
