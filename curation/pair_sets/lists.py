@@ -18,9 +18,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from curation.errors import UserError
+from curation.pairs import MAX_IMAGES
 from curation.text_files import SEPARATORS, split_line, text_lines
 from curation.text_numbers import whole
 
+MOST_PAIRS = MAX_IMAGES // 2
 _FORMS = "NAME I J and NAME I OTHER J (LFW's pairs.txt), A B SAME, or SAME A B"
 _SAME = {"1": True, "true": True, "yes": True, "0": False, "-1": False, "false": False, "no": False}
 ENDINGS = (".jpg", ".jpeg", ".png")
@@ -42,7 +44,8 @@ def read_pair_list(
 
     Paths are relative to the folder ``images``, or to that of the list. With ``has_numbers`` images
     may be numbers, so that three numbers are a pair and not LFW's form. Raises ``UserError`` with
-    the line if one is malformed; does not check that the files exist.
+    the line if one is malformed, and if there are more than ``MOST_PAIRS``; does not check that the
+    files exist.
     """
     root = path.absolute().parent if images is None else images
     lines = text_lines(path, "a list of pairs")
@@ -52,13 +55,18 @@ def read_pair_list(
     if first is None:
         raise UserError(f"{path} names no pairs; expected lines {_FORMS}")
     separator, read = _form_of(first[1], f"{path}: line {first[0]}", has_numbers)
-    pairs = []
+    pairs: list[ListedPair] = []
     for number, line in chain([first], lines):
         found = read(split_line(line, separator))
         if found is None:
             raise UserError(
                 f"{path}: line {number}: {line[:60]!r} is not a pair; the lines are {_FORMS}, all "
                 "of one form"
+            )
+        if len(pairs) == MOST_PAIRS:
+            raise UserError(
+                f"{path} has more than {MOST_PAIRS:,} pairs; for more, evaluate a store or view, "
+                "of which all pairs are measured"
             )
         one, other, same = found
         pairs.append(ListedPair(root / one, root / other, same, number))

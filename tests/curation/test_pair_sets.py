@@ -11,6 +11,7 @@ import pytest
 from curation.conversion.convert import convert
 from curation.errors import UserError
 from curation.images import encode_jpeg
+from curation.pair_sets import lists
 from curation.pair_sets.drawing import draw_pairs
 from curation.pair_sets.folds import in_folds
 from curation.pair_sets.lists import read_pair_list
@@ -104,6 +105,15 @@ class TestLists:
         with pytest.raises(UserError, match=r"line 1: .*cannot read it: "):
             pairs_of_list(path)
         assert len(pairs_of_list(path, skip_bad=True).same) == 1
+
+    def test_no_more_pairs_are_read_than_a_set_can_have(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(lists, "MOST_PAIRS", 3)
+        path = tmp_path / "pairs.txt"
+        path.write_text("a.jpg b.jpg 1\n" * 3)
+        assert len(read_pair_list(path)) == 3
+        path.write_text("a.jpg b.jpg 1\n" * 4 + "no pair\n")
+        with pytest.raises(UserError, match=r"pairs\.txt has more than 3 pairs"):
+            read_pair_list(path)
 
     def test_no_usable_pairs_is_an_error(self, tmp_path):
         with pytest.raises(
