@@ -17,14 +17,13 @@ import numpy as np
 from curation.errors import UserError
 from curation.files import file_digest
 from curation.labels import UNLABELLED
-from curation.text_files import text_lines
 from distill.evaluation.all_pairs import pairs_beside
 from distill.evaluation.features import Embedded
 from distill.evaluation.protocols.face_files import FaceFiles
 from distill.evaluation.protocols.labelled import check_labels
 from distill.evaluation.protocols.matrices import read_matrix
 from distill.evaluation.protocols.protocol import ProtocolSet, TemplateWeights, protocol
-from distill.evaluation.protocols.tables import integer, is_inside
+from distill.evaluation.protocols.tables import integer, is_inside, listed_lines
 from distill.evaluation.templates import templates
 
 _LIST, _LABELS, _SUBMISSION = "filelist.txt", "labels.txt", "lfr.bin"
@@ -67,7 +66,7 @@ def score(
 def _entries(path: Path) -> list[tuple[int, str]]:
     """The line number and name of each entry; ignores everything after the name."""
     found = []
-    for line, text in text_lines(path, "a list of images or videos"):
+    for line, text in listed_lines(path, "a list of images or videos"):
         name = text.split()[0]
         if not is_inside(name):
             raise UserError(f"{path}: line {line}: {name[:60]!r} is not a name below {path.parent}")
@@ -94,7 +93,7 @@ def _labels(path: Path, count: int) -> np.ndarray:
         )
     labels = [
         integer(text.strip(), f"{path}: line {line}", "label")
-        for line, text in text_lines(path, "labels, a whole number a line")
+        for line, text in listed_lines(path, "labels, a whole number a line")
     ]
     if len(labels) != count:
         raise UserError(f"{path} has {len(labels):,} labels, and {_LIST} {count:,} lines")

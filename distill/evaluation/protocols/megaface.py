@@ -27,7 +27,6 @@ import numpy as np
 from curation.errors import UserError
 from curation.files import file_digest
 from curation.labels import UNLABELLED
-from curation.text_files import text_lines
 from distill.evaluation.all_pairs import pairs_beside
 from distill.evaluation.features import Embedded
 from distill.evaluation.identification import among_distractors
@@ -36,7 +35,7 @@ from distill.evaluation.protocols.face_files import FaceFiles
 from distill.evaluation.protocols.labelled import check_labels
 from distill.evaluation.protocols.matrices import read_vector
 from distill.evaluation.protocols.protocol import ProtocolSet, TemplateWeights, protocol
-from distill.evaluation.protocols.tables import is_inside
+from distill.evaluation.protocols.tables import is_inside, listed_lines
 
 _PARTS = {"facescrub": 2, "megaface": 3}
 """The number of trailing parts of a path that identify an image"""
@@ -78,7 +77,7 @@ def _person(name: str) -> str:
 def _listed(path: Path, noises: set[str], part: str) -> list[str]:
     """The last parts of the listed paths, without noisy images."""
     names: dict[str, None] = {}
-    for line, text in text_lines(path, "a list of images"):
+    for line, text in listed_lines(path, "a list of images"):
         parts = text.strip().split("/")[-_PARTS[part] :]
         if len(parts) < _PARTS[part] or not all(parts) or not is_inside("/".join(parts)):
             raise UserError(
@@ -100,7 +99,7 @@ def _listed(path: Path, noises: set[str], part: str) -> list[str]:
 def _noises(path: Path) -> set[str]:
     if not path.exists():
         return set()
-    lines = [text for _, text in text_lines(path, "a list of noisy images")]
+    lines = [text for _, text in listed_lines(path, "a list of noisy images")]
     return {
         text.strip().split("\t")[min(1, text.strip().count("\t"))].strip()
         for text in lines

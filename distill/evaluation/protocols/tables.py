@@ -10,6 +10,8 @@ from curation.errors import UserError
 from curation.text_files import open_text, split_line, text_lines
 
 MOST_LINES = 100_000_000
+MOST_IMAGES = 5_000_000
+"""Lines of one list of images; that of MegaFace has a million"""
 _BLOCK = 1 << 22
 _LONGEST_PART, _LONGEST_PATH = 255, 2048
 _INTEGER = re.compile(r"-?\d{1,9}", re.ASCII)
@@ -62,9 +64,17 @@ def _wrong_line(
     return UserError(f"{path}: its lines are not: {wanted}")
 
 
+def listed_lines(path: Path, wanted: str) -> Iterator[tuple[int, str]]:
+    """``text_lines`` of a list of images; ``UserError`` after ``MOST_IMAGES`` lines."""
+    for count, line in enumerate(text_lines(path, wanted)):
+        if count == MOST_IMAGES:
+            raise UserError(f"{path} has more than {MOST_IMAGES:,} lines; expected: {wanted}")
+        yield line
+
+
 def rows(path: Path, columns: int, wanted: str) -> Iterator[tuple[int, list[str]]]:
     """(line number, words) of a table separated by blanks, without a header."""
-    for number, line in text_lines(path, wanted):
+    for number, line in listed_lines(path, wanted):
         words = line.split()
         if len(words) != columns:
             raise UserError(
@@ -78,7 +88,7 @@ def first_two_columns(path: Path, wanted: str) -> Iterator[tuple[int, int, int]]
 
     Ignores all columns after the second.
     """
-    for place, (number, line) in enumerate(text_lines(path, wanted)):
+    for place, (number, line) in enumerate(listed_lines(path, wanted)):
         words = split_line(line, ",")[:2]
         if len(words) == 2 and all(map(_INTEGER.fullmatch, words)):
             yield number, int(words[0]), int(words[1])

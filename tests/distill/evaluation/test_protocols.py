@@ -12,6 +12,7 @@ from curation.mat_files import read_mat
 from distill.evaluation.evaluate_sets import evaluate
 from distill.evaluation.features import Embedded
 from distill.evaluation.protocols import protocol as registry
+from distill.evaluation.protocols import tables
 from distill.evaluation.protocols.protocol import (
     ProtocolSet,
     TemplateWeights,
@@ -51,6 +52,14 @@ WRITERS: dict[str, Callable[[Path], None]] = {
 def opened(request: pytest.FixtureRequest, tmp_path: Path) -> ProtocolSet:
     WRITERS[request.param](tmp_path / "set")
     return open_protocol(request.param, tmp_path / "set")
+
+
+@pytest.mark.parametrize("name", ["ijbb", "ijbc", "lfr", "megaface"])
+def test_a_list_of_any_length_takes_no_memory(tmp_path, monkeypatch, name: str):
+    WRITERS[name](tmp_path / "set")
+    monkeypatch.setattr(tables, "MOST_IMAGES", 10)
+    with pytest.raises(UserError, match="has more than 10 lines; expected: "):
+        open_protocol(name, tmp_path / "set")
 
 
 def drawn(count: int, people: np.ndarray, seed: int = 0, noise: float = 0.3) -> Embedded:
