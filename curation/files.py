@@ -230,6 +230,22 @@ def exchange(one: Path, other: Path) -> bool:
     return library.renameat2(here, os.fsencode(one), here, os.fsencode(other), swap) == 0
 
 
+def replaced_name(path: Path) -> Path:
+    """The name of an older folder at ``path`` while `replace_folder` replaces it."""
+    return path.with_name(f".{path.name}.replaced")
+
+
+def replace_folder(new: Path, path: Path) -> None:
+    """Rename the folder ``new`` to ``path``; an older folder there is removed only afterwards."""
+    if not path.exists() or not exchange(new, path):
+        if path.exists():
+            shutil.rmtree(replaced_name(path), ignore_errors=True)
+            path.rename(replaced_name(path))
+        new.rename(path)
+    sync_folder(path.parent)
+    shutil.rmtree(replaced_name(path), ignore_errors=True)
+
+
 def sync_file(path: Path) -> None:
     """Sync a file's content to disk."""
     descriptor = os.open(path, os.O_RDONLY)

@@ -7,7 +7,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from curation.errors import UserError
-from curation.files import empty, exchange, open_regular, read_whole, sync_folder
+from curation.files import (
+    empty,
+    open_regular,
+    read_whole,
+    replace_folder,
+    replaced_name,
+    sync_folder,
+)
 from curation.locks import locked
 from curation.workspace import Workspace
 from distill.daemon.refusals import unknown_job
@@ -60,15 +67,18 @@ def deliver(
             sync_folder(partial)
         if key is not None:
             check_signature(partial, key)
-        _put_in_place(partial, destination)
+        replace_folder(partial, destination)
     return True
 
 
 @contextmanager
 def _workbench(destination: Path) -> Iterator[Path]:
-    """An empty private folder beside ``destination``, removed afterwards."""
+    """An empty private folder with the name of ``destination``, removed afterwards.
+
+    It lies in a folder beside ``destination``. A model card is titled after its folder.
+    """
     partial = destination.with_name(f".{destination.name}.partial")
-    replaced = _replaced(destination)
+    replaced = replaced_name(destination)
     partial.mkdir(parents=True, exist_ok=True)
     with locked(partial):
         if not partial.is_dir():
@@ -78,13 +88,11 @@ def _workbench(destination: Path) -> Iterator[Path]:
                 replaced.rename(destination)  # a previous attempt was killed between two renames
             shutil.rmtree(replaced, ignore_errors=True)
             empty(partial)
-            yield partial
+            copy = partial / destination.name
+            copy.mkdir()
+            yield copy
         finally:
             shutil.rmtree(partial, ignore_errors=True)
-
-
-def _replaced(destination: Path) -> Path:
-    return destination.with_name(f".{destination.name}.replaced")
 
 
 def _same(bundle: Path, destination: Path) -> bool:
@@ -134,13 +142,3 @@ def _copy(bundle: Path, partial: Path, names: list[str]) -> None:
         check_bundle(partial)
     except UserError:
         raise UserError(f"{bundle}: it changed while it was copied; pull again") from None
-
-
-def _put_in_place(partial: Path, destination: Path) -> None:
-    """Rename; an older bundle is removed only after the new one is in place."""
-    if not destination.exists() or not exchange(partial, destination):
-        if destination.exists() and not _is_empty_folder(destination):
-            destination.rename(_replaced(destination))
-        partial.rename(destination)
-    sync_folder(destination.parent)
-    shutil.rmtree(_replaced(destination), ignore_errors=True)

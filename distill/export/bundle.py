@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from curation.files import sync_folder
+from curation.files import replace_folder, sync_folder
 from distill.export.calibration import Calibration
 from distill.export.checksums import write_sums
 from distill.export.config import BundleConfig, Sizes, Thresholds, TimmConfig
@@ -75,7 +75,7 @@ def export_bundle(
             calibration,
         )
         sync_tree(partial)
-        _put_in_place(partial, destination)
+        replace_folder(partial, destination)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return destination
@@ -161,14 +161,3 @@ def sync_tree(folder: Path) -> None:
             with path.open("rb") as file:
                 os.fsync(file.fileno())
     sync_folder(folder)
-
-
-def _put_in_place(partial: Path, destination: Path) -> None:
-    """Rename ``partial`` to ``destination``, replacing an older bundle."""
-    replaced = destination.with_name(f".{destination.name}.replaced")
-    shutil.rmtree(replaced, ignore_errors=True)
-    if destination.exists():
-        destination.rename(replaced)
-    partial.rename(destination)
-    sync_folder(destination.parent)
-    shutil.rmtree(replaced, ignore_errors=True)

@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from distill.cli.main import app
 from distill.export.bundle_files import check_bundle
+from distill.export.checksums import write_sums
 
 
 @pytest.fixture
@@ -33,6 +34,14 @@ def test_every_runtime_has_a_row_and_the_bundle_keeps_them(bundle, monkeypatch):
     kept = json.loads((bundle / "evaluation.json").read_text())["latency"]
     assert kept["rows"] == rows
     assert kept["machine"]
+
+
+def test_a_card_without_a_job_is_titled_after_its_folder(bundle, monkeypatch):
+    monkeypatch.setattr("distill.export.latency.LONGEST", 250)
+    (bundle / "lineage.json").write_text("{}")
+    write_sums(bundle)
+    assert run(str(bundle)).exit_code == 0
+    assert "\n# bundle\n" in (bundle / "README.md").read_text()
 
 
 @pytest.mark.parametrize("threads", ["0", "", "1,", "-1", "1.5", "9999", "¹"])

@@ -196,6 +196,13 @@ def test_leftovers_of_a_killed_pull_are_removed(bundle: Path, tmp_path: Path, fo
     assert sorted(path.name for path in tmp_path.iterdir()) == ["place", "steps"]
 
 
+def test_a_changed_copy_has_the_name_of_its_destination(bundle: Path, tmp_path: Path) -> None:
+    names: list[str] = []
+    deliver(bundle, tmp_path / "place", revise=lambda copy: names.append(copy.name))
+    assert names == ["place"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["place", "steps"]
+
+
 def test_a_full_disk_leaves_no_partial_file(
     bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
