@@ -16,6 +16,11 @@ SEPARATED = "intra = { weight = 0.15 }, inter = { weight = 0.15 }"
 SEMI_HARD = 'triplet = { weight = 1.0, mining = "semi-hard", margin = 0.2 }'
 PK = 'sampler = { kind = "pk", images = 4, least_images = 2 }'
 FRESH_PLAIN = 'views = "fresh"\nteacher_sees = "plain"'
+CAMERA = f"""{FRESH_PLAIN}
+plain = 0.25
+blur = {{ share = 0.4, sigma = 3.0 }}
+low_resolution = {{ share = 0.4, pixels = 14 }}"""
+"""For images from poor cameras: more blur and fewer pixels than by default."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +100,7 @@ LONGER = {
     "views-labels": replace(VIEWS, stages=LABELS),
     "fresh-plain": replace(MIRROR, augment=FRESH_PLAIN),
     "fresh-half-plain": replace(MIRROR, augment=f"{FRESH_PLAIN}\nplain = 0.5"),
+    "camera": replace(MIRROR, augment=CAMERA),
     "fresh-labels": replace(MIRROR, stages=LABELS, augment='views = "fresh"'),
     "adadistill": replace(MIRROR, stages=one_stage(ADADISTILL, ANGULAR)),
     "pseudo-classes": replace(MIRROR, stages=one_stage(PSEUDO_CLASSES)),

@@ -82,6 +82,7 @@ SECTIONS = (
             Row("16 views, angular alone", "views-angular", against="mirror"),
             Row("fresh views, teacher sees the plain picture", "fresh-plain", against="mirror"),
             Row("fresh views, plain picture half the time", "fresh-half-plain", against="mirror"),
+            Row("fresh views for poor cameras", "camera", against="mirror"),
             Row("no teacher: ArcFace alone, mirror only", "mirror-labels", against="mirror"),
             Row("no teacher: ArcFace alone, 16 views", "views-labels", against="mirror-labels"),
             Row("no teacher: ArcFace alone, fresh views", "fresh-labels", against="mirror-labels"),
