@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from curation.errors import UserError
+from curation.image_set import ImageSet
 from curation.images import decode
-from curation.store import ImageSet
 
 if TYPE_CHECKING:
     import numpy as np

@@ -5,10 +5,7 @@ while it is read, kills the process with a bus error. Stores are written once an
 a reader needs little of LMDB: the newer of two meta pages, and the tree of pages below its root.
 Here every number is checked against the page or the file that it points into before it is used.
 
-A file (format 1, LMDB 0.9) is a sequence of pages: two meta pages, then leaf pages with the keys,
-branch pages above them, and overflow pages for values that do not fit twice into a leaf. Source:
-LMDB's ``mdb.c`` (``MDB_page``, ``MDB_node``, ``MDB_meta``, ``OVPAGES``). All numbers are
-little-endian, with 64-bit sizes. The page size is read from the meta page, so files are portable.
+``curation.lmdb_pages`` describes the format.
 """
 
 import os
@@ -16,74 +13,44 @@ import struct
 import weakref
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import NoReturn
 
 import numpy as np
 
 from curation.errors import UserError
 from curation.files import UnreadableError, open_regular
+from curation.lmdb_pages import (
+    BRANCH,
+    DATABASE_WITHIN,
+    DEEPEST,
+    ELSEWHERE,
+    FREE_FLAGS,
+    HEADER,
+    LEAF,
+    META_BYTES,
+    META_PAGE,
+    NO_PAGE,
+    NODE,
+    OVERFLOW,
+    OVERFLOW_HEADER,
+    PAGE_HEADER,
+    PAGE_NUMBER,
+    SMALLEST_ENTRY,
+    Meta,
+    Tree,
+    UsedPages,
+    check_nodes,
+    parse_meta,
+)
 
 DATA_FILE = "data.mdb"
-HEADER: Final = 16
-"""Bytes of a page's header"""
-_MAGIC, _VERSION = 0xBEEFC0DE, 1
-_NO_PAGE = (1 << 64) - 1
-# Page number, padding, flags, then start and end of the free space, or the number of pages.
-_PAGE_HEADER = struct.Struct("<QHHHH")
-_OVERFLOW_HEADER = struct.Struct("<QHHI")
-_BRANCH, _LEAF, _OVERFLOW, _META_PAGE = 1, 2, 4, 8
-_FREE_FLAGS = 8
-"""Flags of the tree of free pages: its keys are integers"""
-# Size of the data, flags, size of the key; in a branch, size and flags hold the page number.
-_NODE = struct.Struct("<IHH")
-_ELSEWHERE = 1
-"""Flag of a node whose value is on overflow pages; the node holds a page number instead."""
-_DATABASE_WITHIN = 2
-"""Flag of a node that is a named database"""
-_PAGE_NUMBER = struct.Struct("<Q")
-# Magic, version, address, map size, two databases (free pages, main), last page, transaction.
-_META = struct.Struct("<IIQQ48s48sQQ")
-_META_BYTES = HEADER + _META.size
-# Padding (in the first database: the page size), flags, depth, four counts, root page.
-_DATABASE = struct.Struct("<IHHQQQQQ")
 READ_AHEAD_STEP = 128 << 10
 """The smallest common limit of one request to a disk"""
-_DEEPEST = 32
-"""Maximum depth of the tree, as in liblmdb (``CURSOR_STACK``)"""
 
 _NUMBER_BYTES = 8
 """Bytes of a key that is an image's number"""
-_SMALLEST_ENTRY = _NODE.size + 2
-"""Bytes: a node and its pointer"""
-
-
-@dataclass(frozen=True)
-class _Tree:
-    """A tree according to a meta page: that of free pages, or that of entries."""
-
-    page_size: int
-    """Set in the tree of free pages only"""
-    flags: int
-    depth: int
-    entries: int
-    root: int
-
-
-@dataclass(frozen=True)
-class _Meta:
-    """The content of a meta page."""
-
-    free: _Tree
-    main: _Tree
-    last_page: int
-    transaction: int
-
-    @property
-    def page_size(self) -> int:
-        return self.free.page_size
 
 
 class Environment:
@@ -103,11 +70,11 @@ class Environment:
         self._page_size, self._root, self._depth = meta.page_size, meta.main.root, meta.main.depth
         self._end = (meta.last_page + 1) * meta.page_size
         self._check_length(os.fstat(self._file).st_size)
-        if meta.main.flags or self._depth > _DEEPEST:
+        if meta.main.flags or self._depth > DEEPEST:
             self._damaged("it is an LMDB file of another kind than stores are")
-        if self._root != _NO_PAGE and self._root > meta.last_page:
+        if self._root != NO_PAGE and self._root > meta.last_page:
             self._damaged(f"its root page {self._root} lies outside the file")
-        if entries > self._end // _SMALLEST_ENTRY:
+        if entries > self._end // SMALLEST_ENTRY:
             self._damaged(f"it has no room for {entries} entries")
         self._leaves: tuple[array[int], array[int]] | None = None
         # Memory that is not allocated until it is used.
@@ -123,12 +90,12 @@ class Environment:
     def get(self, key: bytes, most: int | None = None) -> bytes | None:
         """The value of ``key``, or None; ``UserError`` if it has more than ``most`` bytes."""
         number = self._root
-        if number == _NO_PAGE:
+        if number == NO_PAGE:
             return None
         for _ in range(1, self._depth):
             children = self._children(number)
             number = next(child for first, child in reversed(children) if first <= key)
-        page, count = self._page(number, _LEAF)
+        page, count = self._page(number, LEAF)
         for place in self._places(page, count):
             if self._key(page, place) == key:
                 offset, size = self._place_of_value(number, page, place)
@@ -171,7 +138,7 @@ class Environment:
         """All keys, in ascending order."""
         before: bytes | None = None
         for _, number in self._all_leaves():
-            page, count = self._page(number, _LEAF)
+            page, count = self._page(number, LEAF)
             for place in self._places(page, count):
                 key = self._key(page, place)
                 if before is not None and key <= before:
@@ -183,7 +150,7 @@ class Environment:
         """All keys, ascending, with their values; None for values of more than ``most`` bytes."""
         before: bytes | None = None
         for _, number in self._all_leaves():
-            page, count = self._page(number, _LEAF)
+            page, count = self._page(number, LEAF)
             for place in self._places(page, count):
                 key = self._key(page, place)
                 if before is not None and key <= before:
@@ -198,17 +165,17 @@ class Environment:
         Raises ``UserError`` if a page of a tree is invalid, or a page is used twice, including as a
         free page. Values are not checked.
         """
-        meta, pages = self._meta, _UsedPages(self._end // self._page_size)
-        is_odd = meta.free.flags != _FREE_FLAGS or meta.main.page_size != 0
-        if is_odd or meta.transaction >= _NO_PAGE >> 8:
+        meta, pages = self._meta, UsedPages(self._end // self._page_size)
+        is_odd = meta.free.flags != FREE_FLAGS or meta.main.page_size != 0
+        if is_odd or meta.transaction >= NO_PAGE >> 8:
             self._damaged("its meta page was not written by a conversion")
         for number in (0, 1):
-            head = _PAGE_HEADER.unpack(self._read(number * self._page_size, HEADER))
-            if (head[0], head[2]) != (number, _META_PAGE):
+            head = PAGE_HEADER.unpack(self._read(number * self._page_size, HEADER))
+            if (head[0], head[2]) != (number, META_PAGE):
                 self._damaged(f"page {number} is no meta page")
         try:
             for tree in (meta.free, meta.main):
-                if (tree.root == _NO_PAGE) != (tree.depth == 0) or tree.depth > _DEEPEST:
+                if (tree.root == NO_PAGE) != (tree.depth == 0) or tree.depth > DEEPEST:
                     raise ValueError("a tree has pages and no depth")
                 self._check_tree(tree, pages)
             pages.check()
@@ -217,16 +184,16 @@ class Environment:
         except ValueError as error:
             self._damaged(str(error))
 
-    def _check_tree(self, tree: _Tree, pages: "_UsedPages") -> None:
-        waiting = [] if tree.root == _NO_PAGE else [(tree.root, 1)]
+    def _check_tree(self, tree: Tree, pages: "UsedPages") -> None:
+        waiting = [] if tree.root == NO_PAGE else [(tree.root, 1)]
         entries = 0
         while waiting:
             number, level = waiting.pop()
             pages.add(number, 1)
             is_leaf = level == tree.depth
-            page, count = self._page(number, _LEAF if is_leaf else _BRANCH)
+            page, count = self._page(number, LEAF if is_leaf else BRANCH)
             places = self._places(page, count)
-            _check_nodes(page, places, is_leaf)
+            check_nodes(page, places, is_leaf)
             if not is_leaf:
                 waiting += [(child, level + 1) for _, child in self._children(number)]
                 continue
@@ -237,17 +204,17 @@ class Environment:
             raise ValueError(f"it has {entries:,} entries; its meta page says {tree.entries:,}")
 
     def _check_value(
-        self, number: int, page: bytes, place: int, pages: "_UsedPages", is_free: bool
+        self, number: int, page: bytes, place: int, pages: "UsedPages", is_free: bool
     ) -> None:
         offset, size = self._place_of_value(number, page, place)
-        _, flags, key_size = _NODE.unpack_from(page, place)
-        if flags == _ELSEWHERE:
+        _, flags, key_size = NODE.unpack_from(page, place)
+        if flags == ELSEWHERE:
             begin, count = offset // self._page_size, -(-(HEADER + size) // self._page_size)
             pages.add(begin, count)
             # Images never change, so their pages, spread over the whole file, are not read.
             if is_free or key_size != _NUMBER_BYTES:
-                header = _OVERFLOW_HEADER.unpack(self._read(offset - HEADER, HEADER))
-                if (header[0], *header[2:]) != (begin, _OVERFLOW, count):
+                header = OVERFLOW_HEADER.unpack(self._read(offset - HEADER, HEADER))
+                if (header[0], *header[2:]) != (begin, OVERFLOW, count):
                     raise ValueError(f"page {begin} does not match the tree")
         if is_free:
             pages.add_free(self._read(offset, size))
@@ -263,7 +230,7 @@ class Environment:
         leaf = bisect_right(firsts, number) - 1
         if leaf < 0:
             return False
-        page, count = self._page(leaves[leaf], _LEAF)
+        page, count = self._page(leaves[leaf], LEAF)
         last = min(firsts[leaf] + count, self.entries)
         for key, place in enumerate(self._places(page, count)[: last - firsts[leaf]], firsts[leaf]):
             if self._key(page, place) == key.to_bytes(8, "big"):
@@ -285,7 +252,7 @@ class Environment:
     def _all_leaves(self) -> Iterator[tuple[bytes, int]]:
         """All leaf pages in order, each with the key that separates it from earlier ones."""
         before: bytes | None = None
-        waiting = [] if self._root == _NO_PAGE else [(b"", self._root, 1)]
+        waiting = [] if self._root == NO_PAGE else [(b"", self._root, 1)]
         while waiting:
             first, number, level = waiting.pop()
             if level < self._depth:
@@ -300,7 +267,7 @@ class Environment:
 
     def _children(self, number: int) -> list[tuple[bytes, int]]:
         """First keys and numbers of the pages below a branch page; the first key is empty."""
-        page, count = self._page(number, _BRANCH)
+        page, count = self._page(number, BRANCH)
         children = []
         for index, place in enumerate(self._places(page, count)):
             low, high, _ = self._node(page, place)
@@ -311,7 +278,7 @@ class Environment:
         """A page of the tree, and its number of nodes, at least one."""
         self._check_inside(number * self._page_size, self._page_size)
         page = self._read(number * self._page_size, self._page_size)
-        found, _, flags, lower, _ = _PAGE_HEADER.unpack_from(page)
+        found, _, flags, lower, _ = PAGE_HEADER.unpack_from(page)
         if found != number or flags != kind or not HEADER + 2 <= lower <= self._page_size:
             self._damaged(f"page {number} does not match the tree")
         return page, (lower - HEADER) // 2
@@ -322,32 +289,32 @@ class Environment:
 
     def _node(self, page: bytes, place: int) -> tuple[int, int, int]:
         """Size of the value (in a branch: half of a page number), flags, size of the key."""
-        if place + _NODE.size > self._page_size:
+        if place + NODE.size > self._page_size:
             self._damaged("a node goes beyond its page")
-        return _NODE.unpack_from(page, place)
+        return NODE.unpack_from(page, place)
 
     def _key(self, page: bytes, place: int) -> bytes:
         _, _, size = self._node(page, place)
-        begin = place + _NODE.size
+        begin = place + NODE.size
         if begin + size > self._page_size:
             self._damaged("a key goes beyond its page")
         return page[begin : begin + size]
 
     def _place_of_value(self, number: int, page: bytes, place: int) -> tuple[int, int]:
         """The file offset and size of a node's value, after its key has been read."""
-        size, flags, key_size = _NODE.unpack_from(page, place)
-        begin = place + _NODE.size + key_size
-        room = _PAGE_NUMBER.size if flags == _ELSEWHERE else size
-        if flags & _DATABASE_WITHIN:
+        size, flags, key_size = NODE.unpack_from(page, place)
+        begin = place + NODE.size + key_size
+        room = PAGE_NUMBER.size if flags == ELSEWHERE else size
+        if flags & DATABASE_WITHIN:
             raise UserError(
                 f"{self._path} has a database of the name {self._key(page, place)!r} in it; only "
                 "environments without named databases are read: copy its entries into such a one"
             )
-        if flags not in (0, _ELSEWHERE) or begin + room > self._page_size:
+        if flags not in (0, ELSEWHERE) or begin + room > self._page_size:
             self._damaged(f"a value goes beyond its page {number}")
-        if flags != _ELSEWHERE:
+        if flags != ELSEWHERE:
             return number * self._page_size + begin, size
-        far = _PAGE_NUMBER.unpack_from(page, begin)[0] * self._page_size + HEADER
+        far = PAGE_NUMBER.unpack_from(page, begin)[0] * self._page_size + HEADER
         self._check_inside(far, size)
         return far, size
 
@@ -367,11 +334,11 @@ class Environment:
         if offset + size > self._end:
             self._damaged(f"it points to byte {offset + size}; it ends at {self._end}")
 
-    def _newest_meta(self) -> _Meta:
-        first = _parse_meta(os.pread(self._file, _META_BYTES, 0))
+    def _newest_meta(self) -> Meta:
+        first = parse_meta(os.pread(self._file, META_BYTES, 0))
         second = None
         if first is not None:
-            second = _parse_meta(os.pread(self._file, _META_BYTES, first.page_size))
+            second = parse_meta(os.pread(self._file, META_BYTES, first.page_size))
         if first is None or second is None:
             self._damaged("it does not begin like an LMDB file")
         if first.page_size != second.page_size:
@@ -386,66 +353,3 @@ class Environment:
 
     def _damaged(self, reason: str) -> NoReturn:
         raise UserError(f"{self._path} is damaged: {reason}; make it again")
-
-
-class _UsedPages:
-    """Records used pages of a file; raises ``ValueError`` if one is used more than once."""
-
-    def __init__(self, count: int) -> None:
-        self._count = count
-        self._begins, self._lengths = array("Q", (0, 1)), array("Q", (1, 1))
-
-    def add(self, begin: int, length: int) -> None:
-        """Record consecutive pages."""
-        self._begins.append(begin)
-        self._lengths.append(length)
-        if len(self._begins) > self._count:  # also ends cycles of pages
-            raise ValueError("it has pages that are used twice")
-
-    def add_free(self, listed: bytes) -> None:
-        """Record the pages of a free list: their count, then their numbers, descending."""
-        numbers = np.frombuffer(listed, "<u8", len(listed) // 8)
-        if not len(numbers) or numbers[0] >= len(numbers):
-            raise ValueError("a list of free pages is longer than its entry")
-        for number in numbers[1 : int(numbers[0]) + 1].tolist():
-            self.add(number, 1)
-
-    def check(self) -> None:
-        """Check all recorded pages."""
-        begins = np.frombuffer(self._begins, np.uint64)
-        order = np.argsort(begins)
-        begins = begins[order]
-        ends = begins + np.frombuffer(self._lengths, np.uint64)[order]
-        if (ends[:-1] > begins[1:]).any() or ends[-1] > self._count:
-            raise ValueError("it has pages that are used twice, or lie behind its end")
-
-
-def _check_nodes(page: bytes, places: Sequence[int], is_leaf: bool) -> None:
-    """Raise ``ValueError`` unless the nodes fill their page from its end without gaps."""
-    *_, lower, upper = _PAGE_HEADER.unpack_from(page)
-    end = upper
-    for place in sorted(places):
-        if place != end or place + _NODE.size > len(page):
-            raise ValueError("the nodes of a page do not lie side by side")
-        size, flags, key_size = _NODE.unpack_from(page, place)
-        value = 0 if not is_leaf else _PAGE_NUMBER.size if flags == _ELSEWHERE else size
-        end += _NODE.size + key_size + value
-        end += end % 2
-    if end != len(page) or not HEADER + 2 * len(places) <= lower <= upper:
-        raise ValueError("the nodes of a page do not lie side by side")
-
-
-def _parse_meta(page: bytes) -> _Meta | None:
-    if len(page) < _META_BYTES:
-        return None
-    magic, version, _, _, free, main, last, transaction = _META.unpack_from(page, HEADER)
-    size = _DATABASE.unpack(free)[0]
-    plausible = 512 <= size <= 1 << 16 and size & (size - 1) == 0
-    if magic != _MAGIC or version != _VERSION or not plausible:
-        return None
-    return _Meta(_parse_tree(free), _parse_tree(main), last, transaction)
-
-
-def _parse_tree(database: bytes) -> _Tree:
-    page_size, flags, depth, _, _, _, entries, root = _DATABASE.unpack(database)
-    return _Tree(page_size, flags, depth, entries, root)

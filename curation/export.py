@@ -16,11 +16,11 @@ import numpy as np
 from curation.errors import UserError
 from curation.extract import image_file_name
 from curation.files import atomic_folder
+from curation.image_set import ImageSet
 from curation.labels import UNLABELLED
 from curation.progress import Progress
 from curation.records.layout_writer import check_label, write_layout
 from curation.records.ms1m import FLOAT32_INTEGERS
-from curation.store import ImageSet
 
 OTHER_FORMS = (".lmdb", ".view", ".rec", ".bin", ".partial")
 """Suffixes of stores, views and files, whose unfinished versions an export could collide with"""

@@ -13,10 +13,10 @@ from typing import Any
 from curation.export import ExportOrder, check_distinct, destination_of, order_of
 from curation.extract import SUFFIXES
 from curation.files import atomic_folder
+from curation.image_set import ImageSet
 from curation.labels import UNLABELLED
 from curation.progress import Progress
 from curation.sources.parquet_files import load_parquet
-from curation.store import ImageSet
 
 SHARD_IMAGES = 10_000
 """Images per file"""

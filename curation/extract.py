@@ -6,9 +6,9 @@ import numpy as np
 
 from curation.errors import UserError
 from curation.files import atomic_file
+from curation.image_set import ImageSet
 from curation.labels import each_alone
 from curation.progress import Progress
-from curation.store import ImageSet
 
 UNLABELLED_FOLDER = "unlabelled"
 """Folder for images without a label"""

@@ -7,6 +7,7 @@ import numpy as np
 from curation.clustering import group_faces
 from curation.errors import UserError
 from curation.files import check_free
+from curation.image_set import ImageSet
 from curation.joining import LEAST_PROBABILITY, BothSets, write_join
 from curation.neighbours import blocks
 from curation.noise.checks.divided import judge_neighbours
@@ -15,7 +16,6 @@ from curation.noise.decisions import Decision, write_decisions
 from curation.noise.embedded import EmbeddedImages
 from curation.noise.label_errors import estimate_label_errors
 from curation.progress import Progress
-from curation.store import ImageSet
 from curation.unlabelled import with_each_alone
 from curation.views import View
 

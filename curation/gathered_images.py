@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from curation.image_set import ImageSet, RootStore, ViewStep
 from curation.joined_stores import SetMeta, rows_in
 from curation.labels import count_identities
-from curation.store import ImageSet, RootStore, ViewStep
 
 
 class GatheredImages(ImageSet):

@@ -10,13 +10,14 @@ from curation.conversion.image_check import ImageCheck, good_images
 from curation.conversion.journal import load_state
 from curation.environment import DATA_FILE
 from curation.errors import UserError
+from curation.image_set import ViewStep
 from curation.images import probe_size
 from curation.pairs import read_pairs
 from curation.progress import Progress
 from curation.sources.image_source import ImageSource
 from curation.sources.opening import find_format, open_source
 from curation.sources.quarantine import stop_at
-from curation.store import PARTIAL, Store, ViewStep
+from curation.store import PARTIAL, Store
 from curation.views import VIEW_FILE, View, open_images
 
 QUANTILES = {"least": 0.0, "25%": 0.25, "median": 0.5, "75%": 0.75, "95%": 0.95, "most": 1.0}

@@ -8,7 +8,8 @@ from functools import cached_property
 import numpy as np
 
 from curation.errors import UserError
-from curation.store import ImageSet, RootStore, Store, ViewStep
+from curation.image_set import ImageSet, RootStore, ViewStep
+from curation.store import Store
 
 
 @dataclass(frozen=True)

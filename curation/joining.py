@@ -9,6 +9,7 @@ import numpy as np
 
 from curation.errors import UserError
 from curation.gathered_images import GatheredImages
+from curation.image_set import ImageSet
 from curation.labels import sort_keys
 from curation.noise.checks.divided import judge_neighbours
 from curation.noise.clean import carried_out, decisions_digest
@@ -16,9 +17,9 @@ from curation.noise.decisions import Decision
 from curation.noise.embedded import ImageSetEmbedder
 from curation.noise.label_errors import estimate_label_errors
 from curation.progress import StepDisplay, unwatched
-from curation.store import ImageSet
 from curation.subsets.sets import united
-from curation.views import View, view_digest, write_rows
+from curation.view_writing import write_rows
+from curation.views import View, view_digest
 
 JOIN = "join"
 LEAST_PROBABILITY = 0.5

@@ -5,8 +5,8 @@ from collections.abc import Callable
 import numpy as np
 
 from curation.bad_images import read_pixels
+from curation.image_set import ImageSet
 from curation.progress import Progress
-from curation.store import ImageSet
 
 # Rec. 601, as in JPEG's own luma.
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)

@@ -5,8 +5,8 @@ from functools import cached_property
 
 import numpy as np
 
+from curation.image_set import ImageSet, RootStore, ViewStep
 from curation.labels import UNLABELLED, each_alone
-from curation.store import ImageSet, RootStore, ViewStep
 
 
 def with_each_alone(images: ImageSet) -> ImageSet:

@@ -15,11 +15,12 @@ from curation.conversion.decoding import DecodeCheck
 from curation.conversion.image_check import ImageCheck
 from curation.errors import UserError
 from curation.files import atomic_file
+from curation.image_set import ImageSet
 from curation.labels import UNLABELLED
 from curation.progress import Progress
 from curation.sources.opening import find_format, open_source
 from curation.sources.quarantine import BadRecordError
-from curation.store import ARRAYS, META_KEY, NAMES_KEY, ImageSet, Store, content_digest, image_key
+from curation.store import ARRAYS, META_KEY, NAMES_KEY, Store, content_digest, image_key
 from curation.views import View, open_images
 
 _TOGETHER = 256

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 
-from curation.store import Parameter
+from curation.image_set import Parameter
 
 _LONGEST_PARAMETER = 40
 

@@ -6,7 +6,8 @@ from pydantic import Field, model_validator
 
 from curation.toml_positions import Location
 from distill.budget import Budget
-from distill.losses.settings import Losses, Weight
+from distill.losses.settings import Weight
+from distill.losses.settings_parsing import Losses
 from distill.spec_errors import SpecError
 from distill.training.config import Epochs, Strict, TrainSettings
 from teachers.cache_files import Precision

@@ -13,7 +13,7 @@ from curation.workspace import EVALUATION, Workspace
 from distill.catalogue import defaults_of
 from distill.evaluation.set_source import LIST_SUFFIXES, SetSource, split_list
 from distill.export.checksums import SUMS_NAME
-from distill.losses.settings import Losses, check_shardable
+from distill.losses.settings_parsing import Losses, check_shardable
 from distill.network_spec import NetworkSpec, StudentSpec, TeacherSource
 from distill.run_directory import BUNDLE
 from distill.spec import JobSpec

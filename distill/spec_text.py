@@ -14,10 +14,11 @@ from curation.suggestions import LINE, in_lines, meant
 from curation.toml_positions import Location, TomlSource, in_words, within_document
 from curation.toml_text import read_toml
 from curation.toml_writing import toml_text
+from distill.data_spec import SET_PATTERN
 from distill.export.config import LICENCE_PATTERN
 from distill.losses.settings import known_settings
 from distill.resources import WORD_PATTERN
-from distill.spec import PROTOCOL_PATTERN, SET_PATTERN, JobSpec
+from distill.spec import PROTOCOL_PATTERN, JobSpec
 from distill.spec_errors import SpecError
 from distill.spec_overrides import OverriddenSource, override, parse_override
 from distill.spec_source import LARGEST_SPEC, UNNAMED_SPEC, read_spec

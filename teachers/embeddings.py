@@ -23,9 +23,10 @@ import numpy as np
 
 from curation.errors import UserError
 from curation.files import atomic_file
+from curation.image_set import ImageSet
 from curation.locks import take
 from curation.progress import Progress
-from curation.store import ImageSet, Store
+from curation.store import Store
 from teachers.cache_files import ABOUT, LOCK, CacheAbout, Precision, damaged, open_to_lock
 from teachers.embedder import Embedder
 from teachers.embedding_cache import EmbeddingCache, JoinedCaches

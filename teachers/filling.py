@@ -14,10 +14,10 @@ import numpy as np
 
 from curation.bad_images import bad_image
 from curation.errors import UserError
+from curation.image_set import RootStore
 from curation.images import count_together, decode_into
 from curation.jpeg import room_for_pixels
 from curation.progress import Progress
-from curation.store import RootStore
 from teachers.cache_files import NORM, ROWS, UNIT
 from teachers.embedder import Embedder, embed_both, unit_and_norm
 from teachers.embedding_cache import EmbeddingCache

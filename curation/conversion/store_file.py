@@ -16,9 +16,10 @@ from pathlib import Path
 import lmdb
 import numpy as np
 
-from curation.environment import DATA_FILE, HEADER, Environment
+from curation.environment import DATA_FILE, Environment
 from curation.errors import UserError
 from curation.files import DISK_ERRORS
+from curation.lmdb_pages import HEADER
 from curation.store import ARRAYS, META_KEY, NAMES_KEY, image_key
 
 STATE_KEY = b"\0"

@@ -16,6 +16,7 @@ import numpy as np
 from curation.array_archives import read_arrays
 from curation.errors import UserError
 from curation.files import atomic_file, sync_folder
+from curation.image_set import ImageSet
 from curation.locks import locked
 from curation.noise.check import MEMBERSHIP, Context, NoiseCheck, all_checks, load_finding
 from curation.noise.decisions import DECISIONS_FILE, read_decisions
@@ -40,7 +41,6 @@ from curation.noise.proposals import write_proposals
 from curation.pairs import read_pairs
 from curation.printable import printable
 from curation.progress import Progress, Say, StepDisplay, unsaid, unwatched
-from curation.store import ImageSet
 from curation.suggestions import unknown
 from curation.unlabelled import with_each_alone
 

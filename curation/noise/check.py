@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from curation.errors import UserError
+from curation.image_set import ImageSet
 from curation.noise.decisions import Decision
 from curation.noise.embedded import EmbeddedImages, EvaluationImages
 from curation.noise.findings import CHECK_NAME, Finding, Findings, FindingsMeta, Subject, damaged
@@ -26,7 +27,6 @@ from curation.noise.label_errors import LabelErrors
 from curation.noise.presentation import Evidence, Explanation, ScoredSubject
 from curation.progress import Progress
 from curation.registry import check_unused, import_files
-from curation.store import ImageSet
 
 FLAG = 0.5
 LAST = 1_000

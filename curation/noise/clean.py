@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from curation.errors import UserError
+from curation.image_set import ImageSet
 from curation.labels import UNLABELLED, renumbered, sort_keys
 from curation.noise.decisions import Decision
-from curation.store import ImageSet
 from curation.unlabelled import with_each_alone
-from curation.views import View, write_view
+from curation.view_writing import write_view
+from curation.views import View
 
 CLEAN = "clean"
 _DROPPED = -1

@@ -11,9 +11,9 @@ from typing import Literal, Protocol
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from curation.image_set import ImageSet
 from curation.neighbours import normalised
 from curation.progress import Progress
-from curation.store import ImageSet
 
 
 class Rows(Protocol):

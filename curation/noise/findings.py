@@ -18,8 +18,8 @@ from pydantic import BaseModel, ConfigDict, FailFast, Field, model_validator
 from curation.array_archives import read_arrays
 from curation.errors import UserError
 from curation.files import UnreadableError, atomic_file
+from curation.image_set import ImageSet
 from curation.json_text import read_record
-from curation.store import ImageSet
 
 FINDINGS_FILE = "findings.json"
 Subject = Literal["image", "identity"]

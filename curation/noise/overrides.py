@@ -5,9 +5,9 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from curation.errors import UserError
+from curation.image_set import ImageSet
 from curation.noise.decisions import About, Decision, read_decisions, subject_name
 from curation.noise.findings import FINDINGS_FILE, Findings
-from curation.store import ImageSet
 
 
 def chosen_decisions(

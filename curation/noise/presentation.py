@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from curation.image_set import ImageSet
 from curation.noise.findings import Finding
-from curation.store import ImageSet
 from curation.wording import capital, counted
 
 

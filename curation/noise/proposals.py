@@ -13,12 +13,12 @@ import numpy as np
 
 from curation.errors import UserError
 from curation.files import atomic_file, file_digest
+from curation.image_set import ImageSet
 from curation.noise.check import Fates, NoiseCheck, all_checks, load_finding
 from curation.noise.decisions import DECISIONS_FILE, Decision, read_decisions, write_decisions
 from curation.noise.embedded import EmbeddedImages
 from curation.noise.findings import Finding, Findings
 from curation.progress import Say, unsaid
-from curation.store import ImageSet
 
 PROPOSED_FILE = "proposed.tsv"
 

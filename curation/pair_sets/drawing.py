@@ -5,8 +5,8 @@ from itertools import combinations
 import numpy as np
 
 from curation.errors import UserError
+from curation.image_set import ImageSet
 from curation.pair_sets.folds import FOLDS
-from curation.store import ImageSet
 
 _TRIES = 50
 

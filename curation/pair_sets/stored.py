@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from curation.errors import UserError
+from curation.image_set import ImageSet
 from curation.images import check_pixels
 from curation.pair_sets.lists import ENDINGS
-from curation.store import ImageSet
 from curation.subsets.text_lists import By, numbers_of_images
 
 _KEY = "key:"

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Literal
 
 from curation.errors import UserError
+from curation.image_set import ImageSet
 from curation.noise.embedded import ImageSetEmbedder, TeacherChoice
 from curation.progress import Say, unsaid
 from curation.recipes.file import CheckStep, CleanStep, Parents
 from curation.recipes.ledger import Ledger
-from curation.store import ImageSet
 from curation.views import open_images
 
 OpenEmbedder = Callable[[TeacherChoice], ImageSetEmbedder]

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from curation.errors import UserError
+from curation.image_set import ImageSet
 from curation.noise.analysis import find_noise
 from curation.noise.clean import CLEAN, decisions_digest, write_clean
 from curation.noise.decisions import DECISIONS_FILE, Decision
@@ -15,7 +16,6 @@ from curation.recipes.file import CheckStep, CleanStep, ReportStep, ScoreStep
 from curation.recipes.pair_steps import readable_pairs
 from curation.recipes.view_steps import ExpectedStep, make_view
 from curation.review.outcome import decisions_to_carry_out
-from curation.store import ImageSet
 
 NO_TEACHER = "no teacher; give --teacher FILE.onnx (or a finished job) to find noise"
 EARLIER = "earlier findings are kept; --teacher runs the checks again"

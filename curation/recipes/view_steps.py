@@ -7,11 +7,12 @@ from pathlib import Path
 
 from curation.errors import UserError
 from curation.files import sync_folder
+from curation.image_set import ImageSet, Parameter, ViewStep
 from curation.noise.clean import CLEAN
 from curation.recipes.context import RecipeContext, StepResult
 from curation.recipes.ledger import fingerprint
-from curation.store import ImageSet, Parameter, ViewStep
-from curation.views import EmptyViewError, View
+from curation.view_writing import EmptyViewError
+from curation.views import View
 
 Write = Callable[[Path, ImageSet], View]
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from curation.image_set import ImageSet
 from curation.noise.check import NoiseCheck, check_of
 from curation.noise.decisions import Decision
 from curation.noise.findings import CheckSummary, Finding
@@ -12,7 +13,6 @@ from curation.noise.presentation import Explanation, ScoredSubject
 from curation.report.gallery import DrawnEvidence, Gallery
 from curation.report.histogram import ScoreHistogram, score_histogram
 from curation.report.proposals import Proposal, Proposals
-from curation.store import ImageSet
 
 OF_ONE = 3
 """Maximum number of worst cases of one identity, while there are others"""

@@ -4,7 +4,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from curation.store import ImageSet, Store, ViewStep
+from curation.image_set import ImageSet, ViewStep
+from curation.store import Store
 from curation.views import SetStep
 from curation.wording import counted, parameters
 

@@ -8,13 +8,13 @@ from functools import lru_cache
 import numpy as np
 
 from curation.errors import UserError
+from curation.image_set import ImageSet
 from curation.images import decode, encode_jpeg
 from curation.noise.check import check_of, load_finding
 from curation.noise.findings import Findings
 from curation.noise.presentation import Evidence, ShownFace, ShownRow
 from curation.pairs import VerificationPairs
 from curation.report.siblings import checked_sets
-from curation.store import ImageSet
 
 IN_A_ROW = 6
 _REMEMBERED = 4096

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from curation.image_set import ImageSet
 from curation.inspection import histogram, images_per_identity
 from curation.noise.findings import Finding
-from curation.store import ImageSet
 
 SCORE_BINS = 20
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from curation.errors import UserError
 from curation.files import atomic_file
+from curation.image_set import ImageSet
 from curation.noise.check import load_finding
 from curation.noise.findings import Findings
 from curation.pages.rendering import digest_for_policy, environment, style, trusted
@@ -17,7 +18,6 @@ from curation.report.gallery import open_gallery
 from curation.report.histogram import bar_height, size_histograms
 from curation.report.proposals import Proposals, as_json
 from curation.report.siblings import decisions_of, set_and_views
-from curation.store import ImageSet
 from curation.unlabelled import with_each_alone
 from curation.views import View
 

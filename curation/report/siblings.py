@@ -5,11 +5,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from curation.errors import UserError
+from curation.image_set import ImageSet
 from curation.noise.decisions import DECISIONS_FILE, Decision, read_decisions
 from curation.noise.findings import FINDINGS_FILE, Findings, findings_folder
 from curation.noise.overrides import refuse_contradictions, refuse_other_findings
 from curation.pairs import VerificationPairs, read_pairs
-from curation.store import ImageSet
 from curation.views import View
 
 VIEWS, PAIRS = "*.view", "*.bin"

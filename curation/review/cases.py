@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from curation.image_set import ImageSet
 from curation.noise.check import NoiseCheck, check_of, load_finding
 from curation.noise.decisions import Decision
 from curation.noise.findings import Finding, Findings
 from curation.noise.presentation import ScoredSubject
 from curation.report.proposals import Proposal, Proposals
 from curation.review.order import review_order
-from curation.store import ImageSet
 
 NONE = -1
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from curation.errors import UserError
+from curation.image_set import ImageSet
 from curation.noise.clean import apply_decisions
 from curation.noise.decisions import DECISIONS_FILE, Decision, subject_name
 from curation.noise.findings import FINDINGS_FILE, Findings
@@ -14,7 +15,6 @@ from curation.noise.overrides import chosen_decisions, override_decisions
 from curation.review.events import ReviewEvent
 from curation.review.log import DECISIONS_LOG, DecisionLog
 from curation.review.standing import Conflict, Standing
-from curation.store import ImageSet
 
 _MOST_TOLD = 20
 

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from curation.errors import UserError
+from curation.image_set import ImageSet
 from curation.noise.decisions import DECISIONS_FILE, Decision
 from curation.noise.findings import FINDINGS_FILE, Findings
 from curation.report.siblings import decisions_of
@@ -28,7 +29,6 @@ from curation.review.outcome import reviewed
 from curation.review.progress import ReviewProgress, measured_progress
 from curation.review.refusals import StaleError, refuse_circle, refuse_stale
 from curation.review.standing import Conflict, Standing
-from curation.store import ImageSet
 from curation.unlabelled import with_each_alone
 
 LONGEST_NAME = 64

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from curation.errors import UserError
+from curation.image_set import ImageSet
 from curation.noise.findings import Finding, Findings
 from curation.sample.ground_truth import TRUTH_FILE, Truth
-from curation.store import ImageSet
 
 
 @dataclass(frozen=True)

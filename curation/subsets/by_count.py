@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from curation.errors import UserError
+from curation.image_set import ImageSet
 from curation.labels import each_alone
-from curation.store import ImageSet
-from curation.views import View, write_subset
+from curation.view_writing import write_subset
+from curation.views import View
 
 LONG_TAIL_CUT = "long-tail-cut"
 RETINA_S = "retina-s"

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from curation.errors import UserError
-from curation.store import ImageSet, Parameter, Store
+from curation.image_set import ImageSet, Parameter
+from curation.store import Store
 from curation.subsets.text_lists import (
     By,
     check_known,
@@ -20,7 +21,8 @@ from curation.subsets.text_lists import (
 )
 from curation.text_files import text_lines
 from curation.text_numbers import signed
-from curation.views import View, write_subset
+from curation.view_writing import write_subset
+from curation.views import View
 
 _BETWEEN = string.whitespace + ",;"
 """Separators between the columns of a list of names"""

@@ -8,8 +8,9 @@ import numpy as np
 from curation.arrays import read_array, read_head
 from curation.errors import UserError
 from curation.files import UnreadableError
-from curation.store import ImageSet, Parameter
-from curation.views import View, write_subset
+from curation.image_set import ImageSet, Parameter
+from curation.view_writing import write_subset
+from curation.views import View
 
 QUALITY = "quality"
 

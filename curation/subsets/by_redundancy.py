@@ -5,10 +5,11 @@ from pathlib import Path
 import numpy as np
 
 from curation.errors import UserError
+from curation.image_set import ImageSet, Parameter
 from curation.neighbours import normalised
 from curation.noise.embedded import EmbeddedImages
-from curation.store import ImageSet, Parameter
-from curation.views import View, write_subset
+from curation.view_writing import write_subset
+from curation.views import View
 
 PRUNE = "prune"
 _TOGETHER = 1 << 16

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from curation.errors import UserError
+from curation.image_set import ImageSet, Parameter
 from curation.labels import UNLABELLED, renumbered, sort_keys
-from curation.store import ImageSet, Parameter
 from curation.subsets.text_lists import (
     By,
     check_known,
@@ -16,7 +16,8 @@ from curation.subsets.text_lists import (
     numbers_of_images,
     read_list,
 )
-from curation.views import View, write_view
+from curation.view_writing import write_view
+from curation.views import View
 
 MERGE = "merge"
 SPLIT = "split"

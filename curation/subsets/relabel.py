@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from curation.errors import UserError
-from curation.store import ImageSet
+from curation.image_set import ImageSet
 from curation.subsets.regroup import write_regrouped
 from curation.subsets.text_lists import By, list_parameters, numbers_of_images
 from curation.text_files import text_lines

@@ -13,10 +13,11 @@ import numpy as np
 
 from curation.errors import UserError
 from curation.gathered_images import re_rooted
+from curation.image_set import ImageSet, RootStore
 from curation.joined_stores import joined
 from curation.labels import UNLABELLED, renumbered, sort_keys
-from curation.store import ImageSet, RootStore
-from curation.views import View, write_rows
+from curation.view_writing import write_rows
+from curation.views import View
 
 UNION = "union"
 INTERSECTION = "intersection"

@@ -10,7 +10,7 @@ import numpy as np
 
 from curation.errors import UserError
 from curation.files import file_digest
-from curation.store import ImageSet, Parameter
+from curation.image_set import ImageSet, Parameter
 from curation.text_files import text_lines
 from curation.text_numbers import whole
 

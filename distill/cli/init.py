@@ -80,12 +80,12 @@ def init(
 
     Example: distill init --train faces/all --teacher r50.onnx --colour RGB --mean 127.5 --std 127.5
     """
+    from distill.data_spec import DataSpec, TrainingSet
     from distill.first_spec.facts import Facts
     from distill.first_spec.rules import Choice, choose
     from distill.first_spec.text import spec_text
     from distill.pipeline.fit import check_job
     from distill.pipeline.training_images import open_training_images
-    from distill.spec import DataSpec, TrainingSet
     from distill.spec_text import SpecFile
 
     if student is not None and mflops is not None:

@@ -12,8 +12,8 @@ from distill.cli.bars import watch
 from distill.cli.model_options import ModelFileOptions
 
 if TYPE_CHECKING:
+    from curation.image_set import ImageSet
     from curation.pairs import VerificationPairs
-    from curation.store import ImageSet
     from curation.workspace import Workspace
     from distill.evaluation.protocols.protocol import TemplateWeights
     from distill.evaluation.set_features import EvaluationSet, SetFeatures

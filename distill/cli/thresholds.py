@@ -21,8 +21,8 @@ from distill.cli.scored import (
 from distill.cli.screen import note, say
 
 if TYPE_CHECKING:
+    from curation.image_set import ImageSet
     from curation.pairs import VerificationPairs
-    from curation.store import ImageSet
     from curation.workspace import Workspace
 
 

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 
 from curation.errors import UserError
+from curation.image_set import ImageSet
 from curation.pairs import VerificationPairs
 from curation.progress import Progress, shifted
-from curation.store import ImageSet
 from distill.evaluation.all_pairs import all_pairs, cross_pairs
 from distill.evaluation.bootstrap import (
     add_rate_intervals,

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from curation.errors import UserError
+from curation.image_set import ImageSet
 from curation.progress import Progress, shifted
-from curation.store import ImageSet
 from distill.evaluation.features import why_broken
 from distill.evaluation.identification import among_distractors, closed_set, open_set, search
 from distill.evaluation.set_features import SetFeatures

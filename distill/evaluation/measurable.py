@@ -3,8 +3,8 @@
 import numpy as np
 
 from curation.errors import UserError
+from curation.image_set import ImageSet
 from curation.pairs import VerificationPairs
-from curation.store import ImageSet
 from distill.evaluation.all_pairs import MAXIMUM_KEPT
 from distill.evaluation.rates import Rate, plan_rates
 from distill.evaluation.verification import why_no_folds

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from curation.errors import UserError
+from curation.image_set import ImageSet
 from curation.pairs import VerificationPairs
-from curation.store import ImageSet
 from distill.evaluation.all_pairs import all_pair_scores, why_not_compared
 from distill.evaluation.bootstrap import (
     Statistic,

@@ -12,10 +12,10 @@ import numpy as np
 from curation.arrays import ArrayHeader, read_array, read_head
 from curation.errors import UserError
 from curation.files import UnreadableError, atomic_file, can_make_files, open_regular
+from curation.image_set import ImageSet
 from curation.images import decode
 from curation.pairs import VerificationPairs
 from curation.progress import Progress
-from curation.store import ImageSet
 from distill.evaluation.embedded_parts import EmbeddedParts, held_parts
 from distill.evaluation.features import ALONE, ROWS, Embedded, Share, embed_distinct, embed_pixels
 from distill.evaluation.protocols.protocol import ProtocolSet, open_named

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from curation.errors import UserError
+from curation.image_set import ImageSet
 from curation.pair_sets.making import pairs_of_list
 from curation.pairs import VerificationPairs, read_pairs
 from curation.progress import Progress
-from curation.store import ImageSet
 from curation.views import open_images
 
 LIST_SUFFIXES = (".txt", ".csv", ".tsv", ".lst")

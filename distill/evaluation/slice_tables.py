@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from curation.errors import UserError
+from curation.image_set import ImageSet
 from curation.pairs import VerificationPairs
-from curation.store import ImageSet
 from curation.text_files import SEPARATORS, split_line, text_lines
 from curation.text_numbers import whole
 from distill.evaluation.identify_sets import people_of

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from curation.image_set import ImageSet
 from curation.pairs import VerificationPairs
-from curation.store import ImageSet
 from distill.evaluation.bootstrap import bootstrap, interval
 from distill.evaluation.features import Embedded
 from distill.evaluation.pair_scan import PairScan, Tile

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from curation.errors import UserError
+from curation.image_set import ImageSet
 from curation.images import decode
-from curation.store import ImageSet
 from distill.export.int8_gate import Gate
 from teachers.preprocessing import Preprocessing
 

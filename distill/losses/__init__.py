@@ -11,13 +11,8 @@ imports every file of this package, and torch with it.
 
 from typing import TYPE_CHECKING, Any
 
-from distill.losses.settings import (
-    ComparisonSettings,
-    HeadSettings,
-    LossSettings,
-    check_shardable,
-    parse_losses,
-)
+from distill.losses.settings import ComparisonSettings, HeadSettings, LossSettings
+from distill.losses.settings_parsing import check_shardable, parse_losses
 
 if TYPE_CHECKING:
     from distill.losses.loss import LOSSES, Loss, LossInputs

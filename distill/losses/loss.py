@@ -29,13 +29,8 @@ from curation.errors import UserError
 from curation.registry import check_unused, import_files
 from distill.losses.arguments import check_counts, check_labels, check_rows, check_size
 from distill.losses.collectives import all_gather
-from distill.losses.settings import (
-    ComparisonSettings,
-    HeadSettings,
-    LossSettings,
-    checked_settings,
-    enter_settings,
-)
+from distill.losses.settings import ComparisonSettings, HeadSettings, LossSettings, enter_settings
+from distill.losses.settings_parsing import checked_settings
 
 
 @dataclass(frozen=True)

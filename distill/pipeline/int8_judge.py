@@ -4,9 +4,9 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import accumulate
 
+from curation.image_set import ImageSet
 from curation.pairs import VerificationPairs
 from curation.progress import StepDisplay, shifted, unwatched
-from curation.store import ImageSet
 from distill.evaluation.paired import Measures, compared, measures
 from distill.evaluation.protocols.protocol import ProtocolSet
 from distill.evaluation.set_features import EvaluationSet, NetworkFeatures, distinct_images

@@ -3,13 +3,13 @@
 from collections.abc import Iterator
 from typing import Any
 
-from curation.store import ImageSet
+from curation.image_set import ImageSet
 from curation.toml_positions import Location
 from curation.views import open_images
 from curation.workspace import Workspace
+from distill.data_spec import DataSpec
 from distill.losses import LossSettings
 from distill.notices import Notice
-from distill.spec import DataSpec
 from distill.spec_errors import SpecError, in_words, within
 from distill.training.several_sets import SeveralSets, TrainedSet, as_one
 

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from curation.gathered_images import GatheredImages
+from curation.image_set import ImageSet, RootStore
 from curation.joined_stores import joined, rows_in
 from curation.labels import UNLABELLED, count_identities, sort_keys
-from curation.store import ImageSet, RootStore
 from curation.subsets.sets import match_identities
 
 

@@ -10,10 +10,11 @@ from urllib.parse import quote
 import numpy as np
 
 from curation.errors import UserError
+from curation.image_set import ImageSet, RootStore
 from curation.images import decode, encode_jpeg
 from curation.quality import MEASURES
 from curation.report.funnel import FunnelRow, funnel
-from curation.store import ImageSet, RootStore, Store
+from curation.store import Store
 from curation.suggestions import hint
 from curation.views import View, open_images
 from curation.workspace import Workspace

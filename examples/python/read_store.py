@@ -8,8 +8,8 @@ import sys
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from curation.image_set import ImageSet
 from curation.images import decode
-from curation.store import ImageSet
 from curation.views import open_images
 
 

@@ -20,9 +20,10 @@ import torch
 from drawn_store import drawn_store
 
 import teachers
+from curation.image_set import ImageSet
 from curation.images import decode
-from curation.store import ImageSet, Store
-from curation.views import write_view
+from curation.store import Store
+from curation.view_writing import write_view
 from distill.backbones import create
 from teachers import embeddings
 from teachers.embedder import CPU_BATCH, Embedder, TorchEmbedder, module_digest

@@ -15,14 +15,15 @@ from pathlib import Path
 
 import numpy as np
 
+from curation.image_set import ImageSet
 from curation.noise.embedded import TeacherChoice
 from curation.progress import unwatched
 from curation.recipes.context import RecipeContext
 from curation.recipes.file import CheckStep, CleanStep
 from curation.recipes.noise_steps import check_images, clean_images
-from curation.store import ImageSet
 from curation.subsets import write_long_tail_cut
-from curation.views import View, open_images, write_view
+from curation.view_writing import write_view
+from curation.views import View, open_images
 from curation.workspace import Workspace
 from distill.cli.curate.set_embedder import open_embedder
 

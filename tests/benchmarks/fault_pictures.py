@@ -7,9 +7,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from curation.image_set import ImageSet
 from curation.images import decode, encode_jpeg
 from curation.sample.non_faces import KINDS, draw_non_face
-from curation.store import ImageSet
 from teachers.embedder import Embedder, embed_both, unit_and_norm
 
 CLUTTER, CROPS, BLURRED, TINY, REPEATED = 60, 40, 40, 20, 200

@@ -12,9 +12,9 @@ from learning_results import TEACHER, Key, Points, Result, Scores, over_seeds
 from learning_rows import controls_of, is_degraded
 
 from curation.files import atomic_file
+from curation.image_set import ImageSet
 from curation.images import decode
 from curation.pairs import VerificationPairs, read_pairs
-from curation.store import ImageSet
 from curation.views import open_images
 from curation.workspace import Workspace
 from distill.backbones import create

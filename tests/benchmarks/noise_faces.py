@@ -6,8 +6,8 @@ import numpy as np
 from fault_pictures import FaultPictures
 from plant import Marks, in_order
 
+from curation.image_set import ImageSet
 from curation.noise.embedded import EmbeddedImages
-from curation.store import ImageSet
 
 PLANTED_IDENTITIES = 40
 LEAST_IMAGES = 5

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike
 
+from curation.image_set import ImageSet
 from curation.noise.decisions import DECISIONS_FILE, Decision, write_decisions
 from curation.noise.findings import (
     CheckSummary,
@@ -16,7 +17,6 @@ from curation.noise.findings import (
     save_finding,
     save_meta,
 )
-from curation.store import ImageSet
 
 HOSTILE = "</script><script>window.taken = 1</script><img src=x onerror='window.taken = 1'>"
 

@@ -14,11 +14,12 @@ from planted_findings import finding, write_folder
 from simulate import LABELS, NORM, TRUTH, UNIT, write_simulated
 
 from curation.conversion.convert import convert
+from curation.image_set import ImageSet
 from curation.noise.embedded import EmbeddedImages
 from curation.noise.findings import Finding
 from curation.noise.proposals import write_proposals
 from curation.records.layout_writer import write_layout
-from curation.store import ImageSet, Store
+from curation.store import Store
 from curation.views import open_images
 from teachers.cache_files import ABOUT, CacheAbout
 from teachers.cache_files import NORM as NORMS

@@ -22,9 +22,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from curation.image_set import ImageSet
 from curation.images import decode
 from curation.pairs import read_pairs
-from curation.store import ImageSet
 from curation.views import open_images
 from distill.losses import ArcFace
 

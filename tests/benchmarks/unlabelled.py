@@ -23,7 +23,8 @@ from curation.face_groups import write_groups
 from curation.labels import UNLABELLED
 from curation.noise.embedded import TeacherChoice
 from curation.unlabelled import with_each_alone
-from curation.views import open_images, write_subset, write_view
+from curation.view_writing import write_subset, write_view
+from curation.views import open_images
 from curation.workspace import Workspace
 from distill.backbones import create
 from distill.cli.curate.set_embedder import open_embedder

@@ -17,7 +17,7 @@ from curation.records.recordio import ImageRecord, RecordWriter
 from curation.sources.records import read_images
 from curation.store import Store
 from curation.subsets import write_long_tail_cut
-from curation.views import write_view
+from curation.view_writing import write_view
 
 LAYOUT = ("train.rec", "train.idx", "property")
 

@@ -11,7 +11,7 @@ from curation.conversion.convert import convert
 from curation.errors import UserError
 from curation.export_shards import export_parquet, export_webdataset
 from curation.subsets import write_long_tail_cut
-from curation.views import write_view
+from curation.view_writing import write_view
 
 
 @pytest.fixture

@@ -18,7 +18,8 @@ from curation.noise.decisions import Decision, read_decisions
 from curation.noise.embedded import EmbeddedImages
 from curation.subsets import By, write_difference, write_intersection, write_keep, write_union
 from curation.verify import verify
-from curation.views import View, open_images, write_subset
+from curation.view_writing import write_subset
+from curation.views import View, open_images
 from distill.cli.curate import app
 
 BOTH, OURS, THEIRS = 30, 10, 8

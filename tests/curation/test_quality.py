@@ -8,7 +8,7 @@ from curation.errors import UserError
 from curation.images import decode
 from curation.quality import MEASURES, brightness, contrast, measure_images, sharpness
 from curation.records.layout_writer import write_layout
-from curation.views import write_subset
+from curation.view_writing import write_subset
 
 
 def stripes(step):

@@ -32,7 +32,8 @@ from curation.subsets import (
 )
 from curation.subsets.text_lists import By
 from curation.verify import verify
-from curation.views import View, open_images, write_subset, write_view
+from curation.view_writing import write_subset, write_view
+from curation.views import View, open_images
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from curation.store import CHECKSUMS_KEY, LABELS_KEY, Store, image_key
 from curation.subsets import write_drop
 from curation.subsets.text_lists import By, read_list
 from curation.verify import verify
-from curation.views import write_subset, write_view
+from curation.view_writing import write_subset, write_view
 
 
 def content(path):

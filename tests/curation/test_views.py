@@ -12,7 +12,8 @@ from curation.conversion.convert import convert
 from curation.errors import UserError
 from curation.store import Store
 from curation.subsets import write_long_tail_cut, write_retina_s
-from curation.views import View, open_images, write_subset, write_view
+from curation.view_writing import write_subset, write_view
+from curation.views import View, open_images
 
 
 @pytest.fixture

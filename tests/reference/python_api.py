@@ -20,7 +20,7 @@ PUBLIC = (
     "distill.losses.loss:register",
     "distill.losses.settings:LossSettings",
     "curation.views:open_images",
-    "curation.store:ImageSet",
+    "curation.image_set:ImageSet",
     "curation.images:decode",
     "curation.noise.check:check",
     "curation.noise.check:NoiseCheck",

@@ -17,7 +17,8 @@ from curation.conversion.convert import convert
 from curation.errors import UserError
 from curation.images import count_together, decode, encode_jpeg
 from curation.records.layout_writer import write_layout
-from curation.views import View, write_view
+from curation.view_writing import write_view
+from curation.views import View
 from distill.backbones import create
 from teachers import embedding_cache, embeddings
 from teachers.embedder import TorchEmbedder, embed_both, module_digest, unit_and_norm

@@ -14,6 +14,7 @@ import numpy as np
 
 from curation.bad_images import bad_image
 from curation.errors import UserError
+from curation.image_set import ImageSet
 from curation.images import decode
 from curation.neighbours import blocks
 from curation.noise.check import Context, NoiseCheck, check
@@ -22,7 +23,6 @@ from curation.noise.findings import Finding, FindingsMeta, require_indices
 from curation.noise.label_errors import BLOCK, LabelErrors, identities_of
 from curation.noise.presentation import Evidence, Explanation, ScoredSubject, ShownFace
 from curation.progress import Progress
-from curation.store import ImageSet
 from curation.unlabelled import EachAlone
 from curation.wording import decimal
 

@@ -12,7 +12,7 @@ from distill.cli.curate.places import locate
 from distill.cli.reports import print_report
 
 if TYPE_CHECKING:
-    from curation.store import ImageSet
+    from curation.image_set import ImageSet
     from curation.workspace import Workspace
 
 

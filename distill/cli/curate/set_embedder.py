@@ -10,13 +10,13 @@ import teachers
 from curation.arrays import read_array
 from curation.errors import UserError
 from curation.files import UnreadableError, atomic_file
+from curation.image_set import ImageSet
 from curation.images import count_together, decode, probe_size
 from curation.neighbours import normalised
 from curation.noise.embedded import EmbeddedImages, EvaluationImages, TeacherChoice
 from curation.pairs import read_pairs
 from curation.printable import printable
 from curation.progress import Progress
-from curation.store import ImageSet
 from curation.workspace import Workspace
 from distill.network_spec import NetworkSpec
 from distill.pipeline.teacher_files import find_teacher, is_bundle, open_teacher

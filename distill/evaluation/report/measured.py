@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
+from curation.image_set import ImageSet
 from curation.pairs import VerificationPairs
 from curation.progress import Progress
-from curation.store import ImageSet
 from distill.evaluation.all_pairs import all_pair_scores, all_pairs, why_not_compared
 from distill.evaluation.evaluate_sets import score_pairs, score_protocol, with_curve
 from distill.evaluation.features import Embedded, why_broken

@@ -5,9 +5,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from curation.errors import UserError
+from curation.image_set import ImageSet
 from curation.noise.findings import FINDINGS_FILE, Findings, findings_folder, read_meta
 from curation.review.review import Review
-from curation.store import ImageSet
 from curation.views import open_images
 
 _MOST_KEPT = 4

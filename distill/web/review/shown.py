@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from curation.errors import UserError
+from curation.image_set import ImageSet
 from curation.images import decode, encode_jpeg, probe_size
 from curation.noise.decisions import Decision
 from curation.noise.presentation import ShownRow
@@ -13,7 +14,6 @@ from curation.printable import printable
 from curation.review.events import ReviewEvent
 from curation.review.review import Review
 from curation.review.standing import Conflict
-from curation.store import ImageSet
 
 MOST_FOUND = 20
 _AS_THEY_ARE = 256

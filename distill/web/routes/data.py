@@ -7,10 +7,10 @@ from fastapi import APIRouter, Path, Query
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from curation.image_set import ImageSet
 from curation.quality import MEASURES
 from curation.report.funnel import funnel
 from curation.report.histogram import size_histograms
-from curation.store import ImageSet
 from distill.web import data
 from distill.web.site import Site
 

@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from planted_findings import finding
 
+from curation.image_set import ViewStep
 from curation.noise.findings import Finding
 from curation.report.funnel import funnel
 from curation.report.histogram import bar_height, flag_edge, score_histogram, size_histograms
-from curation.store import Store, ViewStep
+from curation.store import Store
 from curation.subsets import write_cap, write_difference
 from curation.wording import compact, decimal, parameters, percent
 

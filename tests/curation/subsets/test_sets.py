@@ -15,7 +15,8 @@ from curation.subsets import (
     write_split,
     write_union,
 )
-from curation.views import View, write_subset
+from curation.view_writing import write_subset
+from curation.views import View
 
 # The store's identities 0 to 4 have the rows 0-3, 4, 5-10, 11-12 and 13-15.
 

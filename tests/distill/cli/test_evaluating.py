@@ -11,7 +11,8 @@ from curation.conversion.convert import convert
 from curation.images import encode_jpeg
 from curation.pairs import read_pairs
 from curation.store import Store
-from curation.views import View, write_subset
+from curation.view_writing import write_subset
+from curation.views import View
 from curation.workspace import Workspace
 from distill.cli.main import app
 from distill.export.bundle_files import check_bundle

@@ -11,7 +11,7 @@ import pytest
 from curation.errors import UserError
 from curation.pairs import read_pairs
 from curation.store import Store
-from curation.views import write_subset
+from curation.view_writing import write_subset
 from curation.workspace import Workspace
 from distill.daemon.check import spec_check
 from distill.pipeline.fit import check_job

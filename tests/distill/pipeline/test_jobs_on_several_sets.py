@@ -11,7 +11,8 @@ from curation.conversion.convert import convert
 from curation.errors import UserError
 from curation.images import encode_jpeg
 from curation.records.layout_writer import write_layout
-from curation.views import open_images, write_subset
+from curation.view_writing import write_subset
+from curation.views import open_images
 from distill.pipeline.fit import check_fit, check_job
 from distill.spec_text import SpecFile, parse_spec
 from tests.conftest import draw

@@ -14,7 +14,7 @@ import pytest
 
 from curation.errors import UserError
 from curation.images import decode, encode_jpeg
-from curation.views import write_view
+from curation.view_writing import write_view
 from distill.training.config import TrainSettings
 from distill.training.data import BatchLoader, Shard
 from distill.training.decoding import decode_into

@@ -22,7 +22,7 @@ from small_training import (
 from curation.errors import UserError
 from distill.losses import LossInputs, WeightedLosses, parse_losses
 from distill.losses.class_weights import SampledClassWeights, ShardedInputs
-from distill.losses.settings import check_shardable
+from distill.losses.settings_parsing import check_shardable
 from distill.training import distributed
 from distill.training.config import TrainSettings
 from distill.training.engine import optimiser_state_that_fits

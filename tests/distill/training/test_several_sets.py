@@ -17,7 +17,7 @@ from curation.conversion.convert import convert
 from curation.errors import UserError
 from curation.images import encode_jpeg
 from curation.records.layout_writer import write_layout
-from curation.views import write_subset
+from curation.view_writing import write_subset
 from distill.backbones import create
 from distill.signals import Stopped
 from distill.training.answers import CachedAnswers

@@ -9,7 +9,7 @@ from drawn_store import drawn_store
 from playwright.sync_api import Browser, Page, expect
 
 from curation.images import decode
-from curation.views import write_subset
+from curation.view_writing import write_subset
 from curation.workspace import Workspace
 from distill.web import data
 from teachers.embeddings import cache_embeddings

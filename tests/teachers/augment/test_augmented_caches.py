@@ -8,7 +8,8 @@ import torch
 
 from curation.errors import UserError
 from curation.images import decode
-from curation.views import View, write_view
+from curation.view_writing import write_view
+from curation.views import View
 from distill.backbones import create
 from teachers.augment.augmentation import Augmentation, NumberedView
 from teachers.augment.strengths import CropMotion, Strengths

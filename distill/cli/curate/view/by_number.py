@@ -11,7 +11,7 @@ from distill.cli.curate.view.options import Destination, Parent, Seed, make_view
 from distill.cli.screen import note
 
 if TYPE_CHECKING:
-    from curation.store import ImageSet
+    from curation.image_set import ImageSet
     from curation.views import View
 
 

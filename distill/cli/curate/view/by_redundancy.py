@@ -14,7 +14,7 @@ from distill.cli.option_groups import grouped
 from distill.cli.screen import note
 
 if TYPE_CHECKING:
-    from curation.store import ImageSet
+    from curation.image_set import ImageSet
     from curation.views import View
 
 
