@@ -2,8 +2,9 @@
 
 Deng et al., ArcFace, 2019; the layout of insightface's arcface_torch: a 3x3 stem of stride 1,
 four stages that each halve the map, blocks BN-conv-BN-PReLU-conv(stride)-BN, and the output BN,
-dropout, fully connected with bias, BN with a fixed scale of 1. Module names are insightface's, so
-its checkpoints load by name.
+fully connected with bias, BN with a fixed scale of 1. Module names are insightface's, so its
+checkpoints load by name. Its dropout before the fully connected layer is a setting of training:
+``distill.training.dropout``.
 
 The variants with squeeze-and-excitation follow its MXNet code (symbol/fresnet.py, unit 3): the gate
 comes after the last normalisation of a block, and the epsilon of the normalisation is 2e-5.
@@ -95,7 +96,6 @@ class IResNet(nn.Module):
         embedding: int = 512,
         input_size: Size = (112, 112),
         width: float = 1.0,
-        dropout: float = 0.0,
         squeeze_excite: bool = False,
     ) -> None:
         super().__init__()
@@ -111,7 +111,6 @@ class IResNet(nn.Module):
         self.layer3 = _stage(block, channels[2], channels[3], depths[2])
         self.layer4 = _stage(block, channels[3], channels[4], depths[3])
         self.bn2 = nn.BatchNorm2d(channels[4], epsilon)
-        self.dropout = nn.Dropout(dropout)
         self.fc = nn.Linear(channels[4] * grid[0] * grid[1], embedding)
         self.features = nn.BatchNorm1d(embedding, epsilon)
         _initialise(self)
@@ -119,7 +118,7 @@ class IResNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = self.prelu(self.bn1(self.conv1(x)))
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
-        x = self.dropout(self.bn2(x)).flatten(1)
+        x = self.bn2(x).flatten(1)
         return self.features(self.fc(x))
 
 

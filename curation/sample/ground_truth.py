@@ -35,7 +35,7 @@ class ImageTruth(_TruthPart):
     fault: str | None = None
 
 
-class Duplicate(_TruthPart):
+class PlantedDuplicate(_TruthPart):
     """The image ``key`` duplicates the image ``original`` (keys in train.rec)."""
 
     key: int
@@ -80,8 +80,8 @@ class Truth(_TruthPart):
     mislabelled: tuple[int, ...]
     mixed_identities: tuple[MixedIdentity, ...]
     split_people: tuple[SplitPerson, ...]
-    exact_duplicates: tuple[Duplicate, ...]
-    near_duplicates: tuple[Duplicate, ...]
+    exact_duplicates: tuple[PlantedDuplicate, ...]
+    near_duplicates: tuple[PlantedDuplicate, ...]
     non_faces: tuple[NonFace, ...]
     verification: tuple[VerificationTruth, ...]
 
@@ -151,9 +151,9 @@ def _split(plan: Plan) -> tuple[SplitPerson, ...]:
     )
 
 
-def _duplicates(keyed: KeyedPlan, fault: str) -> tuple[Duplicate, ...]:
+def _duplicates(keyed: KeyedPlan, fault: str) -> tuple[PlantedDuplicate, ...]:
     return tuple(
-        Duplicate(key=key, original=row[shot.copy_of][0])
+        PlantedDuplicate(key=key, original=row[shot.copy_of][0])
         for row in keyed
         for key, shot in row
         if shot.fault == fault and shot.copy_of is not None

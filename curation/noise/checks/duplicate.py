@@ -54,7 +54,7 @@ _LARGEST_SQUARE = 2048
         "The copy is left out, the other image is kept.",
     ),
 )
-class Repeated(NoiseCheck):
+class Duplicate(NoiseCheck):
     """Photographs that the set contains twice."""
 
     scores_all = False  # only the copies

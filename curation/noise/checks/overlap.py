@@ -35,7 +35,7 @@ from curation.wording import decimal
         "The identity is left out with all its images.",
     ),
 )
-class InEvaluationSet(NoiseCheck):
+class Overlap(NoiseCheck):
     """People of an evaluation set, who must not be used for training."""
 
     uses_evaluation_sets = True
@@ -87,7 +87,7 @@ class InEvaluationSet(NoiseCheck):
 
 
 @dataclass(frozen=True)
-class Overlap:
+class EvaluationMatches:
     """The result for K identities."""
 
     probability: np.ndarray
@@ -106,9 +106,9 @@ def find_overlap(
     evaluation: Sequence[EvaluationImages],
     seed: int = 0,
     progress: Progress | None = None,
-) -> Overlap:
+) -> EvaluationMatches:
     """Judge every identity by the evaluation image nearest to it; progress counts images."""
-    found = Overlap(
+    found = EvaluationMatches(
         np.zeros(images.identities, np.float32),
         np.full(images.identities, -1, np.int64),
         np.full(images.identities, -1, np.int64),
