@@ -7,13 +7,13 @@ a checkpoint, and the exit record states the reason.
 import threading
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
+from distill.daemon.attempts import Attempt
 from distill.daemon.cgroup import memory_group
 from distill.daemon.demand import resources_in
 from distill.daemon.records import Stop
 from distill.daemon.room import least_room, lowest_room, newest_checkpoint_bytes, room_of
-from distill.daemon.stalls import in_minutes, signs_of_life
+from distill.daemon.stalls import Silence, StallNote, in_minutes
 from distill.daemon.supervision import StopRequest, note
 from distill.resources import Resources, in_gigabytes
 
@@ -29,15 +29,15 @@ class Guards:
     """The guards of one attempt; ``look`` is called about once per ``LOOK_SECONDS``."""
 
     def __init__(
-        self, run: Path, resources: Resources, clock: Callable[[], float] = time.monotonic
+        self, attempt: Attempt, resources: Resources, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._run = run
+        self._run = attempt.run
         self._resources = resources
         self._clock = clock
         self._began = clock()
         self._memory = _Memory(resources.memory_bytes, clock)
-        self._seen: object = None
-        self._seen_at = self._began
+        self._silence = Silence(attempt.run, clock)
+        self._stall_note = StallNote(attempt)
 
     def look(self) -> Stop | None:
         """Why the job must be stopped now, or ``None``."""
@@ -68,11 +68,13 @@ class Guards:
 
     def _stall(self) -> Stop | None:
         minutes = self._resources.stall_minutes
-        if minutes is None or self._resources.on_stall != "restart":
+        if minutes is None:
             return None
-        if (seen := signs_of_life(self._run)) != self._seen:
-            self._seen, self._seen_at = seen, self._clock()
-        if self._clock() - self._seen_at < minutes * 60:
+        silent = self._silence.minutes()
+        if self._resources.on_stall == "say":
+            self._stall_note.update(silent, minutes)
+            return None
+        if silent < minutes:
             return None
         return Stop(why="stall", reason=f"it showed no sign of life for {in_minutes(minutes)}")
 
@@ -171,6 +173,6 @@ class GuardWatch:
         return self.stopped is not None
 
 
-def guards_of(run: Path, spec: str) -> Guards:
+def guards_of(attempt: Attempt, spec: str) -> Guards:
     """The guards for the job with this spec, of which only the text is used here."""
-    return Guards(run, resources_in(spec))
+    return Guards(attempt, resources_in(spec))

@@ -42,6 +42,14 @@ class PendingRecord(Record):
     waiting_for: Annotated[str, Field(min_length=1, max_length=300)]
 
 
+class StallRecord(Record):
+    """An attempt that is silent for longer than its spec allows (``stall.json``)."""
+
+    attempt: AttemptNumber
+    id: AttemptId = ""
+    minutes: Annotated[float, Field(ge=0, le=1e9)]
+
+
 class Stop(Record):
     """Why the runner itself stopped a job (``distill.daemon.guards``)."""
 

@@ -94,7 +94,7 @@ def report(job: Job, around: Surroundings) -> JobReport:
         submitted_at=iso(job.submitted_at),
         started_at=None if job.started_at is None else iso(job.started_at),
         finished_at=None if job.finished_at is None else iso(job.finished_at),
-        stalled=stall(run, job.spec) if job.state is State.RUNNING else None,
+        stalled=stall(_attempt(job, run), job.spec) if job.state is State.RUNNING else None,
         gpus=[gpu.number for gpu in around.gpus.get(job.name, [])],
         # Avoids twenty thousand lookups of missing files for ten thousand jobs that never started.
         steps=steps_now(run, job.state is State.RUNNING) if begun else [],
@@ -105,7 +105,11 @@ def report(job: Job, around: Surroundings) -> JobReport:
 def _pending(job: Job, run: Path) -> str | None:
     if job.state is not State.RUNNING or job.launched:
         return None
-    return pending_for(Attempt(run, job.attempt, job.attempt_id))
+    return pending_for(_attempt(job, run))
+
+
+def _attempt(job: Job, run: Path) -> Attempt:
+    return Attempt(run, job.attempt, job.attempt_id)
 
 
 def iso(seconds: float) -> str:

@@ -183,7 +183,7 @@ def _supervise(
     """
     started_at = time.time()
     note(f"attempt {attempt.number} starts")
-    watch = GuardWatch(guards_of(attempt.run, frozen_spec(attempt.run) or ""), stop, grace)
+    watch = GuardWatch(guards_of(attempt, frozen_spec(attempt.run) or ""), stop, grace)
     try:
         with watch:
             status, error = run_to_end(command, tag(attempt), stop), None

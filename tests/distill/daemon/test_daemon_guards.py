@@ -11,6 +11,7 @@ from daemon_under_test import accept
 from test_daemon_commands import Ran
 
 from distill.daemon import client, guards, room, stalls
+from distill.daemon.attempts import Attempt
 from distill.daemon.cgroup import memory_group
 from distill.daemon.guards import Guards, guards_of
 from distill.daemon.outcome import MAXIMUM_ATTEMPTS, judge_exit, judge_loss
@@ -61,7 +62,7 @@ class Clock:
 def test_time_is_up_once_the_hours_are_over(tmp_path: Path) -> None:
     clock = Clock()
     asked = Resources(hours=2, on_time="fail")
-    watched = Guards(tmp_path, asked, clock)
+    watched = Guards(Attempt(tmp_path, 1), asked, clock)
     clock.now += 7199
     assert watched.look() is None
     clock.now += 2
@@ -76,8 +77,8 @@ def test_time_is_up_once_the_hours_are_over(tmp_path: Path) -> None:
 
 def test_a_silent_job_is_restarted_on_request(tmp_path: Path) -> None:
     clock = Clock()
-    watched = Guards(tmp_path, Resources(stall_minutes=10, on_stall="restart"), clock)
-    only_said = Guards(tmp_path, Resources(stall_minutes=10), clock)
+    watched = Guards(Attempt(tmp_path, 1), Resources(stall_minutes=10, on_stall="restart"), clock)
+    only_said = Guards(Attempt(tmp_path, 1), Resources(stall_minutes=10), clock)
     for minute in range(25):
         clock.now += 60
         if minute < 12:
@@ -91,18 +92,58 @@ def test_a_silent_job_is_restarted_on_request(tmp_path: Path) -> None:
     assert stopped.reason == "it showed no sign of life for 10 min"
 
 
+ALLOWED = "[resources]\nstall_minutes = 10\n"
+
+
+def test_a_silent_job_is_said_to_be_stalled_until_it_lives(tmp_path: Path) -> None:
+    clock, attempt = Clock(), Attempt(tmp_path, 2, "ab")
+    watched, log = Guards(attempt, Resources(stall_minutes=10), clock), tmp_path / "log.txt"
+    log.write_text("x")
+    told = []
+    for minute in range(14):
+        clock.now = 100.0 + 60 * minute
+        if minute == 12:
+            log.write_text("more")
+        assert watched.look() is None
+        told.append(stalls.stall(attempt, ALLOWED))
+    words = "it has shown no sign of life for {} min (resources.stall_minutes: 10 min)"
+    assert told == [None] * 10 + [words.format(10), words.format(11), None, None]
+
+
+@pytest.mark.parametrize("years", [-10, 10], ids=["past", "future"])
+def test_a_wrong_clock_neither_makes_nor_hides_a_stall(tmp_path: Path, years: int) -> None:
+    clock, attempt = Clock(), Attempt(tmp_path, 1)
+    watched, log = Guards(attempt, Resources(stall_minutes=10), clock), tmp_path / "log.txt"
+    log.write_text("x")
+    changed = log.stat().st_mtime + years * 365 * 24 * 3600
+    os.utime(log, (changed, changed))
+    watched.look()
+    clock.now += 599
+    watched.look()
+    assert stalls.stall(attempt, ALLOWED) is None
+    clock.now += 1
+    watched.look()
+    assert stalls.stall(attempt, ALLOWED) is not None
+
+
+def test_a_stall_of_an_earlier_attempt_is_not_believed(tmp_path: Path) -> None:
+    stalls.StallNote(Attempt(tmp_path, 1, "ab")).update(30, allowed=10)
+    assert stalls.stall(Attempt(tmp_path, 1, "ab"), ALLOWED) is not None
+    assert stalls.stall(Attempt(tmp_path, 1, "cd"), ALLOWED) is None
+    assert stalls.stall(Attempt(tmp_path, 2, "ab"), ALLOWED) is None
+
+
 def test_status_shows_how_long_a_job_was_silent(harness: Harness) -> None:
     harness.start()
-    submit(harness, "a", WAITS, stall_minutes=5)
+    submit(harness, "a", WAITS, stall_minutes=0.02)
     harness.wait_for_file("a", "starts")
-    log = harness.run("a") / "log.txt"
-    assert client.find_report(harness.workspace, "a").stalled is None
-    os.utime(log, (1, log.stat().st_mtime - 3600))
-    words = "it has shown no sign of life for 60 min (resources.stall_minutes: 5 min)"
-    assert client.find_report(harness.workspace, "a").stalled == words
-    assert words in Ran(harness.workspace, "status").stdout
+    wait_until(lambda: client.find_report(harness.workspace, "a").stalled is not None)
+    shown = Ran(harness.workspace, "status").stdout
+    assert "it has shown no sign of life for" in shown
+    assert "(resources.stall_minutes: 1 s)" in shown
     (harness.run("a") / "go").touch()
     harness.wait_for("a", State.DONE)
+    assert client.find_report(harness.workspace, "a").stalled is None
 
 
 def test_room_is_kept_for_the_next_checkpoint(tmp_path: Path, monkeypatch) -> None:
@@ -112,9 +153,9 @@ def test_room_is_kept_for_the_next_checkpoint(tmp_path: Path, monkeypatch) -> No
     assert newest_checkpoint_bytes(tmp_path) == 5000
     disk = Room(free=10**9, total=10**12)
     monkeypatch.setattr(guards, "room_of", lambda folder: disk)
-    assert Guards(tmp_path, Resources()).disk() is None
+    assert Guards(Attempt(tmp_path, 1), Resources()).disk() is None
     disk = Room(free=(1 << 24) + 4000, total=10**12)
-    stop = Guards(tmp_path, Resources()).disk()
+    stop = Guards(Attempt(tmp_path, 1), Resources()).disk()
     assert stop is not None
     assert stop.reason == f"the disk of {tmp_path} had 0.0168 GB left"
     assert stop.disk == (1 << 26) + 10_000
@@ -257,9 +298,10 @@ def test_a_control_group_is_read_where_it_has_a_limit(tmp_path: Path, version: i
 
 def test_hostile_specs_and_folders_guard_nothing(tmp_path: Path) -> None:
     for text in ("", "[[resources]]", "resources = 1", "[resources]\nhours = -1"):
-        assert guards_of(tmp_path, text).look() is None
+        assert guards_of(Attempt(tmp_path, 1), text).look() is None
     os.mkfifo(tmp_path / "progress.json")
-    assert stalls.stall(tmp_path, "[resources]\nstall_minutes = 1") is None
+    os.mkfifo(tmp_path / "stall.json")
+    assert stalls.stall(Attempt(tmp_path, 1), "[resources]\nstall_minutes = 1") is None
 
 
 def test_a_runner_needs_no_torch() -> None:
