@@ -10,7 +10,6 @@ of each kind against the trusted images, and the prevalence of each kind in the 
 that probability.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,12 +18,15 @@ import numpy as np
 from curation.neighbours import Neighbours, blocks
 from curation.noise.calibration import LikelihoodRatio, fit_ratio, probabilities, size_class
 from curation.noise.embedded import EmbeddedImages
+from curation.noise.identity_prototypes import (
+    identities_of,
+    prototypes_of,
+    similarity_to_identities,
+    similarity_to_own,
+)
 from curation.noise.prototypes import (
     PrototypeSimilarity,
     initial_trust,
-    prototype_of,
-    similarity_of_outsiders,
-    similarity_within,
 )
 from curation.progress import Progress
 
@@ -97,7 +99,7 @@ def estimate_label_errors(
     for number, kind in enumerate(ROUNDS):
         if progress is not None:
             progress(number, len(ROUNDS))
-        state.similarity = _similarity_of_all(images, state.trust)
+        state.similarity = similarity_to_own(images, state.trust)
         if kind == "others":
             search = Neighbours(prototypes_of(images, state.trust))
         _judge(state, search, _learn(state, search, random))
@@ -166,28 +168,6 @@ def trusted_images(images: EmbeddedImages, label_errors: LabelErrors) -> np.ndar
     return np.flatnonzero((label_errors.trust > 0.5) & (images.sizes[images.labels] > 1))
 
 
-def prototypes_of(images: EmbeddedImages, trust: np.ndarray) -> np.ndarray:
-    """Every identity's prototype, unit float32 ``[K, D]``."""
-    prototypes = np.zeros((images.identities, images.dimension), np.float32)
-    for identity, which, vectors in identities_of(images):
-        prototypes[identity] = prototype_of(vectors, trust[which])
-    return prototypes
-
-
-def identities_of(images: EmbeddedImages) -> Iterator[tuple[int, slice, np.ndarray]]:
-    """Yield each identity with its images and their vectors, reading in large blocks."""
-    first = 0
-    while first < images.identities:
-        end = np.searchsorted(images.offsets, images.offsets[first] + 8192, "right") - 1
-        last = int(max(end, first + 1))
-        start = int(images.offsets[first])
-        block = images.vectors(slice(start, int(images.offsets[last])))
-        for identity in range(first, last):
-            which = images.images_of(identity)
-            yield identity, which, block[which.start - start : which.stop - start]
-        first = last
-
-
 def _begin(images: EmbeddedImages) -> _Estimate:
     trust = np.ones(len(images), np.float32)
     for _, which, vectors in identities_of(images):
@@ -204,17 +184,6 @@ def _begin(images: EmbeddedImages) -> _Estimate:
         log_length - np.median(log_length),
         nothing,
     )
-
-
-def _similarity_of_all(images: EmbeddedImages, trust: np.ndarray) -> PrototypeSimilarity:
-    found = PrototypeSimilarity(*(np.zeros(len(images), np.float32) for _ in range(3)))
-    for _, which, vectors in identities_of(images):
-        if len(vectors) > 1:
-            here = similarity_within(vectors, trust[which])
-            found.prototype[which] = here.prototype
-            found.nearest[which] = here.nearest
-            found.weight[which] = here.weight
-    return found
 
 
 def similarity_features(
@@ -293,22 +262,6 @@ def _trusted(
     nearer = state.similarity.prototype[sample] > nearest_wrong
     trusted = nearer if first_round and without_others else state.trust[sample] > 0.5
     return trusted & (state.images.sizes[state.images.labels[sample]] > 1)
-
-
-def similarity_to_identities(
-    images: EmbeddedImages, trust: np.ndarray, vectors: np.ndarray, identities: np.ndarray
-) -> PrototypeSimilarity:
-    """The similarity of ``vectors [m, D]`` to ``identities [m]``, which do not contain them."""
-    found = PrototypeSimilarity(*(np.zeros(len(vectors), np.float32) for _ in range(3)))
-    order = np.argsort(identities, kind="stable")
-    asked, first = np.unique(identities[order], return_index=True)
-    for identity, here in zip(asked, np.split(order, first[1:]), strict=True):
-        which = images.images_of(int(identity))
-        one = similarity_of_outsiders(vectors[here], images.vectors(which), trust[which])
-        found.prototype[here] = one.prototype
-        found.nearest[here] = one.nearest
-        found.weight[here] = one.weight
-    return found
 
 
 def best_except(

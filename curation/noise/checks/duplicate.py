@@ -20,7 +20,8 @@ from curation.neighbours import blocks
 from curation.noise.check import Context, NoiseCheck, check
 from curation.noise.embedded import EmbeddedImages
 from curation.noise.findings import Finding, FindingsMeta, require_indices
-from curation.noise.label_errors import BLOCK, LabelErrors, identities_of
+from curation.noise.identity_prototypes import identities_of
+from curation.noise.label_errors import BLOCK, LabelErrors
 from curation.noise.presentation import Evidence, Explanation, ScoredSubject, ShownFace
 from curation.progress import Progress
 from curation.unlabelled import EachAlone

@@ -16,6 +16,7 @@ from curation.noise.check import FLAG, Context, Fates, NoiseCheck, check
 from curation.noise.decisions import Decision
 from curation.noise.embedded import EmbeddedImages
 from curation.noise.findings import Finding, FindingsMeta, require_indices
+from curation.noise.identity_prototypes import similarity_to_identities
 from curation.noise.label_errors import (
     BLOCK,
     OTHERS,
@@ -23,7 +24,6 @@ from curation.noise.label_errors import (
     LabelErrors,
     best_except,
     similarity_features,
-    similarity_to_identities,
     trusted_images,
 )
 from curation.noise.presentation import Evidence, Explanation, ScoredSubject

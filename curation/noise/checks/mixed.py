@@ -20,7 +20,8 @@ from curation.noise.checks.misplaced import is_moved
 from curation.noise.decisions import Decision
 from curation.noise.embedded import EmbeddedImages
 from curation.noise.findings import Finding, FindingsMeta, require_indices
-from curation.noise.label_errors import LabelErrors, identities_of
+from curation.noise.identity_prototypes import identities_of
+from curation.noise.label_errors import LabelErrors
 from curation.noise.presentation import Evidence, Explanation, ScoredSubject, ShownRow
 from curation.noise.prototypes import initial_trust, prototype_of, similarity_within
 from curation.progress import Progress

@@ -10,14 +10,13 @@ from simulated_people import embedded, f1, in_order, people, wrongly_labelled
 
 from curation.neighbours import normalised
 from curation.noise.embedded import EmbeddedImages
+from curation.noise.identity_prototypes import identities_of, similarity_to_identities
 from curation.noise.label_errors import (
     LabelErrors,
     best_except,
     estimate_label_errors,
-    identities_of,
     label_error_arrays,
     load_label_errors,
-    similarity_to_identities,
 )
 from curation.noise.prototypes import similarity_of_outsiders
 
