@@ -67,7 +67,7 @@ def test_a_bundle_is_removed_on_request_and_used_steps_stay(place: Place) -> Non
     assert place.steps() == "b"
 
 
-def test_only_those_of_a_state_or_label_go(place: Place) -> None:
+def test_only_jobs_of_the_given_state_or_label_are_removed(place: Place) -> None:
     ended(place, "a", 9, State.FAILED, label="sweep")
     ended(place, "b", 9, State.DONE, label="sweep")
     ended(place, "c", 9, State.FAILED)
@@ -97,7 +97,7 @@ def after(name: str) -> Placing:
     return Placing(after=(name,))
 
 
-def test_users_see_what_it_frees(place: Place) -> None:
+def test_users_see_how_much_a_removal_frees(place: Place) -> None:
     ended(place, "old", 31, steps="a")
     dry = Ran(place.workspace, "clean", "--older-than", "30d", "--dry-run")
     assert dry.stdout == "old: would be removed\n"
@@ -115,7 +115,7 @@ def test_without_any_submit_nothing_is_created(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("age", ["", "30", "d", "-3d", "1y", "nan d", "1e3d", "9" * 50, "1.d"])
-def test_an_age_that_is_none_is_refused(place: Place, age: str) -> None:
+def test_an_invalid_age_is_refused(place: Place, age: str) -> None:
     error = Ran(place.workspace, "clean", f"--older-than={age}").error
     assert "is not a duration; give a number with s, m, h, d or w" in error
 

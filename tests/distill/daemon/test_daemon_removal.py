@@ -142,7 +142,7 @@ def test_a_dry_run_reports_and_removes_nothing(place: Place) -> None:
         (State.DONE, "a x y", UnknownJobError, "no job 'y'"),
     ],
 )
-def test_all_go_or_none(
+def test_either_all_jobs_are_removed_or_none(
     place: Place, state: State, names: str, error: type[UserError], words: str
 ) -> None:
     place.job("a", steps="a")
@@ -186,7 +186,7 @@ def test_a_step_that_is_being_done_stays(place: Place) -> None:
     assert place.steps() == "a"
 
 
-def test_a_step_is_made_again_by_who_waited_while_it_was_removed(tmp_path: Path) -> None:
+def test_a_waiting_job_makes_a_removed_step_again(tmp_path: Path) -> None:
     store = StepStore(tmp_path)
     folder = store.folder("k", {})
     done = []

@@ -49,7 +49,7 @@ def bring_to(service: JobService, state: State) -> None:
     ],
 )
 @pytest.mark.parametrize("replace", [False, True])
-def test_the_same_spec_again(
+def test_submitting_the_same_spec_again_keeps_the_folder(
     service: JobService, state: State, answer: Answer, replace: bool
 ) -> None:
     bring_to(service, state)

@@ -58,7 +58,7 @@ def change_queued(workspace: Workspace, name: str) -> None:
         freeze_provenance(workspace.runs / name, queue.provenance(name))
 
 
-def test_it_is_frozen_at_submit_and_included_in_the_bundle(workspace, spec) -> None:
+def test_provenance_is_frozen_at_submit_and_in_the_bundle(workspace, spec) -> None:
     submit(workspace, spec, "name=set", "train.seed=3")
     shown = json.loads(Ran(workspace, "show", "set", "--json").stdout)["provenance"]
     assert shown["file"] == str(spec)
@@ -102,14 +102,14 @@ def test_a_submit_records_it_again_and_a_retry_keeps_it(workspace, spec) -> None
     assert told["code"] == frozen["code"]
 
 
-def test_a_job_of_an_older_version_has_none(workspace) -> None:
+def test_a_job_of_an_older_version_has_no_provenance(workspace) -> None:
     with open_queue(workspace) as queue:
         queue.submit("older", "name = 'older'", 1.0)
     assert json.loads(Ran(workspace, "show", "older", "--json").stdout)["provenance"] is None
 
 
 @pytest.mark.slow
-def test_real_processes_report_it_too(workspace, spec) -> None:
+def test_real_processes_report_their_provenance(workspace, spec) -> None:
     submit(workspace, spec, "name=queued")
     change_queued(workspace, "queued")
     with open_queue(workspace) as queue:

@@ -242,7 +242,9 @@ class TestSlowServers:
         ],
         ids=["body", "header", "interim-answers"],
     )
-    def test_they_are_given_up(self, slow, target: Path, first: bytes, again: bytes, words: str):
+    def test_servers_that_send_too_slowly_are_given_up(
+        self, slow, target: Path, first: bytes, again: bytes, words: str
+    ):
         with pytest.raises(UserError, match=f"{words}.* at SHA256SUMS; run the same command"):
             fetch(slow(first, again), target, None)
 

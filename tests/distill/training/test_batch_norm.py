@@ -69,7 +69,7 @@ def test_outputs_gradients_and_statistics_are_those_of_pytorch(kind, shape, layo
         assert torch.allclose(value, wanted, rtol=1e-4, atol=1e-5)
 
 
-def test_in_bfloat16_it_is_as_near_as_pytorch():
+def test_bfloat16_is_as_near_as_pytorch():
     plain, synchronised = both(nn.BatchNorm2d)
     x, weights = torch.randn(5, 6, 4, 3).bfloat16(), torch.randn(5, 6, 4, 3).bfloat16()
     expected = outcome(plain, x, weights)
@@ -78,7 +78,7 @@ def test_in_bfloat16_it_is_as_near_as_pytorch():
         assert torch.allclose(value.float(), wanted.float(), rtol=0.05, atol=0.05)
 
 
-def test_in_evaluation_it_is_the_layer_itself():
+def test_evaluation_uses_the_layer_itself():
     plain, synchronised = both(nn.BatchNorm2d)
     x = torch.randn(2, 6, 4, 4)
     assert torch.equal(synchronised.eval()(x), plain.eval()(x))

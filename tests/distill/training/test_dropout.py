@@ -13,7 +13,7 @@ from distill.training.dropout import drop_before_embedding, embedding_layer_of
 from teachers.networks import NETWORKS, head_parameters
 
 
-def test_in_evaluation_the_network_is_unchanged():
+def test_dropout_does_not_change_the_network_in_evaluation():
     network = make_network().eval()
     dropping = copy.deepcopy(network)
     drop_before_embedding(dropping, 0.4)
@@ -22,7 +22,7 @@ def test_in_evaluation_the_network_is_unchanged():
     assert dropping.state_dict().keys() == network.state_dict().keys()
 
 
-def test_in_training_it_leaves_out_a_share_of_the_values_before():
+def test_dropout_zeroes_a_share_of_the_inputs_in_training():
     network = make_network().train()
     drop_before_embedding(network, 0.4)
     seen = []
@@ -40,7 +40,7 @@ POOLED = {"mobilefacenet_m", "mobilefacenet_s"}
 
 
 @pytest.mark.parametrize("name", sorted(NETWORKS.keys() - POOLED))
-def test_every_network_has_its_place_for_it(name):
+def test_every_network_has_a_layer_for_dropout(name):
     with torch.device("meta"):
         network = create(name, 96)
     layer = embedding_layer_of(network)
@@ -48,7 +48,7 @@ def test_every_network_has_its_place_for_it(name):
 
 
 @pytest.mark.parametrize("name", sorted(POOLED))
-def test_without_a_layer_before_the_embedding_it_is_refused(name):
+def test_dropout_without_an_embedding_layer_is_refused(name):
     with torch.device("meta"):
         network = create(name)
     with pytest.raises(UserError, match="no layer between its pooled features"):

@@ -133,7 +133,7 @@ def test_a_resumed_training_keeps_the_same_best(drawn_store, tmp_path):
 
 
 @pytest.mark.parametrize("stopped_at", [4, 8], ids=["midway", "at the end"])
-def test_stopped_during_an_evaluation_it_is_made_up_for(drawn_store, tmp_path, stopped_at):
+def test_an_interrupted_evaluation_is_done_on_resume(drawn_store, tmp_path, stopped_at):
     metrics, stopping = [], []
 
     def stop_at_that_step():

@@ -53,14 +53,14 @@ def test_a_constant_loss_is_noticed(values, key):
     assert said(check) == [key]
 
 
-def test_one_step_in_which_it_does_something_is_enough():
+def test_one_step_with_an_effect_prevents_the_notice():
     check = IdleCheck(steps=100)
     for step in range(LEAST_STEPS):
         check.add(report(gradient=float(step), centres=float(step), triplet=0.1 * (step == 7)))
     assert said(check) == []
 
 
-def test_a_few_steps_count_only_if_there_are_no_more():
+def test_few_steps_are_judged_only_in_a_short_training():
     check = IdleCheck(steps=100)
     for _ in range(LEAST_STEPS - 1):
         check.add(report(triplet=0.0))

@@ -95,14 +95,14 @@ class TestDraw:
     def test_a_batch_larger_than_the_rate_decides_the_number(self):
         assert len(Steps(sgd, sample_rate=0.01)(0)) == BATCH
 
-    def test_it_follows_from_the_seed_and_the_step(self):
+    def test_the_sample_follows_from_the_seed_and_the_step(self):
         first, again, other = Steps(sgd), Steps(sgd), Steps(sgd, seed=1)
         draws = [[steps(step).tolist() for step in range(5)] for steps in (first, again, other)]
         assert draws[0] == draws[1]
         assert draws[0] != draws[2]
         assert len({tuple(draw) for draw in draws[0]}) == 5
 
-    def test_the_others_have_the_same_chance(self):
+    def test_identities_outside_the_batch_are_equally_likely(self):
         random, times = np.random.default_rng(0), 3000
         own = torch.tensor([2, 7])
         counted = torch.zeros(10)
@@ -159,7 +159,7 @@ class TestStep:
         ("optimiser", "keys"),
         [(sgd, {"momentum_buffer"}), (adamw, {"exp_avg", "exp_avg_sq"})],
     )
-    def test_all_that_an_optimiser_remembers_of_a_row_goes_with_it(self, optimiser, keys):
+    def test_the_optimisers_state_of_a_row_moves_with_it(self, optimiser, keys):
         sampled, whole = Steps(optimiser, ALL), make_losses({"softmax": {"scale": 4.0}})
         plain = optimiser([whole.centres])
         for step in range(6):
@@ -258,7 +258,7 @@ def many_identities(store, **settings):
 
 
 class TestTraining:
-    def test_with_all_in_the_sample_it_is_the_plain_training(self, drawn_store, tmp_path):
+    def test_a_sample_of_all_identities_is_the_plain_training(self, drawn_store, tmp_path):
         trainings = []
         for rate in (1.0, ALL):
             training = many_identities(drawn_store, centres={"sample_rate": rate})
@@ -279,7 +279,7 @@ class TestTraining:
         assert_equal_bits(weights(resumed), weights(whole))
         assert whole.losses.centres.shape == (40, EMBEDDING)
 
-    def test_its_state_is_that_of_a_plain_engine(self, drawn_store, tmp_path):
+    def test_a_sampled_engine_has_the_state_of_a_plain_one(self, drawn_store, tmp_path):
         """So a training can continue with another rate, or without sampling."""
         training = many_identities(drawn_store, centres={"sample_rate": 0.4})
         train(training, tmp_path, watch())
@@ -303,7 +303,7 @@ class TestTraining:
 
 
 class TestRefused:
-    def test_another_engine(self):
+    def test_sampling_is_refused_with_another_engine(self):
         for centres in ({"sample_rate": 0.5}, {"sharded": True}):
             with pytest.raises(
                 ValidationError, match='need engine = "torch"; allowed with'
@@ -313,17 +313,17 @@ class TestRefused:
         TrainSettings(engine="deepspeed", centres={"sample_rate": 1.0})
 
     @pytest.mark.parametrize("rate", [0.0, -0.1, 1.1])
-    def test_a_rate_that_is_no_share(self, rate):
+    def test_a_rate_outside_0_to_1_is_refused(self, rate):
         with pytest.raises(ValidationError, match=r"centres\.sample_rate"):
             TrainSettings(centres={"sample_rate": rate})
 
-    def test_losses_that_need_the_centres_of_other_ranks(self):
+    def test_losses_that_need_all_centres_are_refused_with_shards(self):
         check_shardable(plain("sv", "subcentre", "angular", "triplet", "center"))
         for name in ("intra", "inter", "uniformface", "centre_triplet"):
             with pytest.raises(UserError, match=rf"^{name}: needs the class"):
                 check_shardable(plain("arcface", name))
 
-    def test_fewer_identities_than_ranks(self, monkeypatch):
+    def test_fewer_identities_than_ranks_are_refused(self, monkeypatch):
         monkeypatch.setattr("distill.training.partial_fc.world_size", lambda: 30)
         with pytest.raises(UserError, match="23 identities for 30 ranks; allowed: up to 23 ranks"):
             PartialCentres(make_losses({"arcface": {}}), 1.0, True, BATCH, torch.device("cpu"))

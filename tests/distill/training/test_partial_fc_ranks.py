@@ -74,7 +74,7 @@ class TestSampled:
         assert_equal_bits(*(rank["sampled alike"]["weights"] for rank in found))
 
     @pytest.mark.parametrize("name", ["sampled", "sampled alike"])
-    def test_it_is_the_softmax_over_the_rows_that_were_drawn(self, found, name):
+    def test_the_loss_is_the_softmax_over_the_drawn_rows(self, found, name):
         """The loss and the centres' gradient, from the plain head on these rows only."""
         torch.manual_seed(5)
         chosen = parse_losses({"arcface": {"scale": 16.0}}, "losses")

@@ -78,10 +78,10 @@ def batches_of(plan, epochs):
 
 
 class TestASetOfSeveral:
-    def test_one_set_whose_labels_count_is_itself(self, drawn_store):
+    def test_one_set_with_labels_is_not_wrapped(self, drawn_store):
         assert as_one([TrainedSet(drawn_store)]) is drawn_store
 
-    def test_has_the_images_of_all_and_the_unlabelled_last(self, drawn_store, street):
+    def test_the_union_has_all_images_and_the_unlabelled_last(self, drawn_store, street):
         mixture = as_one([TrainedSet(street, labels=False), TrainedSet(drawn_store)])
         assert (len(mixture), mixture.identities, mixture.unlabelled) == (68, 6, 20)
         assert mixture.labels[:48].tolist() == drawn_store.labels.tolist()
@@ -102,7 +102,7 @@ class TestASetOfSeveral:
         sizes = np.diff(mixture.offsets).tolist()
         assert sizes == [16, 16, 16, 16, 8, 8]  # those of the view come first
 
-    def test_its_digest_tells_shares_and_whose_labels_count(self, drawn_store, street):
+    def test_the_digest_depends_on_shares_and_used_labels(self, drawn_store, street):
         def digest(share, labels):
             return as_one(
                 [TrainedSet(drawn_store, share), TrainedSet(street, 1 - share, labels=labels)]
@@ -113,7 +113,7 @@ class TestASetOfSeveral:
         again = pickle.loads(pickle.dumps(as_one([TrainedSet(drawn_store), TrainedSet(street)])))
         assert again.digest == as_one([TrainedSet(drawn_store), TrainedSet(street)]).digest
 
-    def test_images_of_two_sizes_do_not_go_together(self, drawn_store, tmp_path):
+    def test_sets_with_different_image_sizes_are_refused(self, drawn_store, tmp_path):
         faces = [(encode_jpeg(draw(0, i)[:40, :40]), 0) for i in range(2)]
         write_layout(tmp_path / "records", faces, (40, 40))
         small = convert(tmp_path / "records", tmp_path / "small.lmdb")
@@ -130,7 +130,7 @@ class TestASetOfSeveral:
 
 class TestBatches:
     @pytest.mark.parametrize(("share", "batch"), [(0.7, 12), (0.5, 7), (0.05, 10)])
-    def test_hold_the_shares(self, drawn_store, street, share, batch):
+    def test_batches_have_the_shares(self, drawn_store, street, share, batch):
         mixture = as_one(
             [TrainedSet(drawn_store, share), TrainedSet(street, 1 - share, labels=False)]
         )
@@ -139,7 +139,7 @@ class TestBatches:
         assert abs(of_first.sum() - share * batch * len(found)) <= 1
         assert of_first.max() - of_first.min() <= 1
 
-    def test_show_every_image_of_a_set_before_one_repeats(self, drawn_store, street):
+    def test_batches_show_every_image_of_a_set_before_one_repeats(self, drawn_store, street):
         mixture = as_one([TrainedSet(drawn_store, 0.25), TrainedSet(street, 0.75, labels=False)])
         shown = np.concatenate(batches_of(planned(mixture), 16))
         for number in (0, 1):
@@ -147,13 +147,13 @@ class TestBatches:
             assert len(times) == (mixture.which == number).sum()
             assert max(times.values()) - min(times.values()) <= 1
 
-    def test_have_the_shares_of_the_sizes_by_default(self, drawn_store, street):
+    def test_batches_have_the_shares_of_the_sizes_by_default(self, drawn_store, street):
         mixture = as_one([TrainedSet(drawn_store), TrainedSet(street)])
         plan = planned(mixture)
         assert isinstance(plan, FullShuffle)
         assert plan.images == 68
 
-    def test_are_the_same_when_they_are_read_in_sequence(self, drawn_store, street):
+    def test_batches_are_the_same_when_read_in_sequence(self, drawn_store, street):
         mixture = as_one([TrainedSet(drawn_store, 0.5), TrainedSet(street, 0.5)])
         plan = planned(mixture, shuffle="windowed", shuffle_window=24)
         with BatchLoader(mixture, SIZE, plan) as loader:
@@ -161,7 +161,7 @@ class TestBatches:
         assert np.array_equal(found, batches_of(plan, 3)[2:9])
 
     @pytest.mark.parametrize("shares", [(None, None), (0.5, 0.5)])
-    def test_hold_whole_identities_if_labels_matter(self, drawn_store, street, shares):
+    def test_batches_have_whole_identities_if_labels_matter(self, drawn_store, street, shares):
         sources = [TrainedSet(drawn_store, shares[0]), TrainedSet(street, shares[1], labels=False)]
         mixture = as_one(sources)
         for batch in batches_of(planned(mixture, 16, PK), 6):
@@ -171,7 +171,7 @@ class TestBatches:
             people = blocks[:, 0][blocks[:, 0] >= 0].tolist()
             assert people
 
-    def test_pk_needs_identities(self, street, drawn_store):
+    def test_pk_batches_need_identities(self, street, drawn_store):
         mixture = as_one([TrainedSet(drawn_store, labels=False), TrainedSet(street, labels=False)])
         with pytest.raises(UserError, match=r"no image of data\.train has a usable label"):
             planned(mixture, sampler=PK)
@@ -199,7 +199,7 @@ class TestBatches:
 
 
 class TestLabels:
-    def test_only_those_that_count_weigh(self, drawn_store, street):
+    def test_only_images_with_used_labels_have_a_weight(self, drawn_store, street):
         mixture = as_one([TrainedSet(drawn_store, 0.5), TrainedSet(street, 0.5, labels=False)])
         with BatchLoader(mixture, SIZE, planned(mixture)) as loader:
             for batch in loader.batches(0, 4):
@@ -222,7 +222,7 @@ class TestLabels:
                 together = np.concatenate([getattr(part, name) for part in parts])
                 assert np.array_equal(getattr(batch, name), together)
 
-    def test_views_that_are_mixed_do_not_count_either(self, drawn_store, street):
+    def test_mixed_views_have_no_label_weight(self, drawn_store, street):
         mixture = as_one([TrainedSet(drawn_store, 0.5), TrainedSet(street, 0.5, labels=False)])
         augment = AugmentSettings(views=4, mix=0.5)
         views = StudentViews(Augmentation(augment.strengths, mixture), ViewChoice(augment, seed=0))

@@ -297,7 +297,7 @@ def test_metrics_say_what_a_curve_needs(drawn_store, tmp_path):
     )
 
 
-def test_fast_and_plain_engines_share_one_door():
+def test_fast_and_plain_engines_have_the_same_interface():
     learner = Learner(
         make_network(),
         WeightedLosses(parse_losses({"arcface": {}}, "losses"), EMBEDDING, 6),
