@@ -267,7 +267,11 @@ def _trusted(
 def best_except(
     similarities: np.ndarray, indices: np.ndarray, *excluded: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The highest similarity in each row, and its identity, ignoring the excluded identities."""
+    """The highest similarity in each row, float32 ``[n]``, and its identity, int64 ``[n]``.
+
+    ``similarities`` and ``indices`` ``[n, k]`` are search results, -1 for no identity; each of
+    ``excluded`` ``[n]`` has an identity for each row to ignore. A row without others has -1, -1.
+    """
     allowed = indices >= 0
     for identities in excluded:
         allowed &= indices != identities[:, None]

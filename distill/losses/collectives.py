@@ -28,7 +28,7 @@ def all_gather(rows: Tensor) -> Tensor:
 
 
 def all_reduce_sum(values: Tensor) -> Tensor:
-    """The sum of all ranks' ``values``, without gradient."""
+    """The sum of all ranks' ``values``, in their shape, on every rank; without gradient."""
     total = values.detach().clone(memory_format=torch.contiguous_format)
     if world_size() > 1:
         dist.all_reduce(total)

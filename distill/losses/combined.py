@@ -43,7 +43,10 @@ class Combined(MarginHead):
 
 
 def combined_margin(cosines: Tensor, m1: float, m2: float, m3: float) -> Tensor:
-    """``cos(m1 * angle + m2) - m3``, continued past pi as in ArcFace or by SphereFace's psi."""
+    """``cos(m1 * angle + m2) - m3`` [B] for the ``cosines`` [B] to the own identities.
+
+    ``m2`` is in radians. Past pi it is continued as in ArcFace (``m1`` = 1) or by SphereFace's psi.
+    """
     if m1 == 1.0:
         return angular_margin(cosines, torch.full_like(cosines, m2)) - m3
     return falling_cosine(m1 * angles(cosines) + m2) - m3

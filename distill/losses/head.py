@@ -88,10 +88,11 @@ def filtered_negatives(cosines: Tensor, threshold: float) -> Tensor:
 
 
 def balanced_weights(counts: Tensor, beta: float) -> Tensor:
-    """``(1 - beta) / (1 - beta^n)`` for each image count n in ``counts``: 1 for a single image.
+    """``(1 - beta) / (1 - beta^n)`` for each image count n in ``counts``, in its shape.
 
-    Source: the Meituan paper, Eq. 9, after Cui et al., 2019. Not normalised, as printed there: the
-    loss of an identity with n images shrinks by up to a factor of n.
+    A single image has the weight 1. Source: the Meituan paper, Eq. 9, after Cui et al., 2019. Not
+    normalised, as printed there: the loss of an identity with n images shrinks by up to a factor
+    of n.
     """
     # float64, because 1 - 0.9999 keeps only four digits in float32
     effective = -torch.expm1(counts.clamp_min(1).double() * math.log(beta))
@@ -99,10 +100,13 @@ def balanced_weights(counts: Tensor, beta: float) -> Tensor:
 
 
 def sines(cosines: Tensor) -> Tensor:
-    """The sines of angles in [0, pi], with a finite derivative at both ends."""
+    """The sines of angles in [0, pi], in the shape of ``cosines``; derivatives are finite."""
     return (1.0 - cosines.square()).clamp_min(1e-12).sqrt()
 
 
 def angles(cosines: Tensor) -> Tensor:
-    """The angles in radians. Cosines are clamped, as acos has no finite derivative at 1 and -1."""
+    """The angles in radians, in the shape of ``cosines``.
+
+    Cosines are clamped, as acos has no finite derivative at 1 and -1.
+    """
     return cosines.clamp(-1.0 + 1e-7, 1.0 - 1e-7).acos()

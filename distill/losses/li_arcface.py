@@ -42,5 +42,5 @@ class LiArcFace(MarginHead):
 
 
 def linear_in_angle(cosines: Tensor) -> Tensor:
-    """``(pi - 2 * angle) / pi``: 1 at the angle 0 and -1 at pi, like the cosine."""
+    """``(pi - 2 * angle) / pi``: 1 at the angle 0 and -1 at pi, like the cosine; any shape."""
     return 1.0 - 2.0 * angles(cosines) / math.pi

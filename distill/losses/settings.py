@@ -118,7 +118,7 @@ def settings_of(name: str) -> type[LossSettings] | None:
 
 
 def known_settings(name: str) -> type[LossSettings]:
-    """The settings of a known loss."""
+    """The settings of a loss in ``names()``; ``KeyError`` if it is none."""
     return _SETTINGS[name]
 
 

@@ -41,10 +41,10 @@ class Triplets:
 
 
 def statistics(totals: Tensor) -> dict[str, Tensor]:
-    """Scalars ``mined_share`` and ``margin_violation``; 0 if there is nothing to divide by.
+    """Scalars ``mined_share`` and ``margin_violation``, from ``totals`` [4].
 
     The share of candidates that became triplets with a violated margin, and the mean violation of
-    such a triplet.
+    such a triplet; 0 if there is nothing to divide by.
     """
     _, candidates, violating, amount = totals.float()
     return {
@@ -59,7 +59,10 @@ def squared_distances(left: Tensor, right: Tensor) -> Tensor:
 
 
 def from_cosines(cosines: Tensor) -> Tensor:
-    """Squared distances of unit vectors, clamped to be non-negative despite rounding."""
+    """Squared distances of unit vectors with these ``cosines``, in the same shape.
+
+    They are clamped to be non-negative despite rounding.
+    """
     return (2.0 - 2.0 * cosines).clamp_min(0.0)
 
 
