@@ -66,26 +66,31 @@ def read_record() -> Record:
 
 
 def table() -> str:
-    """The table of docs/bundle.md.
+    """The table of docs/bundle.md."""
+    return table_of(read_record())
 
-    Lists the students that are exported in all formats, the others with reasons, and the number of
-    untried ones.
-    """
-    record = read_record()
-    tried = {name: record[name] for name in STUDENTS if set(record.get(name, {})) >= set(FORMATS)}
+
+def table_of(record: Record) -> str:
+    """Lists the exported students by the formats tried, the failures, and the number of others."""
+    tried = {name: record[name] for name in STUDENTS if record.get(name)}
     good = [name for name, found in tried.items() if not any(found.values())]
+    untried = {name: tuple(each for each in FORMATS if each not in tried[name]) for name in good}
+    parts = []
+    for left in sorted(set(untried.values()), key=lambda left: (len(left), left)):
+        done = [each for each in FORMATS if each not in left]
+        note = f" ({_names(left)} not tried)" if left else ""
+        names = [name for name in good if untried[name] == left]
+        parts.append(f"In {_names(done)}{note}: {_names(names)}.")
     bad = [
         f"| `{name}` | `{format}` | {reason} |"
         for name in tried
         for format, reason in tried[name].items()
         if reason
     ]
-    left = [name for name in STUDENTS if name not in tried]
-    parts = [f"In all of {_names(FORMATS)}: {_names(good) or 'none'}."]
     if bad:
         parts.append("\n".join(["| student | format | why not |", "|---|---|---|", *bad]))
-    if left:
-        parts.append(f"{len(left)} students were not tried in all of them yet.")
+    if others := len(STUDENTS) - len(tried):
+        parts.append(f"{others} students were not tried yet.")
     return "\n\n".join(parts) + "\n"
 
 
