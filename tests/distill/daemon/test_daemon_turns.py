@@ -17,7 +17,8 @@ from anyio import to_thread
 from daemon_under_test import accept
 
 from curation.errors import UserError
-from distill.daemon.api import CHECKS_AT_ONCE, create_app
+from distill.daemon.api import create_app
+from distill.daemon.api_submit import CHECKS_AT_ONCE
 from distill.daemon.names import Checked
 from distill.daemon.opening import open_queue
 from distill.daemon.placing import Placing
