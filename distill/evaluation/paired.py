@@ -11,6 +11,7 @@ from curation.pairs import VerificationPairs
 from distill.evaluation.all_pairs import all_pair_scores, why_not_compared
 from distill.evaluation.bootstrap import (
     Statistic,
+    area_and_equal_error,
     bootstrap,
     interval,
     tars_and_thresholds,
@@ -24,6 +25,9 @@ from distill.evaluation.rates import plan_rates
 from distill.evaluation.set_features import EvaluationSet
 from distill.evaluation.thresholds import cosine_of
 from distill.evaluation.verification import squared_distances
+
+CURVE_MEASURES = ("area under the ROC", "equal error rate")
+"""The measures of `area_and_equal_error`, by their names in a report"""
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,10 @@ class Measures:
 def differences(
     first: np.ndarray, second: np.ndarray, each: EvaluationSet
 ) -> list[PairedDifference]:
-    """Compare accuracy and TAR at each measured FAR, from two networks' unit features [N, D]."""
+    """Compare accuracy, AUC, EER and TAR at each measured FAR, from unit features [N, D].
+
+    Sets of images have TAR only, because only their highest impostor scores are kept by person.
+    """
     check_comparable(each)
     assert not isinstance(each, ProtocolSet), "it was refused"
     return compared(measures(first, each), measures(second, each))
@@ -91,14 +98,18 @@ def measures(features: np.ndarray, each: VerificationPairs | ImageSet) -> Measur
     left, right = linked_identities(each.images, each.same)
     scores = listed_scores(cosine_of(distances), each.same, left, right)
     names, tars = _tars(scores, len(scores.impostors))
-    if why_no_accuracy(each) is not None:
-        return Measures(names, tars, scores.identities)
-    accuracy = ten_fold_accuracy(distances, each.same, left, right)
+    statistics = [tars]
+    if len(scores.genuine) and len(scores.impostors):
+        names, statistics = [*CURVE_MEASURES, *names], [area_and_equal_error(scores), tars]
+    if why_no_accuracy(each) is None:
+        accuracy = ten_fold_accuracy(distances, each.same, left, right)
+        names = ["accuracy", *names]
+        statistics.insert(0, lambda weights: accuracy(weights)[:, None])
 
-    def both(weights: np.ndarray) -> np.ndarray:
-        return np.concatenate([accuracy(weights)[:, None], tars(weights)], axis=1)
+    def all_of(weights: np.ndarray) -> np.ndarray:
+        return np.concatenate([statistic(weights) for statistic in statistics], axis=1)
 
-    return Measures(["accuracy", *names], both, scores.identities)
+    return Measures(names, all_of, scores.identities)
 
 
 def measures_of_all(scores: PairScores) -> Measures:

@@ -118,12 +118,13 @@ def _row(
     differences: Sequence[Sequence[PairedDifference]],
 ) -> FigureRow:
     known = [each for each in column if each is not None]
-    best = (min if known[0].lower_is_better else max)(each.value for each in known)
+    lower = known[0].lower_is_better
+    best = (min if lower else max)(each.value for each in known)
     are_level = len({f"{each.value:.4f}" for each in known}) == 1
     cells = []
     for place, each in enumerate(column):
         compared = differences[place] if place < len(differences) else ()
-        verdict = next((_verdict(one) for one in compared if one.measure == measure), "")
+        verdict = next((_verdict(one, lower) for one in compared if one.measure == measure), "")
         is_best = each is not None and each.value == best and not are_level
         cells.append(None if each is None else _cell(each, verdict, is_best))
     return FigureRow(measure, tuple(cells))
@@ -140,7 +141,7 @@ def _cell(each: ReportFigure, verdict: str, is_best: bool) -> Cell:
     return Cell(value, interval, tuple(lines), verdict, is_best)
 
 
-def _verdict(difference: PairedDifference) -> str:
+def _verdict(difference: PairedDifference, lower_is_better: bool) -> str:
     if not difference.is_more_than_noise:
         return "level"
-    return "better" if difference.interval[0] > 0 else "worse"
+    return "worse" if (difference.interval[0] > 0) == lower_is_better else "better"

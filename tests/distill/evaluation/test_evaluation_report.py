@@ -12,7 +12,7 @@ from distill.evaluation import all_pairs
 from distill.evaluation.evaluate_sets import score_all, score_pairs
 from distill.evaluation.features import Embedded
 from distill.evaluation.figures import unmeasured
-from distill.evaluation.paired import PairedDifference, check_comparable, compared
+from distill.evaluation.paired import PairedDifference, check_comparable, compared, differences
 from distill.evaluation.protocols.protocol import open_protocol
 from distill.evaluation.report.measured import NetworkOnSet
 from distill.evaluation.report.measured import measure as measure_embedded
@@ -188,6 +188,26 @@ def report(tar: float, **more: object) -> dict:
         "1e-3": {"tar": None, "cosine_threshold": None, "reason": "too few"},
     }
     return {"auc": 0.9, "eer": 1 - tar, "tar_at_far": rates, **more}
+
+
+def test_a_lower_equal_error_rate_is_better():
+    lower = PairedDifference("equal error rate", 0.2, 0.1, [-0.15, -0.05])
+    higher = PairedDifference("equal error rate", 0.2, 0.3, [0.05, 0.15])
+    rows = figure_rows([report(0.8), report(0.9), report(0.7)], [[], [lower], [higher]])
+    cells = next(row.cells for row in rows if row.measure == "equal error rate")
+    assert [cell.verdict for cell in cells] == ["", "better", "worse"]
+
+
+def test_pairs_are_compared_by_area_and_equal_error_too():
+    each, features = pairs()
+    noisy = features + 0.3 * np.random.default_rng(1).normal(size=features.shape)
+    noisy = (noisy / np.linalg.norm(noisy, axis=1, keepdims=True)).astype(np.float32)
+    found = {one.measure: one for one in differences(features, noisy, each)}
+    scored = score_pairs(features, each), score_pairs(noisy, each)
+    for measure_name, key in (("area under the ROC", "auc"), ("equal error rate", "eer")):
+        one = found[measure_name]
+        assert [one.first, one.second] == pytest.approx([report[key] for report in scored])
+        assert one.interval[0] <= one.second - one.first <= one.interval[1]
 
 
 def test_a_row_marks_the_best_and_significant_differences():
