@@ -31,6 +31,8 @@ TRIAL_SECONDS, TRIAL_MEMORY = 60, 3 << 29
 """Limits of the trial: CPU time on one core, and memory besides the weights"""
 COPIES = 6
 """Copies of the weights in memory: as bytes, as protobuf messages, and in onnxruntime's layout"""
+_SUM_OFF = 2e-3
+"""Tolerance for the sum of a softmax; float16 has 11 bits"""
 TYPES: dict[str, type[np.generic]] = {
     "tensor(float)": np.float32,
     "tensor(float16)": np.float16,
@@ -164,6 +166,11 @@ def examine(path: str, preprocessing: dict[str, Any], output: str | None) -> dic
         raise UserError(f"{where}: the network does not run: {reason}") from None
     if not np.isfinite(alone).all():
         raise UserError(f"{where}: its embeddings are not finite; the file is unusable")
+    if (alone >= 0).all() and np.allclose(alone.sum(1), 1, atol=_SUM_OFF):
+        raise UserError(
+            f"{where}: output {graph.output!r} is not negative and sums to 1: these are a "
+            "classifier's probabilities; export the network without its last layers"
+        )
     if np.array_equal(alone[0], alone[1]):
         raise UserError(
             f"{where}: two different images give the same embedding: output {graph.output!r} does "
@@ -307,12 +314,25 @@ def _choose_output(path: Path, outputs: dict[str, Any], chosen: str | None) -> s
     if chosen is not None:
         raise UserError(f"{path}: no output {chosen!r}; it has {found}{meant(chosen, outputs)}")
     if len(outputs) != 1:
-        first = next(iter(outputs), "")
+        rows = next((name for name, each in outputs.items() if _may_be_rows(each.shape)), None)
+        advice = (
+            "none of these is, so choose another file (detectors have outputs like these)"
+            if rows is None
+            else f"choose it by name, such as {setting('output', rows)}"
+        )
         raise UserError(
-            f"{path}: outputs are {found}; an embedder has exactly one, [N, D]: choose it by name, "
-            f"such as {setting('output', first)}"
+            f"{path}: outputs are {found}; an embedder has exactly one, [N, D]: {advice}"
         )
     return next(iter(outputs))
+
+
+def _may_be_rows(shape: list[Any]) -> bool:
+    """Whether an output of this declared shape can be [N, D] or [N, D, 1, 1], with D above 1.
+
+    An unknown shape is empty.
+    """
+    trailing = len(shape) in (2, 4) and all(length == 1 for length in shape[2:])
+    return not shape or (trailing and shape[1] != 1)
 
 
 def _rows(result: Any, count: int) -> np.ndarray:

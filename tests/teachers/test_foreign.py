@@ -306,6 +306,34 @@ def many_outputs() -> onnx.ModelProto:
     return model
 
 
+def quality_first() -> onnx.ModelProto:
+    """Its first output is one number per image."""
+    model = linear_model()
+    model.graph.node.append(helper.make_node("ReduceMean", ["fc1"], ["quality"], keepdims=1))
+    quality = helper.make_tensor_value_info("quality", TensorProto.FLOAT, ("N", 1))
+    model.graph.output.insert(0, quality)
+    return model
+
+
+def detector() -> onnx.ModelProto:
+    """Its outputs are scores and boxes for each place in the image."""
+    model = linear_model((1, 3, 4, 4))
+    del model.graph.output[:]
+    for name, length in (("scores", 1), ("boxes", DIMENSIONS)):
+        model.graph.node.append(helper.make_node("Unsqueeze", ["fc1", "second"], [name]))
+        shape = (1, DIMENSIONS, length)
+        model.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))
+    model.graph.initializer.append(numpy_helper.from_array(np.array([1]), "second"))
+    return model
+
+
+def classifier() -> onnx.ModelProto:
+    model = linear_model()
+    model.graph.node[-1].output[0] = "logits"
+    model.graph.node.append(helper.make_node("Softmax", ["logits"], ["fc1"]))
+    return model
+
+
 def newer(ir_version: int, opset: int) -> onnx.ModelProto:
     model = linear_model()
     model.ir_version, model.opset_import[0].version = ir_version, opset
@@ -323,6 +351,9 @@ def newer(ir_version: int, opset: int) -> onnx.ModelProto:
         (quantised_output(), "output is int8; .* behind DequantizeLinear"),
         (of_another_library(), "onnxruntime cannot load it .*domain"),
         (many_outputs(), r"and 990 more; an embedder has exactly one"),
+        (quality_first(), 'such as output = "fc1"'),
+        (detector(), "none of these is, so choose another file .detectors"),
+        (classifier(), "these are a classifier's probabilities; export the network without"),
     ],
     ids=[
         "constant",
@@ -333,6 +364,9 @@ def newer(ir_version: int, opset: int) -> onnx.ModelProto:
         "int8 output",
         "own operator",
         "many outputs",
+        "quality first",
+        "detector",
+        "classifier",
     ],
 )
 def test_behaviour_unlike_a_face_network_is_reported(
