@@ -181,7 +181,9 @@ def _measure(
                 if groups is not None and found.curve is not None:
                     assert not isinstance(each, ProtocolSet), "`slices_of` refuses them"
                     attributes = groups.get(each.name, ())
-                    found.report["slices"] = sliced(embedded, each, attributes, found.report)
+                    found.report["slices"] = sliced(
+                        embedded, each, attributes, found.report, progress=scanned
+                    )
             done += distinct_images(each)
         if not measured:
             raise UserError(next(iter(missing.values())))

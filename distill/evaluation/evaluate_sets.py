@@ -56,9 +56,9 @@ def evaluate(
     (`distill.evaluation.measurable` predicts most reasons before a network runs).
 
     ``progress`` counts embedded images over all sets, ``scanned`` the images compared with all
-    others of their set. ``intervals`` adds 95 % intervals to figures and thresholds. ``slices``
-    maps names of sets to attributes; each set of pairs or images then has ``slices`` for these
-    attributes and for quality (`distill.evaluation.slices`). ::
+    others of their set or of a group. ``intervals`` adds 95 % intervals to figures and thresholds.
+    ``slices`` maps names of sets to attributes; each set of pairs or images then has ``slices`` for
+    these attributes and for quality (`distill.evaluation.slices`). ::
 
         {"embedder": DIGEST, "preprocessing": DIGEST, "mirror": "sum",
          "sets": {NAME: {"kind": "pairs" | "all-pairs", "digest": DIGEST, ...}},
@@ -78,7 +78,7 @@ def evaluate(
             embedded = answers.embedded(each, watched)
             report = reports[each.name] = _score(embedded.unit, each, intervals, scanned)
             if not why_broken(embedded.unit):
-                report["slices"] = sliced(embedded, each, attributes, report, intervals)
+                report["slices"] = sliced(embedded, each, attributes, report, intervals, scanned)
         done += distinct_images(each)
     return {
         "embedder": answers.embedder,
@@ -127,8 +127,12 @@ def sliced(
     attributes: Sequence[Attribute],
     report: dict,
     intervals: bool = True,
+    progress: Progress | None = None,
 ) -> dict:
-    """The slices of each attribute and of quality, by name; see `distill.evaluation.slices`."""
+    """The slices of each attribute and of quality, by name; see `distill.evaluation.slices`.
+
+    ``progress`` counts the images of the pairs of groups, for one attribute after the other.
+    """
     slices: dict[str, dict] = {}
     if reason := why_no_quality(embedded.norms):
         slices["quality"] = {"reason": reason}
@@ -136,9 +140,9 @@ def sliced(
         attributes = (*attributes, quality(embedded.norms))
     for one in attributes:
         if isinstance(each, VerificationPairs):
-            found = slice_pairs(embedded, each, one, report, score_pairs, intervals)
+            found = slice_pairs(embedded, each, one, report, score_pairs, intervals, progress)
         else:
-            found = slice_images(embedded, each, one, report, score_all, intervals)
+            found = slice_images(embedded, each, one, report, score_all, intervals, progress)
         slices[one.name] = found
     return slices
 

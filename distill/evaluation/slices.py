@@ -13,6 +13,7 @@ import numpy as np
 
 from curation.image_set import ImageSet
 from curation.pairs import VerificationPairs
+from curation.progress import Progress
 from distill.evaluation.bootstrap import bootstrap, interval
 from distill.evaluation.features import Embedded
 from distill.evaluation.pair_scan import PairScan, Tile
@@ -101,8 +102,12 @@ def slice_pairs(
     whole: dict[str, Any],
     score: ScorePairs,
     intervals: bool,
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """The report of an attribute for a set of pairs; ``whole`` is the report of the set."""
+    """The report of an attribute for a set of pairs; ``whole`` is the report of the set.
+
+    ``progress`` counts the images of the pairs of groups.
+    """
     point = operating_point(whole)
     left, right = linked_identities(each.images, each.same)
     cosines = cosine_of(squared_distances(embedded.unit[::2], embedded.unit[1::2]))
@@ -132,7 +137,7 @@ def slice_pairs(
             report["at_threshold"] = {**point, **told.rates(intervals)}
         return report
 
-    return _reported(attribute, measured)
+    return _reported(attribute, measured, progress)
 
 
 def slice_images(
@@ -142,8 +147,12 @@ def slice_images(
     whole: dict[str, Any],
     score: ScoreImages,
     intervals: bool,
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """The report of an attribute for all pairs of an image set, whose report is ``whole``."""
+    """The report of an attribute for all pairs of an image set, whose report is ``whole``.
+
+    ``progress`` counts the images of the pairs of groups.
+    """
     point = operating_point(whole)
     labels = np.asarray(each.labels)
 
@@ -162,7 +171,7 @@ def slice_images(
             report["at_threshold"] = {**point, **told.rates(intervals)}
         return report
 
-    return _reported(attribute, measured)
+    return _reported(attribute, measured, progress)
 
 
 def operating_point(whole: dict[str, Any]) -> dict[str, Any] | None:
@@ -218,11 +227,21 @@ def _listed_total(left: np.ndarray, right: np.ndarray) -> Callable[[np.ndarray],
 
 
 def _reported(
-    attribute: Attribute, measured: Callable[[int, int], dict[str, Any] | None]
+    attribute: Attribute,
+    measured: Callable[[int, int], dict[str, Any] | None],
+    progress: Progress | None,
 ) -> dict[str, Any]:
     names, within, across = attribute.groups, {}, []
-    for one, other in pairings(attribute):
+    sizes = np.bincount(attribute.of[attribute.of >= 0], minlength=len(names)).tolist()
+    paired = [
+        sizes[one] + (sizes[other] if other != one else 0) for one, other in pairings(attribute)
+    ]
+    done = 0
+    for (one, other), images in zip(pairings(attribute), paired, strict=True):
         report = measured(one, other)
+        done += images
+        if progress is not None:
+            progress(done, sum(paired))
         if report is None:
             continue
         if one == other:

@@ -54,9 +54,9 @@ def export_bundle(
 
     ``config`` describes ``module``; the files of the ``formats`` are added to it. ``evaluation`` is
     the result of ``distill.evaluation.evaluate``. ``score`` evaluates each format. int8 formats
-    need a ``calibration``; one that loses too much is left out, with a note in the evaluation.
-    ``lineage`` is any JSON. Replaces an existing bundle. Raises `UserError` if an export gives
-    other embeddings than the network.
+    need a ``calibration``. A format that loses too much is left out, with a note in the evaluation.
+    ``lineage`` is any JSON. Replaces an existing bundle. Raises `UserError` if ``model.onnx``
+    gives other embeddings than the network, or no format is left.
     """
     destination = Path(destination)
     partial = destination.with_name(f".{destination.name}.partial")
@@ -112,9 +112,15 @@ def _write_files(
         try:
             files[each] = write_format(each, folder, source)
         except FormatRefusedError as error:
+            if each in DEFAULT_FORMATS:
+                raise
             source.told[each] = {**source.told.get(each, {}), "not run": str(error)}
+    if not files:
+        raise FormatRefusedError("; ".join(str(told["not run"]) for told in source.told.values()))
+    scores = source.told
     if score is not None:
         scores = format_scores(folder, files, preprocessing, score, source.told)
+    if scores:
         evaluation = {**evaluation, "formats": scores}
     write_json(folder / "evaluation.json", evaluation)
     sizes = Sizes(parameters=counts.params, multiply_adds=counts.madds, lfr_flops=counts.lfr_flops)

@@ -37,7 +37,7 @@ CHECKED_BATCHES = (1, 3)
 
 
 class FormatRefusedError(UserError):
-    """A format loses too much accuracy; the bundle is complete without it."""
+    """A format gives other embeddings or loses too much; the bundle is complete without it."""
 
 
 class Exporter(ABC):
@@ -93,7 +93,7 @@ class Exporter(ABC):
         return self.why_not_here or self.lacks(self.runs_with)
 
     def check(self, written: Path, bundle: Path, source: ExportSource) -> None:
-        """Raise ``UserError`` if the ``written`` files and the network give different embeddings.
+        """Raise ``FormatRefusedError`` if the ``written`` files and the network embed differently.
 
         Compares random pixels and the golden images in ``bundle``.
         """
@@ -103,7 +103,7 @@ class Exporter(ABC):
         self.check_cosine(cosine, "on the golden images")
 
     def check_cosine(self, cosine: float, where: str) -> None:
-        """Raise ``UserError`` if the cosine is below the minimum."""
+        """Raise ``FormatRefusedError`` if the cosine is below the minimum."""
         check_cosine(self.name, cosine, where, self.minimum_cosine)
 
     @property
@@ -232,9 +232,10 @@ def check_installed(names: Iterable[str]) -> None:
 def write_format(name: str, folder: Path, source: ExportSource) -> tuple[str, ...]:
     """Export a network to the bundle ``folder``; returns the new files.
 
-    The bundle must have its golden outputs already. Raises ``UserError`` if the cosine between the
-    embeddings of the written files and of the network is below 0.9999, on random pixels in batches
-    of 1 and 3 or on the golden images; and for files that a bundle cannot have or has already.
+    The bundle must have its golden outputs already. Raises ``FormatRefusedError`` if the cosine
+    between the embeddings of the written files and of the network is below 0.9999, on random pixels
+    in batches of 1 and 3 or on the golden images; ``UserError`` for files that a bundle cannot have
+    or has already.
     """
     check_installed([name])
     found = exporters()[name]
@@ -242,11 +243,11 @@ def write_format(name: str, folder: Path, source: ExportSource) -> tuple[str, ..
     written.mkdir()
     try:
         found.export(written, source)
+        files = _files_in(written, name)
+        found.check(written, folder, source)
     except FormatRefusedError:
         shutil.rmtree(written)
         raise
-    files = _files_in(written, name)
-    found.check(written, folder, source)
     taken = {SUMS_NAME, *(Path(each).parts[0] for each in FILES)}
     for path in written.iterdir():
         if path.name in taken or (folder / path.name).exists():
@@ -270,7 +271,7 @@ def _files_in(written: Path, name: str) -> tuple[str, ...]:
 
 
 def check_parity(name: str, run: Embed, network: "torch.nn.Module", size: tuple[int, int]) -> None:
-    """Raise ``UserError`` if ``run`` and ``network`` give different embeddings of random pixels.
+    """Raise ``FormatRefusedError`` if ``run`` and ``network`` embed random pixels differently.
 
     Uses batches of 1 and 3.
     """
@@ -291,9 +292,9 @@ def check_cosine(
     least: float = MINIMUM_COSINE,
     reference: str = "the network",
 ) -> None:
-    """Raise ``UserError`` if the cosine of an export with its ``reference`` is too low."""
+    """Raise ``FormatRefusedError`` if the cosine of an export with its ``reference`` is too low."""
     if not cosine >= least:
-        raise UserError(
+        raise FormatRefusedError(
             f"the {name} export gives other embeddings than {reference}: cosine {cosine:.6f} "
             f"{where}, at least {least} is required; leave {name} out of the formats"
         )

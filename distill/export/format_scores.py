@@ -1,6 +1,6 @@
 """The scores of each format of a bundle, for comparison with the network itself."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,15 @@ def _shortened(reports: Mapping[str, Any]) -> dict[str, Any]:
         name: {key: report[key] for key in KEPT if key in report}
         | {"tar_at_far": {RATE: report["tar_at_far"].get(RATE)}}
         for name, report in reports.items()
+    }
+
+
+def left_out(scores: Mapping[str, Any], written: Container[str]) -> dict[str, str]:
+    """By format that is not ``written`` because it loses too much: the reason."""
+    return {
+        name: str(found["not run"])
+        for name, found in scores.items()
+        if "not run" in found and name not in written
     }
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from distill.export.config import BundleConfig, Measured, Origin, Sizes, Terms
 from distill.export.exporter import exporters
-from distill.export.format_scores import RATE, format_rows
+from distill.export.format_scores import RATE, format_rows, left_out
 from distill.export.framing_words import framing_words
 from distill.export.markdown import fenced, plain, table
 from distill.export.metadata import MIRROR
@@ -107,7 +107,7 @@ def model_card(
         height=preprocessing.size[0],
         input_width=preprocessing.size[1],
         mirror=MIRROR[config.face.mirror],
-        formats=_formats(config),
+        formats=_formats(config, evaluation.get("formats", {})),
         evaluation=_evaluation(evaluation["sets"], origin) + _format_scores(evaluation),
         warnings=_warnings(evaluation.get("warnings", [])),
         thresholds=_thresholds(evaluation["thresholds"]),
@@ -118,9 +118,14 @@ def model_card(
     )
 
 
-def _formats(config: BundleConfig) -> str:
+def _formats(config: BundleConfig, scores: dict[str, Any]) -> str:
     known = exporters()
-    return "\n".join(filter(None, (known[name].card for name in config.formats if name in known)))
+    cards = [known[name].card for name in config.formats if name in known]
+    lacking = [
+        f"Not in this bundle: {plain(name)}. Reason: {plain(reason)}."
+        for name, reason in left_out(scores, config.formats).items()
+    ]
+    return "\n".join(filter(None, [*cards, *lacking]))
 
 
 def _front_matter(name: str, config: BundleConfig, origin: Origin) -> str:

@@ -18,6 +18,7 @@ from curation.workspace import Workspace
 from distill.evaluation.doubts import doubts
 from distill.evaluation.set_features import FEATURES
 from distill.evaluation.set_source import SetSource
+from distill.notices import Notice
 from distill.pipeline.architecture import Architecture
 from distill.pipeline.fit import Fit, student_architecture
 from distill.pipeline.generations import Candidate, Generations, scored_candidates
@@ -359,6 +360,9 @@ class JobRun:
             )
             state.id, state.path = outcome.folder.name, str(outcome.folder)
             self.record.link(BUNDLE, outcome.folder / "bundle")
+            for each, reason in outcome.result.get("left_out", {}).items():
+                text = f"the bundle has no {each} file: {reason}"
+                self.record.warn(Notice(f"format {each}", text))
             if outcome.reused:
                 state.state = "reused"
 

@@ -16,10 +16,12 @@ from distill.evaluation.protocols.protocol import ProtocolSet
 from distill.evaluation.set_features import NetworkFeatures, open_sets
 from distill.evaluation.set_source import SetSource
 from distill.export.bundle import export_bundle
+from distill.export.bundle_files import check_bundle
 from distill.export.calibration import Calibration
 from distill.export.config import BundleConfig, FaceConfig, Framing
 from distill.export.exporter import DEFAULT_FORMATS
-from distill.export.format_scores import Score
+from distill.export.format_scores import Score, left_out
+from distill.export.remeasured import read_object
 from distill.pipeline.architecture import Architecture
 from distill.pipeline.int8_judge import gate_on
 from distill.pipeline.steps import StepOutcome, StepStore
@@ -143,7 +145,11 @@ def export_network(
         told, module = {**lineage, **origin}, trained.load()
         calibration = Calibration(faces, None if score is None else gate_on(open_sets(sets)))
         export_bundle(bundle, module, config, evaluation, told, name, formats, score, calibration)
-        return {"files": {path.name: path.stat().st_size for path in sorted(bundle.iterdir())}}
+        scores = read_object(bundle / "evaluation.json").get("formats", {})
+        return {
+            "files": {path.name: path.stat().st_size for path in sorted(bundle.iterdir())},
+            "left_out": left_out(scores, check_bundle(bundle).config.formats),
+        }
 
     return steps.perform("export", inputs, work)
 

@@ -107,7 +107,18 @@ def test_within_and_across_cover_exactly_their_pairs(by_identity: bool):
     attribute = Attribute("kind", ["a", "b", "c"], of)
     embedded = Embedded(features, np.ones(300, np.float32))
     people: EvaluationSet = People(labels)  # type: ignore[assignment]
-    found = slice_images(embedded, people, attribute, whole, score_all, True)  # type: ignore[arg-type]
+    told: list[tuple[int, int]] = []
+    found = slice_images(
+        embedded,
+        people,  # type: ignore[arg-type]
+        attribute,
+        whole,
+        score_all,
+        True,
+        lambda *done: told.append(done),
+    )
+    assert [done for done, _ in told] == sorted({done for done, _ in told})
+    assert told[-1] == (900, 900)
     threshold = np.float32(whole["tar_at_far"]["1e-3"]["cosine_threshold"])
     cosines = features @ features.T
     one, other = np.triu_indices(300, 1)

@@ -151,6 +151,16 @@ def test_an_export_with_other_embeddings_is_refused(export, drop_in_format, tmp_
     assert not (tmp_path / "bundle").exists()
 
 
+def test_a_bundle_is_complete_without_an_inaccurate_format(export, drop_in_format):
+    drop_in_format("letters", factor="(-1)")
+    bundle = export("onnx", "letters")
+    assert set(check_bundle(bundle).config.formats) == {"onnx"}
+    assert not list(bundle.glob("*letters*"))
+    assert "Not in this bundle: letters. Reason: the letters export gives other embeddings" in (
+        (bundle / "README.md").read_text()
+    )
+
+
 def test_weights_that_are_not_finite_are_not_exported(export, tmp_path):
     network = network_like()
     nn.init.constant_(network[1].weight, float("nan"))

@@ -264,6 +264,7 @@ def test_a_job_delivers_its_bundle_without_a_refused_format(
     told = json.loads((bundle / "evaluation.json").read_text())["formats"]["onnx-int8"]
     assert "refused" in told["not run"]
     assert told["sensitivity"]
+    assert r"Not in this bundle: onnx\-int8. Reason: " in (bundle / "README.md").read_text()
 
 
 def test_int8_without_faces_gives_a_one_line_error(bundle):

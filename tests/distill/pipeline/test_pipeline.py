@@ -103,6 +103,15 @@ def test_a_job_exports_the_formats_that_it_names(finished, drop_in_format):
     assert (finished.bundles / "exported" / "letters" / "net.bin").is_file()
 
 
+def test_a_job_warns_of_a_format_that_its_bundle_lacks(finished, drop_in_format):
+    drop_in_format("letters", factor="(-1)")
+    formats = '[export]\nformats = ["onnx", "letters"]\n'
+    assert run_job(finished, whole_job_text("lacking", formats))["export"] == "done"
+    assert list(distill.load(finished.runs / "lacking" / "bundle").config.formats) == ["onnx"]
+    *_, notice = json.loads((finished.runs / "lacking" / "warnings.json").read_text())
+    assert notice["text"].startswith("the bundle has no letters file: the letters export gives")
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_stopped_or_killed_distill_run_continues_where_it_was(
     tmp_path, drawn_store, drawn_folder, number
