@@ -288,7 +288,7 @@ class JobSpec(Strict):
         if answers == "online" and sees_plain:
             raise SpecError(
                 ("augment", "teacher_sees"),
-                "the embeddings of plain pictures are cached; "
+                "the embeddings of plain images are cached; "
                 'allowed with teacher.answers = "online": "view"',
             )
         if answers == "online" and any(loss.needs_teacher_centres for loss in losses):
@@ -308,7 +308,7 @@ class JobSpec(Strict):
                 if not loss.leaves_out_mixed:
                     raise SpecError(
                         ("augment", "mix"),
-                        f"{name} of {where} looks at labels, which mixed pictures do not have, and "
+                        f"{name} of {where} looks at labels, which mixed images do not have, and "
                         f"does not skip them (LossInputs.mean_over_labelled); leave mix out",
                     )
             if not any(
@@ -316,7 +316,7 @@ class JobSpec(Strict):
             ):
                 raise SpecError(
                     ("augment", "mix"),
-                    f"no loss of {where} can learn from mixed pictures, which have no label; "
+                    f"no loss of {where} can learn from mixed images, which have no label; "
                     "add a loss that compares only with the teacher, such as angular",
                 )
         return self

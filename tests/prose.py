@@ -70,6 +70,9 @@ RULES = {
     r"\bwho(?:ever)? (?:asks|is told|takes)\b": "name the caller, the user, the client",
     r"\bunless (?:said|given)\b": "by default",
     r"\bat the door\b": "on input",
+    r"\b(?:plain|mixed|aligned) pictures?\b": "image",
+    r"\b(?:sampled|sharded) (?:class )?centres\b": "class weights",
+    r"\bset of class centres\b": "class weights",
     r"\b(?:one|a) (?:file|folder|line|process|row|record|result) an? (?!few\b)\w+\b": "per",
 }
 

@@ -107,7 +107,7 @@ def init(
     )
     named = name or f"{train[0].split('/')[0]}-{facts.student.backbone.replace('_', '-')}"
     choices = [
-        Choice("", "name", named, "`distill show` and `pull` call it so"),
+        Choice("", "name", named, "for `distill show` and `distill pull`"),
         *_data_choices(train, facts.data, place),
         *[Choice("teacher", key, value, why) for key, value, why in given or ()],
         *choose(facts),
@@ -194,7 +194,10 @@ def _teacher_keys(
     if file.part is not None:
         keys.append(("output" if is_onnx(name) else "part", file.part, "of the file"))
     told = {**preprocessing, "size": [file.size, file.size]}
-    return [*keys, ("preprocessing", told, "as its authors state for its pixels")]
+    return [
+        *keys,
+        ("preprocessing", told, "the pixels that the network expects, as its authors state"),
+    ]
 
 
 def _inside(file: Path, place: Workspace) -> str:
@@ -239,5 +242,5 @@ def _data_choices(train: Sequence[str], data: "DataFacts", place: Workspace) -> 
     folder = train[0].split("/")[0]
     pairs = [each.split("/")[1] for each in place.pair_sets() if each.split("/")[0] == folder]
     if pairs:
-        chosen.append(Choice("data", "evaluate", pairs, "the sets of pairs beside it"))
+        chosen.append(Choice("data", "evaluate", pairs, "the verification sets next to it"))
     return chosen

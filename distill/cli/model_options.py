@@ -15,7 +15,7 @@ class ModelFileOptions:
 
     backbone: Annotated[
         str | None,
-        typer.Option(help="For a file of weights: its network.", show_default=False),
+        typer.Option(help="The network of a weight file, such as iresnet100.", show_default=False),
     ] = None
     part: Annotated[
         str | None,
@@ -27,16 +27,23 @@ class ModelFileOptions:
     ] = None
     mean: Annotated[
         float | None,
-        typer.Option(help="Of a model's file: (pixel - mean) / std.", show_default=False),
+        typer.Option(
+            help="The mean of pixels 0 to 255 that an .onnx or weight file expects.",
+            show_default=False,
+        ),
     ] = None
-    std: Annotated[float | None, typer.Option(help="See --mean.", show_default=False)] = None
+    std: Annotated[
+        float | None,
+        typer.Option(help="The divisor after --mean is subtracted.", show_default=False),
+    ] = None
     colour: Annotated[
         str | None,
         typer.Option(
-            help="Of a model's file: the order that it takes, RGB or BGR.", show_default=False
+            help="The colour order that an .onnx or weight file expects: RGB or BGR.",
+            show_default=False,
         ),
     ] = None
-    size: Annotated[int, typer.Option(help="The side of the input of a model's file.")] = 112
+    size: Annotated[int, typer.Option(help="The side of a file's input, in pixels.")] = 112
 
     def choice(self, name: str) -> "TeacherChoice":
         """The model of this name; a ``UserError`` names the option with an invalid value."""

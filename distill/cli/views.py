@@ -43,7 +43,7 @@ def views(
     """Show augmented views of a job's images as student and teacher see them, on one sheet.
 
     Below each view are its number and the cosine of the teacher's embeddings of the view and of
-    the plain picture; "mix" if another picture is blended in, "x" if the cosine is below
+    the plain image; "mix" if another image is blended in, "x" if the cosine is below
     augment.least_cosine, so the view is not used. The job need not run.
 
     Example: distill views jobs/mine.toml --sheet views.png
@@ -105,6 +105,6 @@ def _cosines(told: dict[str, Any]) -> str:
     if told["median_cosine"] is None:
         return ""
     return (
-        f"; cosine to the plain picture: median {told['median_cosine']:.3f}, lowest "
+        f"; cosine to the plain image: median {told['median_cosine']:.3f}, lowest "
         f"{told['lowest_cosine']:.3f}; {told['unused']} are below augment.least_cosine"
     )

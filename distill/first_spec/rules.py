@@ -45,13 +45,13 @@ LENGTHS = (
 FaceLiVT: 16 to 20 epochs, batches of 512). Below, one long schedule (docs/recipes.md); LightlyTrain
 trains 100 epochs and more on few images."""
 LABELS = (
-    LabelRow(20, 1.0, 64.0, 0.5, "ArcFace's own scale and margin, the papers' proportion of both"),
+    LabelRow(20, 1.0, 64.0, 0.5, "the scale and margin of the ArcFace paper"),
     LabelRow(
         2,
         0.15,
         32.0,
         0.2,
-        "with few images of an identity ArcFace's gradient never dies down: at weight 1 it drowns "
+        "with few images per identity, ArcFace's gradient stays large, and at weight 1 it hides "
         "the teacher's (docs/recipes.md)",
     ),
 )
@@ -71,7 +71,7 @@ FEWEST_IMAGES, FEWEST_STEPS = 8, 10
 """Minimum images of a training set; minimum steps of an epoch, if there are enough images."""
 IMAGES_PER_GPU = 128
 MANY_IDENTITIES, MOST_IDENTITIES = 300_000, 1_000_000
-"""Above these, the softmax over all centres costs more than a small network."""
+"""Above these, the softmax over all class weights costs more than a small network."""
 WORTH_SEVERAL_GPUS = 200_000
 """Images; below, the communication between GPUs costs more than it saves."""
 CPU_MADDS_PER_SECOND = 6.3e9
@@ -125,8 +125,8 @@ def choose_student(budget: float, known: Sequence[StudentFacts]) -> StudentFacts
     least = min(candidates, key=lambda each: each.mflops)
     raise UserError(
         f"--mflops {budget:g}: the smallest student here is {least.backbone} with "
-        f"{least.mflops:.0f}; allowed: more, or --student NAME (`distill backbones` lists all; "
-        "width = 0.5 in the spec makes any of them a quarter)"
+        f"{least.mflops:.0f}; give more, or --student NAME (`distill backbones` lists all; "
+        "width = 0.5 in the spec divides the operations by four)"
     )
 
 
@@ -150,12 +150,13 @@ def _check(facts: Facts) -> None:
     data = facts.data
     if data.images < FEWEST_IMAGES:
         raise UserError(
-            f"the data set has {data.images:,} images; at least {FEWEST_IMAGES:,} are used"
+            f"the data set has {data.images:,} images; a training set needs at least "
+            f"{FEWEST_IMAGES:,}"
         )
     if facts.teacher is None and data.labelled <= data.identities:
         raise UserError(
-            "no image shares its identity with another, and labels teach nothing then; give "
-            "--teacher, from which faces without labels are learned too"
+            "each identity has one image, so labels teach nothing; give --teacher, from which a "
+            "student learns without labels"
         )
 
 
@@ -201,16 +202,16 @@ def answers_bytes(facts: Facts, size: int) -> int:
 
 def _student(facts: Facts, schedule: Schedule) -> Iterator[Choice]:
     student, teacher = facts.student, facts.teacher
-    why = "as asked for"
+    why = "from --student"
     if facts.budget is not None:
         why = f"{student.mflops:.0f} MFLOPs at its usual input"
     yield Choice("student", "backbone", student.backbone, why)
     length = student.embedding if teacher is None else min(WIDEST, teacher.embedding)
-    why = "its usual length"
+    why = "the backbone's default"
     if teacher is not None:
-        why = "the teacher's, as vectors of one length are compared"
+        why = "the length of the teacher's embeddings, which the student imitates"
         if length < teacher.embedding:
-            why = f"the teacher's {teacher.embedding:,} are mapped to so many"
+            why = f"the teacher's {teacher.embedding:,} values are projected to this length"
     yield Choice("student", "embedding", length, why)
     if schedule.side != student.input_size:
         small = min(facts.data.image_size) < min(student.input_size)
@@ -224,15 +225,15 @@ def _why_small(facts: Facts, student: StudentFacts) -> str:
     height, width = student.input_size
     row = next(each for each in LENGTHS if facts.data.images <= each.images)
     time = spoken(training_seconds(facts, row.epochs, student.input_size))
-    return f"without a GPU {height}x{width} would take about {time}; take that size with a GPU"
+    return f"without a GPU, {height}x{width} would take about {time}; use it on a GPU"
 
 
 def _stage(facts: Facts, schedule: Schedule) -> Iterator[Choice]:
     data = facts.data
     if schedule.epochs < next(each for each in LENGTHS if data.images <= each.images).epochs:
-        why = f"as many as {facts.machine.cores} cores train in a day; more are better"
+        why = f"what {facts.machine.cores} cores can train in a day; more are better"
     else:
-        why = f"of {data.images:,} images: one long schedule before any other trick"
+        why = f"over {data.images:,} images; a longer schedule helps more than other changes"
     yield Choice("stage", "epochs", schedule.epochs, why)
     losses, reasons = _losses(facts)
     yield Choice("stage", "losses", losses, "; ".join(reasons))
@@ -248,24 +249,24 @@ def _losses(facts: Facts) -> tuple[dict[str, Any], list[str]]:
     if row is not None:
         weight = {} if row.weight == 1 or teacher is None else {"weight": row.weight}
         losses["arcface"] = {**weight, "scale": row.scale, "margin": row.margin}
-        reasons.append(f"{data.per_identity:.1f} images of an identity: {_why_labels(row, facts)}")
+        reasons.append(f"{data.per_identity:.1f} images per identity: {_why_labels(row, facts)}")
     elif data.identities:
         reasons.append(
-            f"{data.per_identity:.1f} images of an identity: their labels teach nothing about "
-            "likeness, so the teacher teaches alone"
+            f"{data.per_identity:.1f} images per identity: too few for a loss on labels, so the "
+            "student learns from the teacher alone"
         )
     else:
-        reasons.append("no labels: the teacher teaches alone")
+        reasons.append("no labels: the student learns from the teacher alone")
     if teacher is not None:
         project = {"project": True} if teacher.embedding > WIDEST else {}
         losses["angular"] = {"weight": ANGULAR_WEIGHT, **project}
-        reasons.append(f"{ANGULAR_WEIGHT:g} is VarGFaceNet's weight of the teacher")
+        reasons.append(f"{ANGULAR_WEIGHT:g} is the weight of this loss in the VarGFaceNet paper")
     return losses, reasons
 
 
 def _why_labels(row: LabelRow, facts: Facts) -> str:
     if facts.teacher is None and row.weight < 1:
-        return "a smaller scale and margin than the papers', for few images"
+        return "few images, so scale and margin are smaller than in the paper"
     return row.reason
 
 
@@ -273,27 +274,32 @@ def _augment(facts: Facts, schedule: Schedule) -> Iterator[Choice]:
     is_large = facts.data.images > LARGEST_WITH_VIEWS
     if facts.teacher is None or is_large or schedule.epochs < LEAST_EPOCHS_WITH_VIEWS:
         return
-    why = f"in {schedule.epochs} epochs a picture and its mirror are learned by heart"
+    why = f"over {schedule.epochs} epochs, the student would memorise unchanged images"
     yield Choice("augment", "views", "fresh", why)
-    yield Choice("augment", "teacher_sees", "plain", "so it is asked once about each picture")
-    yield Choice("augment", "plain", 0.5, "without plain pictures the student underfits")
+    yield Choice("augment", "teacher_sees", "plain", "the teacher embeds each image only once")
+    yield Choice(
+        "augment",
+        "plain",
+        0.5,
+        "half of the images stay unchanged; with none, the student underfits",
+    )
 
 
 def _train(facts: Facts, schedule: Schedule) -> Iterator[Choice]:
     images, steps = facts.data.images, schedule.steps(facts.data.images)
-    yield Choice("train", "batch_size", schedule.batch, f"{steps:,} steps an epoch")
+    yield Choice("train", "batch_size", schedule.batch, f"{steps:,} steps per epoch")
     yield from _optimiser(facts.student, schedule)
     if schedule.batch < 256:
-        yield Choice("train", "clip_gradient_norm", 5.0, "small batches have large gradients")
+        yield Choice("train", "clip_gradient_norm", 5.0, "small batches have noisy gradients")
     if schedule.gpus and facts.student.madds >= HEAVY_MADDS:
-        yield Choice("train", "precision", "bf16", "a heavy network: twice as fast on a GPU")
+        yield Choice("train", "precision", "bf16", "a large network: twice as fast on a GPU")
     else:
         why = "bf16 is no faster for a small network" if schedule.gpus else "without a GPU"
         yield Choice("train", "precision", "fp32", why)
     if facts.data.identities >= MANY_IDENTITIES and "arcface" in _losses(facts)[0]:
         yield _centres(facts.data, schedule)
     if facts.data.bytes > 0.8 * facts.machine.memory:
-        why = "the images do not fit into memory, and disks read best in order"
+        why = "the images do not fit into memory, and disks are fastest in order"
         yield Choice("train", "shuffle", "windowed", why)
     every = min(2000, max(100, steps))
     yield Choice("train", "checkpoint_every", every, f"steps, of {steps * schedule.epochs:,}")
@@ -306,10 +312,10 @@ def _train(facts: Facts, schedule: Schedule) -> Iterator[Choice]:
 def _optimiser(student: StudentFacts, schedule: Schedule) -> Iterator[Choice]:
     if student.family in TRANSFORMERS:
         yield Choice("train", "optimiser", "adamw", "for networks with attention")
-        yield Choice("train", "learning_rate", 1e-3, "AdamW's usual rate, along a cosine")
+        yield Choice("train", "learning_rate", 1e-3, "the usual rate for AdamW, with cosine decay")
         return
     rate = 0.1 * max(1.0, schedule.batch / 512)
-    why = "along a cosine; as the papers have it" + (" for 512 images" if rate > 0.1 else "")
+    why = "as in the papers, with cosine decay" + ("; 0.1 for 512 images" if rate > 0.1 else "")
     yield Choice("train", "learning_rate", round(rate, 4), why)
 
 
@@ -318,7 +324,7 @@ def _centres(data: DataFacts, schedule: Schedule) -> Choice:
     centres: dict[str, Any] = {"sample_rate": rate}
     if schedule.gpus > 1:
         centres["sharded"] = True
-    why = f"Partial FC: {data.identities:,} centres cost more than the network"
+    why = f"Partial FC: {data.identities:,} class weights cost more than the network"
     return Choice("train", "centres", centres, why)
 
 
@@ -327,17 +333,17 @@ def _answers(facts: Facts) -> Iterator[Choice]:
     if half <= LARGEST_SHARE * room:
         return
     if answers_bytes(facts, 1) <= 0.9 * room:
-        why = f"float16 would take {half / 1e9:,.0f} GB of {room / 1e9:,.0f} GB that are free"
+        why = f"float16 would take {half / 1e9:,.0f} GB of {room / 1e9:,.0f} GB free space"
         yield Choice("teacher", "answers", "int8", why)
     else:
-        why = f"answers take {half / 1e9:,.0f} GB, and {room / 1e9:,.0f} GB are free"
+        why = f"embeddings would take {half / 1e9:,.0f} GB of {room / 1e9:,.0f} GB free space"
         yield Choice("teacher", "answers", "online", why)
 
 
 def _resources(facts: Facts, schedule: Schedule) -> Iterator[Choice]:
     if not facts.machine.gpus:
         return
-    why = "all that this machine has"
+    why = "all GPUs of this machine"
     if schedule.gpus < facts.machine.gpus:
-        why = f"{facts.data.images:,} images do not keep several busy"
+        why = f"{facts.data.images:,} images do not keep several GPUs busy"
     yield Choice("resources", "gpus", schedule.gpus, why)

@@ -59,9 +59,9 @@ class ShardedInputs(LossInputs):
     ``columns`` int64 [N] gives the column of each image's own identity, -1 if another rank holds
     it. Labels index ``identity_counts``, which covers all identities.
 
-    Every rank computes the loss of the global batch. The gradient of the centres is exact. The
-    gradient of the embeddings is multiplied by the number of ranks, because the gradients of the
-    network are averaged over ranks afterwards.
+    Every rank computes the loss of the global batch. The gradient of the class weights is exact.
+    The gradient of the embeddings is multiplied by the number of ranks, because the gradients of
+    the network are averaged over ranks afterwards.
     """
 
     columns: Tensor | None = None
@@ -82,7 +82,7 @@ class ShardedInputs(LossInputs):
 
     @cached_property
     def target_logits(self) -> Tensor:
-        """[N] on every rank, each from the rank that holds the centre of its label."""
+        """[N] on every rank, each from the rank that holds the class weight of its label."""
         assert self.columns is not None
         found = self.cosines.gather(1, self.columns.clamp_min(0)[:, None])[:, 0]
         return _AllReduceSum.apply(found.where(self.columns >= 0, 0.0))

@@ -1,4 +1,4 @@
-"""The inter loss of the Meituan paper, Eq. 8: pushes each class centre away from its nearest one.
+"""The inter loss of the Meituan paper, Eq. 8: pushes each class weight away from its nearest one.
 
 It equals RegularFace's exclusive regularisation (Zhao et al., 2019) and is registered under both
 names.
@@ -54,7 +54,7 @@ class Inter(Loss):
             return 0.0 * centres.sum()  # One identity has no other to keep away from.
         rows = (sampled[:, None] * each + torch.arange(each, device=sampled.device)).flatten()
         nearest = nearest_of_others(centres.detach(), rows, each)
-        # Index once: the gradient of every indexing is as large as all centres.
+        # Index once: the gradient of every indexing is as large as all class weights.
         ours, others = centres[torch.cat([rows, nearest])].chunk(2)
         return (ours * others).sum(dim=1).mean()
 

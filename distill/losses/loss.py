@@ -37,7 +37,7 @@ from distill.losses.settings_parsing import checked_settings
 class LossInputs:
     """One batch: raw ``embeddings`` [B, D], ``labels`` int64 [B], ``teacher`` [B, Dt] or None.
 
-    ``centres`` are the raw class centres [K, D], or [K, S, D] with S sub-centres per identity;
+    ``centres`` are the raw class weights [K, D], or [K, S, D] with S sub-centres per identity;
     ``identity_counts`` int64 [K] are the images per identity in the training set;
     ``teacher_centres`` [K, Dt] are the teacher's class centres, of unit length. Labels index these
     three, which need not cover all identities.
@@ -68,13 +68,13 @@ class LossInputs:
 
     @cached_property
     def unit_centres(self) -> Tensor:
-        """Class centres of length 1, in the shape of ``centres``."""
+        """Class weights of length 1, in the shape of ``centres``."""
         assert self.centres is not None, "this loss is registered without needs_centres"
         return F.normalize(at_least_float32(self.centres), dim=-1)
 
     @cached_property
     def cosines(self) -> Tensor:
-        """Cosines of embeddings and centres, [B, K]; of sub-centres, the nearest one counts.
+        """Cosines of embeddings and class weights, [B, K]; of sub-centres, the nearest one counts.
 
         Source of the maximum: Deng et al., Sub-center ArcFace, 2020.
         """
@@ -86,7 +86,7 @@ class LossInputs:
 
     @cached_property
     def target_logits(self) -> Tensor:
-        """The cosines [B] to the centres of the images' own identities, without margin."""
+        """The cosines [B] to the class weights of the images' own identities, without margin."""
         return self.cosines[self._target_places]
 
     def cross_entropy(self, target: Tensor, non_target: Tensor) -> Tensor:

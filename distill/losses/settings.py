@@ -56,7 +56,7 @@ class LossSettings(BaseModel):
 
     @property
     def centres_per_identity(self) -> int:
-        """The number of centres per identity, for a loss that needs centres."""
+        """The number of class weights per identity, for a loss that needs them."""
         return 1
 
 

@@ -100,9 +100,9 @@ def check_shardable(losses: Mapping[str, LossSettings]) -> None:
         if settings.needs_centres and not isinstance(settings, HeadSettings):
             raise SpecError(
                 (name,),
-                f"needs the class centres of all identities on every rank, but "
+                f"needs the class weights of all identities on every rank, but "
                 f"centres.sharded is true; allowed with it: {', '.join(_heads())} and losses "
-                "without class centres; or set sharded = false",
+                "without class weights; or set sharded = false",
             )
 
 

@@ -1,4 +1,4 @@
-"""UniformFace: Duan et al., 2019. Class centres repel one another and spread evenly."""
+"""UniformFace: Duan et al., 2019. Class weights repel one another and spread evenly."""
 
 from typing import Any
 
@@ -40,7 +40,7 @@ class UniformFace(Loss):
         centres = inputs.unit_centres.flatten(0, -2)
         sampled = centres[self.draw(len(centres), centres.device)]
         if len(sampled) == 1:
-            return 0.0 * centres.sum()  # There is only one centre.
+            return 0.0 * centres.sum()  # There is only one class weight.
         return repulsion(sampled)
 
 

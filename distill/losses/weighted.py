@@ -14,7 +14,7 @@ from distill.losses.settings import ComparisonSettings, LossSettings
 class WeightedLosses(nn.Module):
     """The weighted sum of named losses; the parts are reported unweighted.
 
-    All losses that need class centres share the parameter ``centres`` [identities, D], or
+    All losses that need class weights share the parameter ``centres`` [identities, D], or
     [identities, S, D] if a loss asks for S sub-centres per identity. ``identity_counts`` int64
     [identities] are the images per identity, for class balance. ``teacher_embedding`` is the
     teacher's width Dt if it differs from the student's. If ``needs_teacher_centres``, set
@@ -73,7 +73,7 @@ class WeightedLosses(nn.Module):
     def forward(self, inputs: LossInputs) -> dict[str, Tensor]:
         """``{"total": sum, NAME: part, ...}``, each a scalar.
 
-        ``inputs`` come without centres and counts, which are added here.
+        ``inputs`` come without class weights and counts, which are added here.
         """
         inputs = replace(
             inputs,

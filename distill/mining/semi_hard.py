@@ -54,10 +54,10 @@ def semi_hard_centres(
     anchors: slice = ALL,
     generator: torch.Generator | None = None,
 ) -> Triplets:
-    """Like ``semi_hard``, with the centres of all identities outside the batch as negatives.
+    """Like ``semi_hard``, with the class weights of all identities outside the batch as negatives.
 
-    ``cosines`` [A, K] are those of the anchors to the class centres; a label is one of K.
-    ``Triplets.negatives`` are indices of centres.
+    ``cosines`` [A, K] are those of the anchors to the class weights; a label is one of K.
+    ``Triplets.negatives`` are indices of class weights.
     """
     present = torch.zeros(cosines.shape[1], dtype=torch.bool, device=labels.device)
     present[labels] = True

@@ -16,7 +16,7 @@ class Triplets:
     """T triplets: int64 [T] each, and the distances [T] to the positive and the negative.
 
     ``anchors`` and ``positives`` are rows of the batch; ``negatives`` are rows too, or identities
-    if they are class centres. ``candidates`` is the maximum possible number of triplets.
+    if they are class weights. ``candidates`` is the maximum possible number of triplets.
     """
 
     anchors: Tensor

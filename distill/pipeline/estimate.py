@@ -182,7 +182,7 @@ class _Estimating:
         if pictures:
             views = Augmentation(augment.strengths, self.images) if len(asked) > 1 else None
             each = asking_seconds(teacher, self.images, views)
-            note = f"{pictures:,} pictures, {1 / each:,.1f} a second in one process"
+            note = f"{pictures:,} images, {1 / each:,.1f} a second in one process"
             step = StepCost("embed", "embed", "waiting", pictures * each / self.ranks, size, note)
             self._add(step)
         else:
@@ -293,7 +293,7 @@ class _Estimating:
         return _Timed(measured.seconds, measured.state, note)
 
     def _needed(self, stage: Stage) -> int:
-        """Bytes of the class centres, their gradients and the optimiser's copies."""
+        """Bytes of the class weights, their gradients and the optimiser's copies."""
         if not any(loss.needs_centres for loss in stage.losses.values()):
             return 0
         return 4 * 4 * self.images.identities * stage.architecture.embedding

@@ -179,7 +179,7 @@ class JobRun:
             state.note = tried
             if augment.answered:
                 unused = share_below(caches, self.images, augment)
-                state.note += f"; {unused:.1%} of the augmented views do not resemble the picture"
+                state.note += f"; {unused:.1%} of the augmented views do not resemble the image"
             if not computed:
                 state.state = "reused"
         return caches

@@ -363,9 +363,9 @@ def _kept(settings: TrainSettings, folder: Path) -> dict[str, Any]:
 
 
 def _start_from(start: Path, network: nn.Module, losses: WeightedLosses) -> None:
-    """Load the previous weights and class centres, and the state of losses that are unchanged.
+    """Load the previous network and class weights, and the state of losses that are unchanged.
 
-    State of a different shape, such as centres of another width, starts fresh.
+    State of a different shape, such as class weights of another width, starts fresh.
     """
     load_weights(start / NETWORK, network)
     before, now = read_tensors(start / LOSSES), losses.state_dict()

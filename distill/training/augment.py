@@ -62,20 +62,20 @@ class AugmentSettings(Strengths):
         if self.views == 2:
             raise SpecError(
                 ("views",),
-                "2 would be the picture and its mirror image, which is views = 1; "
+                "2 would be the image and its mirror image, which is views = 1; "
                 "allowed: 1, and 3 or more",
             )
         if self.teacher_sees == "plain":
             self._check_plain_answers()
         if self.augments and self.change_nothing:
-            raise SpecError(("views",), "all shares are 0, so the views would equal the picture")
+            raise SpecError(("views",), "all shares are 0, so the views would equal the image")
         return self
 
     def _check_plain_answers(self) -> None:
         if self.mix:
             raise SpecError(
                 ("mix",),
-                'mixed pictures need teacher_sees = "view", as no plain picture shows two people',
+                'mixed images need teacher_sees = "view", as no plain image shows two people',
             )
         if "least_cosine" in self.model_fields_set:
             raise SpecError(

@@ -110,8 +110,8 @@ NO_FINAL_RATE = {"step": "ends where the milestones lead", "constant": "stays at
 class CentresSettings(Strict):
     """Partial FC, for more identities than fit into memory or training time (docs/training.md).
 
-    Each step trains the class centres of the identities in its batch and of randomly chosen others,
-    ``sample_rate`` of all. With ``sharded``, every rank holds only its share of the centres.
+    Each step trains the class weights of the identities in its batch and of randomly chosen others,
+    ``sample_rate`` of all. With ``sharded``, every rank holds only its share of the class weights.
     """
 
     sample_rate: float = Field(default=1.0, gt=0, le=1)
@@ -122,7 +122,7 @@ class TrainSettings(Strict):
     """How a network is optimised; the defaults are those of the papers for MS1M.
 
     ``optimiser`` adamw has its own defaults (``USUAL``), torch's betas, and no ``momentum``.
-    ``head_weight_decay`` applies to the class centres and the layers after the network's global
+    ``head_weight_decay`` applies to the class weights and the layers after the network's global
     operator; it defaults to ``weight_decay``. ``body_learning_rate`` multiplies the rate of all
     other layers. ``ema`` is the decay of the moving average of the weights, which then is the
     result of the training (``distill.training.averaging``).

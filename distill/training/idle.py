@@ -61,7 +61,7 @@ def _notice(name: str, value: float) -> Notice:
     """The notice about a ``value`` that never changed."""
     always = "in every step between two lines of the log"
     if name == CENTRES:
-        text = f"the gradient of the class centres was {value:g} {always}: they do not learn"
+        text = f"the gradient of the class weights was {value:g} {always}: they do not learn"
     elif name == _GRADIENT:
         text = f"the gradient was {value:g} {always}: the network does not learn"
     elif value != 0:

@@ -18,7 +18,7 @@ class Learner(nn.Module):
     """Maps uint8 batches to losses; normalises pixels on its device.
 
     With ``bf16`` the network computes in bfloat16 where that is safe (autocast); weights, losses
-    and class centres stay float32. With ``frozen`` the network's body does not change.
+    and class weights stay float32. With ``frozen`` the network's body does not change.
     ``remembered`` adds its loss, "remember", to ``losses``.
     """
 
@@ -111,7 +111,7 @@ def optimiser(learner: Learner, settings: TrainSettings) -> torch.optim.Optimize
     """SGD with momentum, or AdamW, with the weight decay groups of the papers.
 
     Weights decay; biases, norms and PReLU slopes (one dimension) do not. Layers after the network's
-    global operator and the class centres decay with ``head_weight_decay``. Source:
+    global operator and the class weights decay with ``head_weight_decay``. Source:
     MobileFaceNets, section IV.A. The body learns at ``body_learning_rate`` times the rate.
     """
     decays = {"body": settings.weight_decay, "head": settings.weight_decay, "free": 0.0}

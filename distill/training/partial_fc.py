@@ -1,9 +1,9 @@
-"""Class centres of which a step trains some or a rank holds some: An et al., Partial FC, 2021.
+"""Class weights of which a step trains some or a rank holds some: An et al., Partial FC, 2021.
 
 The optimiser and the losses see a parameter of fixed size, the ``active`` rows. If a step samples
 identities, the active rows and their optimiser state are loaded from a store of all rows before
 the step and written back after it; other rows do not change. Checkpoints hold the state of all
-centres, as they do without Partial FC.
+class weights, as they do without Partial FC.
 """
 
 import math
@@ -24,14 +24,14 @@ from distill.training.engine import EngineState
 from distill.training.shares import shares_of
 
 NAME = "losses.centres"
-"""Name of the centres in the learner's state."""
+"""Name of the class weights in the learner's state."""
 OptimiserState = MutableMapping[Any, Any]
 
 
 def partial_centres(
     losses: WeightedLosses, settings: TrainSettings, device: torch.device
 ) -> "PartialCentres | None":
-    """Take the centres out of ``losses`` if ``settings`` ask for less than all; else return None.
+    """Take the class weights out of ``losses`` if ``settings`` ask for a part; else return None.
 
     Call it before creating the optimiser. ``losses`` then has a parameter on ``device``.
     """
@@ -44,7 +44,7 @@ def partial_centres(
 
 
 class PartialCentres:
-    """The centres [identities, ...] of ``losses``: this rank's share, and the rows of a step.
+    """The class weights [identities, ...] of ``losses``: this rank's share, and the rows of a step.
 
     With ``sample_rate`` below 1, a step takes the identities of the global batch, at most
     ``batch_size``, and randomly chosen others. Their number is constant: ``sample_rate`` of the
@@ -110,7 +110,7 @@ class PartialCentres:
         return squared.sqrt()
 
     def complete(self, state: EngineState, optimiser: OptimiserState) -> EngineState:
-        """``state`` with all centres, on rank 0; call it on every rank."""
+        """``state`` with all class weights, on rank 0; call it on every rank."""
         moments = self.moments or self._active_moments(optimiser)
         learner = {**state["learner"], NAME: self._from_all_ranks(self._own())}
         whole = {
@@ -120,14 +120,14 @@ class PartialCentres:
         return {**state, "learner": learner, "optimiser": {**state["optimiser"], **whole}}
 
     def load(self, learner: EngineState) -> EngineState:
-        """Take the centres from a learner's full state; returns it with the active rows instead."""
+        """Take the class weights from a learner's full state; return it with the active rows."""
         whole = learner[NAME]
         if self.store is not None:
             self.store.copy_(whole[self.share])
         return {**learner, NAME: whole[self._first_rows]}
 
     def load_optimiser(self, state: EngineState) -> EngineState:
-        """Like ``load``, for the optimiser's full state of the centres."""
+        """Like ``load``, for the optimiser's full state of the class weights."""
         moments = {
             key: by_name[NAME]
             for key, by_name in state.items()
@@ -144,7 +144,7 @@ class PartialCentres:
 
     @property
     def shape(self) -> torch.Size:
-        """The shape of all centres."""
+        """The shape of all class weights."""
         return torch.Size((self.shares[-1].stop, *self.active.shape[1:]))
 
     @property
@@ -153,7 +153,7 @@ class PartialCentres:
         return slice(self.share.start, self.share.start + self.count)
 
     def finish(self) -> None:
-        """Give all centres back to the losses, on rank 0; call it on every rank."""
+        """Give all class weights back to the losses, on rank 0; call it on every rank."""
         self.losses.centres = nn.Parameter(self._from_all_ranks(self._own()))
         self.losses.sampled = None
 

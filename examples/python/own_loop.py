@@ -20,7 +20,7 @@ def main(path: str, epochs: int = 1, embedding: int = 32) -> None:
         torch.nn.Flatten(), torch.nn.Linear(256, embedding),
     )  # fmt: skip
     arcface = ArcFace(identities=images.identities, embedding=embedding, scale=16.0, margin=0.2)
-    # The loss owns the class centres: the optimiser gets its parameters too.
+    # The loss owns the class weights: the optimiser gets its parameters too.
     optimiser = torch.optim.AdamW([*network.parameters(), *arcface.parameters()], lr=1e-3)
     for epoch in range(epochs):
         for pixels, labels in DataLoader(Faces(images), batch_size=16, shuffle=True):

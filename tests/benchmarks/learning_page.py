@@ -97,7 +97,7 @@ def _degraded_table(section: Section, found: Found) -> str:
         return ""
     title = (
         "The same on degraded pairs (mean accuracy, and the points lost), and the angular loss "
-        "against the teacher on plain pictures:\n"
+        "against the teacher on plain images:\n"
     )
     headings = ["student", "recipe", "epochs", "as they are", *DEGRADATIONS]
     headings += ["known people", "held-out people"]

@@ -1,4 +1,4 @@
-"""The cost of every head, and of every loss on class centres, relative to ArcFace, on one core.
+"""The cost of every head, and of every loss on class weights, relative to ArcFace, on one core.
 
 Run: just bench-losses. Forward and backward at the size of the cleaned MS1M (93,431 identities, 512
 dimensions), without a network, alternating; the figures are the fastest of each, in CPU seconds per

@@ -1,4 +1,4 @@
-"""The cost of a step of the class head with sampled class centres, compared with the dense head.
+"""The cost of a step of the class head with sampled class weights, compared with the dense head.
 
 Run: just bench-partial-fc (five to nine minutes; the dense head of a million needs more than 18 GB
 and is skipped if they are not free). ArcFace on given embeddings, without a network: forward,

@@ -155,11 +155,11 @@ def test_images_smaller_than_the_students_input_are_not_enlarged():
 
 def test_nothing_to_learn_from_is_reported():
     given = facts(500, 500, teacher=None)
-    with pytest.raises(UserError, match="no image shares its identity"):
+    with pytest.raises(UserError, match="each identity has one image"):
         choose(given)
-    with pytest.raises(UserError, match="no image shares its identity"):
+    with pytest.raises(UserError, match="each identity has one image"):
         choose(facts(500, 0, teacher=None))
-    with pytest.raises(UserError, match="has 7 images; at least 8"):
+    with pytest.raises(UserError, match="has 7 images; a training set needs at least 8"):
         choose(facts(7, 2))
 
 

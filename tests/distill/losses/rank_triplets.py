@@ -30,7 +30,7 @@ Measured = dict[tuple[str, str], tuple[float, dict[str, float], dict[str, Tensor
 
 
 class Learner(nn.Module):
-    """A layer, class centres and a loss."""
+    """A layer, class weights and a loss."""
 
     def __init__(self, name: str, mining: str) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Losses on class centres, compared with loops over images and classes."""
+"""Losses on class weights, compared with loops over images and classes."""
 
 import math
 

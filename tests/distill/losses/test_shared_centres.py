@@ -1,4 +1,4 @@
-"""One parameter of class centres for all losses of a stage, passed to the next stage."""
+"""One parameter of class weights for all losses of a stage, passed to the next stage."""
 
 import math
 

@@ -153,7 +153,7 @@ def refused(workspace, *tables):
     [
         (
             (teacher(), LEARN, "[augment]\nviews = 2\n"),
-            "augment.views: 2 would be the picture and its",
+            "augment.views: 2 would be the image and its",
         ),
         ((teacher(), LEARN, "[augment]\nviews = 0\n"), "augment.views"),
         ((teacher(), LEARN, '[augment]\nviews = "many"\n'), "augment.views"),
@@ -172,7 +172,7 @@ def refused(workspace, *tables):
         ((teacher(), LEARN, SEES_PLAIN), "augment.teacher_sees: needs augmented views"),
         (
             (teacher(), LEARN, f"{SEES_PLAIN}views = 8\nmix = 0.1\n"),
-            "no plain picture shows two people",
+            "no plain image shows two people",
         ),
         (
             (teacher(), LEARN, f"{SEES_PLAIN}views = 8\nleast_cosine = 0.3\n"),
@@ -180,9 +180,9 @@ def refused(workspace, *tables):
         ),
         (
             (teacher("online"), LEARN, f"{SEES_PLAIN}views = 8\n"),
-            "augment.teacher_sees: the embeddings of plain pictures are cached",
+            "augment.teacher_sees: the embeddings of plain images are cached",
         ),
-        ((stage_text(), "[augment]\nviews = 8\nmix = 0.1\n"), "can learn from mixed pictures"),
+        ((stage_text(), "[augment]\nviews = 8\nmix = 0.1\n"), "can learn from mixed images"),
         (
             (teacher("online"), stage_text("margin_distillation = {}")),
             'teacher.answers: "online" gives no class centres',

@@ -1,4 +1,4 @@
-"""Sharded class centres on ranks started by torchrun: ``rank_partial_fc.py STORE FOLDER``.
+"""Sharded class weights on ranks started by torchrun: ``rank_partial_fc.py STORE FOLDER``.
 
 Run by test_partial_fc_ranks.py, which calls ``measure`` and ``run`` for one rank directly.
 """

@@ -1,4 +1,4 @@
-"""Augmented, mixed views and sharded centres on ranks started by torchrun:
+"""Augmented, mixed views and sharded class weights on ranks started by torchrun:
 ``rank_views.py STORE FOLDER``.
 
 Run by test_views_ranks.py, which calls ``run`` for one rank directly.

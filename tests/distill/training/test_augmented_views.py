@@ -274,7 +274,7 @@ def test_micro_batches_have_the_losses_of_the_batch(drawn_store, answers, tmp_pa
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({"views": 2}, "2 would be the picture and its mirror"),
+        ({"views": 2}, "2 would be the image and its mirror"),
         ({"views": 1, "grey": 0.5}, "needs augmented views"),
         ({"blur": {"share": 0.5}}, "needs augmented views"),
         (

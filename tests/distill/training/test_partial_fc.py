@@ -1,4 +1,4 @@
-"""Sampled class centres: which are sampled, what a step updates, and what checkpoints contain."""
+"""Sampled class weights: which are sampled, what a step updates, and what checkpoints contain."""
 
 import math
 from dataclasses import replace
@@ -51,7 +51,7 @@ def batch_at(step, identities=IDENTITIES):
 
 
 class Steps:
-    """Steps of a plain softmax on sampled centres, as the engine does them."""
+    """Steps of a plain softmax on sampled class weights, as the engine does them."""
 
     def __init__(self, make_optimiser, sample_rate=0.3, losses=None, seed=0):
         self.seed, self.losses = seed, make_losses(losses or {"softmax": {"scale": 4.0}})

@@ -1,4 +1,4 @@
-"""Class centres sharded over two real ranks give the numbers of one rank that has them all."""
+"""Class weights sharded over two real ranks give the numbers of one rank that has them all."""
 
 from pathlib import Path
 

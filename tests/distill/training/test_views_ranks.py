@@ -1,4 +1,4 @@
-"""Augmented and mixed views on two real ranks, together with sharded class centres."""
+"""Augmented and mixed views on two real ranks, together with sharded class weights."""
 
 from pathlib import Path
 
