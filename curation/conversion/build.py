@@ -76,9 +76,10 @@ class Conversion:
                 self._read_only()
             if journal.state.read == 0:
                 bad = read_quarantine(self._partial)
+                first = next(bad, None)
+                why = first and f": {1 + sum(1 for _ in bad):,} are bad, the first: {first.reason}"
                 discard(self._partial)
-                why = f": {len(bad):,} are bad, the first: {bad[0].reason}" if bad else ""
-                raise UserError(f"{self._source.path} holds no good images{why}")
+                raise UserError(f"{self._source.path} holds no good images{why or ''}")
             order = None if journal.state.ordered else self._copy_in_order()
             finish_store(self._source, journal, order, self._check)
             self._progress(journal.read, journal.read)  # the number was an estimate until now

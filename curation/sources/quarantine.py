@@ -1,6 +1,7 @@
 """Bad records: an error with its position, or a line of ``quarantine.tsv`` if skipped."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
@@ -48,16 +49,16 @@ class Quarantined(NamedTuple):
     reason: str
 
 
-def read_quarantine(folder: Path) -> list[Quarantined]:
-    """The records that the conversion to the store ``folder`` skipped; empty without such a file.
+def read_quarantine(folder: Path) -> Iterator[Quarantined]:
+    """The records that the conversion to the store ``folder`` skipped; none without such a file.
 
     Raises ``UserError`` naming the line if the file is malformed.
     """
     path = folder / QUARANTINE_FILE
     if not path.exists():
-        return []
-    lines = list(text_lines(path, "a quarantine"))
-    return [_parse(line, f"{path}: line {number}") for number, line in lines[1:]]
+        return
+    for number, line in islice(text_lines(path, "a quarantine"), 1, None):
+        yield _parse(line, f"{path}: line {number}")
 
 
 def _parse(line: str, where: str) -> Quarantined:

@@ -56,35 +56,33 @@ def ten_fold_accuracy(
     distances: np.ndarray, same: np.ndarray, left: np.ndarray, right: np.ndarray
 ) -> Statistic:
     """The accuracy of `verification.ten_fold` for pairs [P] of identities ``left``, ``right``."""
-    signs = np.where(same, 1, -1).astype(np.float32)
     # The first threshold above the distance is the first that accepts the pair.
     accepted_from = np.searchsorted(ACCURACY_THRESHOLDS, distances, side="right")
     folds = []
     for fold in np.array_split(np.arange(len(same)), FOLDS):
-        table = np.zeros((len(fold), len(ACCURACY_THRESHOLDS) + 1), np.float32)
-        table[np.arange(len(fold)), accepted_from[fold]] = signs[fold]
-        folds.append((fold, table[:, :-1]))
+        ordered = fold[np.argsort(accepted_from[fold], kind="stable")]
+        thresholds = np.arange(len(ACCURACY_THRESHOLDS))
+        accepted = np.searchsorted(accepted_from[ordered], thresholds, side="right")
+        folds.append((ordered, accepted))
 
     def statistic(weights: np.ndarray) -> np.ndarray:
         correct, sizes = [], []
-        for fold, table in folds:
-            weight = np.where(
-                same[fold],
-                weights[:, left[fold]],
-                _of_impostors(weights, left[fold], right[fold]),
-            )
-            rejected = weight[:, ~same[fold]].sum(axis=1)
-            correct.append(np.cumsum(weight @ table, axis=1) + rejected[:, None])
+        for pairs, accepted in folds:
+            one, other = left[pairs], right[pairs]
+            weight = np.where(same[pairs], weights[:, one], _of_impostors(weights, one, other))
+            rejected = weight[:, ~same[pairs]].sum(axis=1)
+            gained = _cumulated(np.where(same[pairs], weight, -weight))[:, accepted]
+            correct.append(gained + rejected[:, None])
             sizes.append(weight.sum(axis=1))
         scored = np.stack(correct, axis=1)
         best = np.argmax(scored.sum(axis=1, keepdims=True) - scored, axis=2)
         taken = np.take_along_axis(scored, best[:, :, None], axis=2)[:, :, 0]
-        pairs = np.stack(sizes, axis=1)
-        shares = np.divide(taken, pairs, out=np.zeros_like(taken), where=pairs > 0)
+        counts = np.stack(sizes, axis=1)
+        shares = np.divide(taken, counts, out=np.zeros_like(taken), where=counts > 0)
         with np.errstate(invalid="ignore"):  # a draw without any pair
-            return shares.sum(axis=1) / (pairs > 0).sum(axis=1)
+            return shares.sum(axis=1) / (counts > 0).sum(axis=1)
 
-    return statistic
+    return _by_blocks(statistic, len(same))
 
 
 def tars_and_thresholds(scores: PairScores, exponents: Sequence[int]) -> Statistic:
@@ -99,8 +97,7 @@ def tars_and_thresholds(scores: PairScores, exponents: Sequence[int]) -> Statist
         known = np.concatenate([weights, np.ones((len(weights), 1), np.float32)], axis=1)
         summed = np.cumsum(_of_impostors(known, left, right) * stands_for, axis=1)
         total = summed[:, -1] if scores.totals is None else scores.totals.weigh(weights)
-        passed = np.cumsum(known[:, genuine_of], axis=1, dtype=np.float64)
-        passed = np.concatenate([np.zeros((len(weights), 1)), passed], axis=1)
+        passed = _cumulated(known[:, genuine_of])
         measured = np.empty((len(weights), len(exponents), 2))
         for place, exponent in enumerate(exponents):
             allowed = (summed * 10.0**exponent <= total[:, None]).sum(axis=1)
@@ -122,8 +119,7 @@ def area_and_equal_error(scores: PairScores) -> Statistic:
     def statistic(weights: np.ndarray) -> np.ndarray:
         genuine = weights[:, scores.genuine_of]
         passed = np.cumsum(genuine, axis=1, dtype=np.float64)
-        impostors = _of_impostors(weights, scores.left, scores.right)
-        summed = np.pad(np.cumsum(impostors, axis=1, dtype=np.float64), ((0, 0), (1, 0)))
+        summed = _cumulated(_of_impostors(weights, scores.left, scores.right))
         with np.errstate(invalid="ignore"):  # a draw without a pair of one kind
             far = summed[:, not_below] / summed[:, -1:]
             # For a given FRR, FAR is lowest where the last accepted genuine pair just passes.
@@ -132,7 +128,7 @@ def area_and_equal_error(scores: PairScores) -> Statistic:
             area = 1 - (genuine * better).sum(axis=1) / passed[:, -1]
         return np.stack([area, rates.min(axis=1)], axis=1)
 
-    return statistic
+    return _by_blocks(statistic, len(scores.genuine) + len(scores.impostors))
 
 
 def recentred(drawn: np.ndarray, of_sample: float, value: float) -> list[float]:
@@ -167,6 +163,24 @@ def _thinned(count: int) -> tuple[np.ndarray, np.ndarray]:
         start = stop
     found = np.concatenate(places)
     return found, np.diff(found, append=count).astype(np.float64)
+
+
+def _by_blocks(statistic: Statistic, pairs: int) -> Statistic:
+    """``statistic``, which weights ``pairs``, for as many draws at a time as memory allows."""
+    size = max(1, _CHUNK // max(pairs, 1))
+
+    def by_blocks(weights: np.ndarray) -> np.ndarray:
+        starts = range(0, len(weights), size)
+        return np.concatenate([statistic(weights[start : start + size]) for start in starts])
+
+    return by_blocks
+
+
+def _cumulated(values: np.ndarray) -> np.ndarray:
+    """The sums [B, P + 1] of the first 0 to P ``values`` [B, P] of each draw."""
+    sums = np.zeros((len(values), values.shape[1] + 1))
+    np.cumsum(values, axis=1, out=sums[:, 1:])
+    return sums
 
 
 def _of_impostors(weights: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndarray:

@@ -9,7 +9,8 @@ import numpy as np
 from curation.errors import UserError
 from curation.text_files import open_text, split_line, text_lines
 
-MOST_LINES = 100_000_000
+MOST_LINES = 20_000_000
+"""Lines of one table; the comparisons of IJB-C are 15.7 million"""
 MOST_IMAGES = 5_000_000
 """Lines of one list of images; that of MegaFace has a million"""
 _BLOCK = 1 << 22

@@ -56,7 +56,7 @@ def test_undecodable_images_are_quarantined(make, tmp_path, damage):
     source = make({7: DAMAGED[damage], 130: DAMAGED[damage]})
     store = convert(source, tmp_path / "a.lmdb", skip_bad=True, decode=True)
     assert len(store) == 158
-    lines = read_quarantine(store.path)
+    lines = list(read_quarantine(store.path))
     assert [line.key for line in lines] == [8, 131]
     assert all("damaged" in line.reason for line in lines)
     for image in store.read_many(np.arange(158)):
@@ -165,7 +165,7 @@ def test_killed_and_resumed_it_gives_the_same_content(make, tmp_path, monkeypatc
     store = convert(source, tmp_path / "a.lmdb", **options)
     assert content_of(store.path) == wanted
     assert sum(counts) == 160 - state.read - state.skipped
-    assert len(read_quarantine(store.path)) == 2
+    assert len(list(read_quarantine(store.path))) == 2
 
 
 @pytest.mark.usefixtures("many_batches")

@@ -45,7 +45,7 @@ def write(folder, records, index=True):
 def skip(source, tmp_path):
     store = convert(source, tmp_path / "train.lmdb", skip_bad=True)
     assert verify(store.path)["sound"]
-    listed = read_quarantine(store.path)
+    listed = list(read_quarantine(store.path))
     assert store.meta.skipped == len(listed)
     return store, listed
 

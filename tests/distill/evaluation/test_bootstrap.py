@@ -1,5 +1,6 @@
 """Intervals over draws of identities, against draws that copy people literally."""
 
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -205,3 +206,18 @@ def test_a_person_in_two_sets_is_drawn_once_for_both():
     both = [features, other_features]
     linked = drawn_mean_accuracies(both, [pairs, others]).std()
     assert drawn_mean_accuracies(both, [pairs, apart]).std() < linked
+
+
+def test_many_pairs_are_weighted_in_bounded_memory():
+    cosines, same, left, right = listed(200_000, 20_000)
+    statistics = [
+        ten_fold_accuracy(2 - 2 * cosines, same, left, right),
+        area_and_equal_error(listed_scores(cosines, same, left, right)),
+    ]
+    weights = np.ones((100, 20_000), np.float32)
+    tracemalloc.start()
+    for statistic in statistics:
+        statistic(weights)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 250 << 20
