@@ -52,8 +52,8 @@ def try_teacher(
     pairs = draw_pairs(images.offsets)
     if pairs is None:
         return (
-            f"the teacher was not tried: {images.name} has fewer than {FEWEST_PAIRS} pairs of one "
-            f"identity from {FEWEST_IDENTITIES} identities"
+            f"the teacher was not tried: that takes {FEWEST_PAIRS} pairs of images of one "
+            f"identity, from at least {FEWEST_IDENTITIES} identities, and {images.name} has fewer"
         )
     members = embedder.members if isinstance(embedder, Ensemble) else (embedder,)
     shares = [_share_right(member, images, pairs, cache_root, progress) for member in members]

@@ -1,5 +1,6 @@
 """The command `init`, which writes a first job spec."""
 
+import shlex
 import shutil
 import sys
 from collections.abc import Sequence
@@ -205,7 +206,8 @@ def _inside(file: Path, place: Workspace) -> str:
     folder = place.teachers.resolve()
     if not file.resolve().is_relative_to(folder):
         raise UserError(
-            f"--teacher {file}: job specs name files in {place.teachers}; copy it there, and give "
+            f"--teacher {file}: a job spec can only name files in {place.teachers}; run "
+            f"`cp {shlex.quote(str(file))} {shlex.quote(str(place.teachers))}` and give "
             f"--teacher {file.name}"
         )
     return str(file.resolve().relative_to(folder))

@@ -105,8 +105,8 @@ def test_a_set_with_too_few_identities_cannot_tell(sizes, tmp_path):
     teacher = Teacher()
     told = try_teacher(teacher, Images(sizes=sizes), tmp_path)
     assert told == (
-        "the teacher was not tried: people has fewer than 100 pairs of one identity from 20 "
-        "identities"
+        "the teacher was not tried: that takes 100 pairs of images of one identity, from at least "
+        "20 identities, and people has fewer"
     )
     assert teacher.seen == 0
 

@@ -32,7 +32,9 @@ def recipe(
     name: Annotated[
         str,
         typer.Argument(
-            help="See `curate recipes`.", show_default=False, autocompletion=completion.recipes
+            help="The recipe; `curate recipes` lists them.",
+            show_default=False,
+            autocompletion=completion.recipes,
         ),
     ],
     source: Annotated[

@@ -104,7 +104,7 @@ def test_a_teacher_elsewhere_must_be_copied_in(workspace, tmp_path):
     graph = tmp_path / "r100.onnx"
     graph.write_bytes(b"")
     reason = refusal(init(workspace, "--teacher", str(graph), *SAID))
-    assert "job specs name files in" in reason
+    assert f"`cp {graph} {workspace.teachers}`" in reason
     assert "--teacher r100.onnx" in reason
 
 

@@ -130,8 +130,12 @@ def quality(
             help="Read the numbers from a .npy file, one for each image.", show_default=False
         ),
     ] = None,
-    at_least: Annotated[float | None, typer.Option(show_default=False)] = None,
-    at_most: Annotated[float | None, typer.Option(show_default=False)] = None,
+    at_least: Annotated[
+        float | None, typer.Option(help="The lowest value to keep.", show_default=False)
+    ] = None,
+    at_most: Annotated[
+        float | None, typer.Option(help="The highest value to keep.", show_default=False)
+    ] = None,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:

@@ -21,12 +21,12 @@ Parent = Annotated[
 Destination = Annotated[
     str, typer.Argument(help="The view: a path NAME.view or workspace name.", show_default=False)
 ]
-Listed = Annotated[Path, typer.Argument(help="A text file.", show_default=False)]
+Listed = Annotated[
+    Path, typer.Argument(help="A text file that lists images or identities.", show_default=False)
+]
 ListedBy = Annotated[
     str,
-    typer.Option(
-        "--by", help="What the lines of the list are: label, key, index, identity or name."
-    ),
+    typer.Option("--by", help="How the list names them: by label, key, index, identity or name."),
 ]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of the random choice.")]
 
