@@ -182,7 +182,7 @@ def _main(mode: str, work: str, memory: str, seconds: str) -> None:
     with answers:
         if mode == "many":
             _answer_many(answers, module, name, int(seconds))
-            return
+            os._exit(0)  # threads of a library may wait for ever at the end, after the parent
         resource.setrlimit(resource.RLIMIT_CPU, (int(seconds), int(seconds) + 5))
         arguments = json.load(sys.stdin)
         answer, _ = _tried(lambda: (_find(module, name)(**arguments), b""))
