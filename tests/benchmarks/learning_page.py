@@ -89,7 +89,7 @@ def _degraded_table(section: Section, found: Found) -> str:
     for student, row in _rows_of(section):
         result = found.get((student.name, row.recipe, row.generation))
         if result and (clean := pair_accuracy(result)) and losses(result):
-            cells = [f"{clean - loss:.3f} (-{100 * loss:.1f})" for loss in losses(result).values()]
+            cells = [f"{clean - loss:.3f} ({-100 * loss:+.1f})" for loss in losses(result).values()]
             cells += [f"{result.mean('angular', name) or 0.0:.3f}" for name in ("train", "test")]
             epochs = str(epochs_of(student, row.recipe) * row.generation)
             lines.append(_line(student.name, row.title, epochs, f"{clean:.3f}", *cells))

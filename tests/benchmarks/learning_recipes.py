@@ -21,6 +21,10 @@ plain = 0.25
 blur = {{ share = 0.4, sigma = 3.0 }}
 low_resolution = {{ share = 0.4, pixels = 14 }}"""
 """For images from poor cameras: more blur and fewer pixels than by default."""
+POOR_IMAGES = f"""{CAMERA}
+jpeg = {{ share = 0.4, quality = 12 }}
+tone = {{ share = 0.6, brightness = 0.3, contrast = 0.5, gamma = 0.8 }}"""
+"""For poor cameras, strong compression and poor light."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +105,7 @@ LONGER = {
     "fresh-plain": replace(MIRROR, augment=FRESH_PLAIN),
     "fresh-half-plain": replace(MIRROR, augment=f"{FRESH_PLAIN}\nplain = 0.5"),
     "camera": replace(MIRROR, augment=CAMERA),
+    "poor-images": replace(MIRROR, augment=POOR_IMAGES),
     "fresh-labels": replace(MIRROR, stages=LABELS, augment='views = "fresh"'),
     "adadistill": replace(MIRROR, stages=one_stage(ADADISTILL, ANGULAR)),
     "pseudo-classes": replace(MIRROR, stages=one_stage(PSEUDO_CLASSES)),

@@ -83,6 +83,7 @@ SECTIONS = (
             Row("fresh views, teacher sees the plain image", "fresh-plain", against="mirror"),
             Row("fresh views, plain image half the time", "fresh-half-plain", against="mirror"),
             Row("fresh views for poor cameras", "camera", against="mirror"),
+            Row("fresh views for poor cameras, JPEG and light", "poor-images", against="mirror"),
             Row("no teacher: ArcFace alone, mirror only", "mirror-labels", against="mirror"),
             Row("no teacher: ArcFace alone, 16 views", "views-labels", against="mirror-labels"),
             Row("no teacher: ArcFace alone, fresh views", "fresh-labels", against="mirror-labels"),
