@@ -155,7 +155,7 @@ class TestMistakes:
         with pytest.raises(UserError, match=r"a\.parquet: row 1 \(from 0\): .*JPEG"):
             convert(path, tmp_path / "a.lmdb")
         store = convert(path, tmp_path / "a.lmdb", skip_bad=True)
-        assert read_quarantine(store.path)[0].reason.startswith("row 1 (from 0): ")
+        assert next(read_quarantine(store.path)).reason.startswith("row 1 (from 0): ")
 
     @pytest.mark.parametrize(
         "columns", [{"a": [1], "b": ["x"]}, {"a": [b"x"], "b": [b"y"]}, {"image": ["path"]}]

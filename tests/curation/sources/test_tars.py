@@ -124,7 +124,7 @@ class TestWebDataset:
             convert(path, tmp_path / "a.lmdb")
         store = convert(path, tmp_path / "a.lmdb", skip_bad=True)
         assert (len(store), store.meta.skipped) == (1, 1)
-        assert read_quarantine(store.path)[0].reason.startswith("a.")
+        assert next(read_quarantine(store.path)).reason.startswith("a.")
 
     def test_a_label_without_an_image_is_bad(self, tmp_path, noise_images):
         files = [("0.jpg", noise_images[0]), ("0.cls", b"1"), ("1.cls", b"1")]
