@@ -47,7 +47,7 @@ def _shortened(reports: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def left_out(scores: Mapping[str, Any], written: Container[str]) -> dict[str, str]:
-    """By format that is not ``written`` because it loses too much: the reason."""
+    """The reasons, by name, why formats were not ``written``: they lose too much."""
     return {
         name: str(found["not run"])
         for name, found in scores.items()
