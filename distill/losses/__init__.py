@@ -11,7 +11,7 @@ imports every file of this package, and torch with it.
 
 from typing import TYPE_CHECKING, Any
 
-from distill.losses.settings import ComparisonSettings, HeadSettings, LossSettings
+from distill.losses.settings import ComparisonSettings, HeadSettings, LossSettings, import_all
 from distill.losses.settings_parsing import check_shardable, parse_losses
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     """Import the names that need torch on first access: those above and every registered loss."""
     if name[:1].isupper():  # modules are lower case
-        from distill.losses.loss import LOSSES, Loss, LossInputs, import_all
+        from distill.losses.loss import LOSSES, Loss, LossInputs
         from distill.losses.weighted import WeightedLosses
 
         import_all()

@@ -26,7 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from curation.errors import UserError
-from curation.registry import check_unused, import_files
+from curation.registry import check_unused
 from distill.losses.arguments import check_counts, check_labels, check_rows, check_size
 from distill.losses.collectives import all_gather
 from distill.losses.settings import ComparisonSettings, HeadSettings, LossSettings, enter_settings
@@ -321,8 +321,3 @@ def register(name: str) -> Callable[[AnyLoss], AnyLoss]:
         return loss
 
     return enter
-
-
-def import_all() -> None:
-    """Import every file of this package, so that all losses are in ``LOSSES``."""
-    import_files("distill.losses")

@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from curation.registry import check_unused
+from curation.registry import check_unused, import_files
 from distill.losses.needs import Needs
 from distill.spec_errors import SpecError
 
@@ -111,10 +111,13 @@ def named(*names: str) -> Callable[[type[AnySettings]], type[AnySettings]]:
 def settings_of(name: str) -> type[LossSettings] | None:
     """The settings of a loss, or None. Imports torch for a loss that is not built in."""
     if name not in _SETTINGS:
-        from distill.losses.loss import import_all
-
         import_all()
     return _SETTINGS.get(name)
+
+
+def import_all() -> None:
+    """Import every file of this package, and torch with it, so that all losses are registered."""
+    import_files("distill.losses")
 
 
 def known_settings(name: str) -> type[LossSettings]:

@@ -21,8 +21,8 @@ from curation.jpeg import room_for_pixels
 from curation.views import ImageSet
 from distill.training.answers import CachedAnswers, OnlineAnswers, cosines
 from distill.training.decoding import decode_into
-from distill.training.plan import BatchPlan
 from distill.training.read_ahead import ReadAhead
+from distill.training.shuffles import BatchPlan
 from distill.training.views import (
     PLAIN,
     ShownViews,

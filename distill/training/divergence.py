@@ -11,7 +11,7 @@ from curation.errors import UserError
 from curation.files import atomic_file
 from distill.training import distributed
 from distill.training.engine import StepReport
-from distill.training.plan import BatchPlan
+from distill.training.shuffles import BatchPlan
 
 REPORT = "divergence.json"
 LARGEST = 10

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from curation.views import ImageSet
-from distill.training.plan import BatchPlan
+from distill.training.shuffles import BatchPlan
 
 GAP = 64
 """Gaps of up to this many images are read instead of skipped"""

@@ -2,12 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from distill.training.plan import BatchPlan
+from distill.training.shuffles import BatchPlan
 
 
 @dataclass(frozen=True, eq=False)
@@ -16,7 +14,7 @@ class SharingGroup:
     them from 0; ``share`` is their share of every batch."""
 
     indices: np.ndarray
-    plan: "BatchPlan"
+    plan: BatchPlan
     share: float
     length: int
     """Number of images in an epoch of its own"""

@@ -33,7 +33,7 @@ from distill.training.data import BatchLoader
 from distill.training.engines import create_engine
 from distill.training.learner import Learner
 from distill.training.memory import keep_freed_memory
-from distill.training.plan import FullShuffle, WindowedShuffle
+from distill.training.shuffles import FullShuffle, WindowedShuffle
 from distill.training.views import StudentViews, ViewChoice
 from teachers.augment.augmentation import Augmentation
 from teachers.preprocessing import Preprocessing

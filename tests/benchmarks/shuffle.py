@@ -18,8 +18,8 @@ import numpy as np
 from curation.environment import DATA_FILE
 from curation.views import open_images
 from distill.training.data import BatchLoader
-from distill.training.plan import BatchPlan, FullShuffle, WindowedShuffle
 from distill.training.read_ahead import sequential_runs
+from distill.training.shuffles import BatchPlan, FullShuffle, WindowedShuffle
 from teachers.preprocessing import Preprocessing
 
 IMAGES, IDENTITIES, BATCH, BATCHES = 5_822_653, 85_742, 512, 2000

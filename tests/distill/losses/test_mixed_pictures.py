@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from distill.losses import LossInputs, WeightedLosses, parse_losses
-from distill.losses.loss import LOSSES, import_all
+from distill.losses.loss import LOSSES
+from distill.losses.settings import import_all
 
 IMAGES, WIDTH, IDENTITIES = 12, 8, 5
 import_all()

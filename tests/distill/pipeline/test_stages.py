@@ -38,8 +38,8 @@ from distill.training.engine import optimiser_state_that_fits
 from distill.training.engines import create_engine
 from distill.training.learner import Learner
 from distill.training.loop import STATE, Stopped, train
-from distill.training.plan import FullShuffle
 from distill.training.schedule import scheduled_rate
+from distill.training.shuffles import FullShuffle
 
 OPTIMISERS = {"sgd": {}, "adamw": {"optimiser": "adamw", "learning_rate": 1e-3}}
 

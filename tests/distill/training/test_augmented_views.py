@@ -15,7 +15,7 @@ from distill.training.augment import AugmentSettings
 from distill.training.data import BatchLoader, Shard
 from distill.training.loop import Stopped, train
 from distill.training.pk_shuffle import PKShuffle
-from distill.training.plan import FullShuffle
+from distill.training.shuffles import FullShuffle
 from distill.training.views import PLAIN, StudentViews, ViewChoice, label_weights, shown_before
 from teachers.augment.augmentation import Augmentation, NumberedView
 from teachers.embedder import TorchEmbedder, module_digest

@@ -9,7 +9,7 @@ from distill.losses import WeightedLosses, parse_losses
 from distill.training.answers import CachedAnswers
 from distill.training.data import BatchLoader
 from distill.training.learner import Learner, to_device
-from distill.training.plan import FullShuffle
+from distill.training.shuffles import FullShuffle
 from teachers.embedder import Embedder, TorchEmbedder, module_digest, normalise
 from teachers.embeddings import cache_embeddings
 from teachers.ensemble import COMBINATIONS, Ensemble

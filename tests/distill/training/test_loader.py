@@ -18,8 +18,9 @@ from curation.view_writing import write_view
 from distill.training.config import TrainSettings
 from distill.training.data import BatchLoader, Shard
 from distill.training.decoding import decode_into
-from distill.training.plan import FullShuffle, WindowedShuffle, create_plan
+from distill.training.plan import create_plan
 from distill.training.read_ahead import sequential_runs
+from distill.training.shuffles import FullShuffle, WindowedShuffle
 from teachers.preprocessing import Preprocessing
 from tests.conftest import IDENTITIES, IMAGES_EACH, draw
 

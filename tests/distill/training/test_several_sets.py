@@ -25,9 +25,10 @@ from distill.training.augment import AugmentSettings
 from distill.training.config import SamplerSettings, TrainSettings
 from distill.training.data import BatchLoader, Shard
 from distill.training.loop import train
-from distill.training.plan import SHUFFLE, FullShuffle, create_plan
+from distill.training.plan import SHUFFLE, create_plan
 from distill.training.several_sets import TrainedSet, as_one
 from distill.training.shared_plan import SharedShuffle, SharingGroup
+from distill.training.shuffles import FullShuffle
 from distill.training.views import StudentViews, ViewChoice
 from teachers.augment.augmentation import Augmentation, NumberedView
 from teachers.embedder import TorchEmbedder, module_digest

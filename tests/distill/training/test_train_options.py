@@ -26,8 +26,8 @@ from distill.training.data import BatchLoader
 from distill.training.engines import create_engine
 from distill.training.learner import Learner
 from distill.training.loop import train
-from distill.training.plan import FullShuffle
 from distill.training.shares import job_ranks
+from distill.training.shuffles import FullShuffle
 
 
 def one_step(store, network, settings):

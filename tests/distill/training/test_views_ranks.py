@@ -8,7 +8,7 @@ import torch
 from rank_views import CUT, EMBEDDING, IDENTITIES, VIEWS
 from small_training import assert_equal_bits
 
-from distill.training.plan import FullShuffle
+from distill.training.shuffles import FullShuffle
 from distill.training.views import PLAIN, StudentViews, ViewChoice, shown_before
 from teachers.augment.augmentation import Augmentation
 
