@@ -54,6 +54,7 @@ def suggestions(name: str, known: Iterable[str]) -> list[str]:
     close = get_close_matches(wanted, plain, MOST_SUGGESTED, 0.7)
     close += [each for each in plain if len(wanted) > 2 and each.startswith(wanted)]
     close += [each for each in plain if wanted and each.endswith(f"/{wanted}")]
+    close += [each for each in plain if each and wanted.endswith(f"/{each}")]
     return [plain[each] for each in dict.fromkeys(close)][:MOST_SUGGESTED]
 
 

@@ -10,7 +10,7 @@ from curation.errors import UserError
 from curation.suggestions import meant
 from curation.toml_positions import Location
 from curation.workspace import EVALUATION, Workspace
-from distill.catalogue import defaults_of
+from distill.catalogue import catalogue, defaults_of
 from distill.evaluation.set_source import LIST_SUFFIXES, SetSource, split_list
 from distill.export.checksums import SUMS_NAME
 from distill.losses.settings_parsing import Losses, check_shardable
@@ -20,6 +20,7 @@ from distill.spec import JobSpec
 from distill.spec_errors import SpecError, within
 from distill.timm_names import is_timm
 from distill.training.config import TrainSettings
+from teachers.setting_words import setting
 from teachers.sources import ONNX_SUFFIX, WEIGHT_SUFFIXES, is_onnx, is_weights, unsaid_preprocessing
 
 _PAIRS = "set of pairs (a .bin file or LIST:SET)"
@@ -116,6 +117,11 @@ def teacher_path(teacher: TeacherSource | StudentSpec, workspace: Workspace) -> 
         return path
     if path.exists():
         raise UserError(f"{source!r} lies in teachers/: {unsaid_preprocessing({}, source, None)}")
+    if is_timm(source) or source in {row["name"] for row in catalogue()}:
+        raise UserError(
+            f"{source!r} is a network without weights; give a file of its weights in teachers/ or "
+            f"a finished job, and with a file {setting('backbone', source)}"
+        )
     finished = [each.parent.name for each in workspace.runs.glob("[!.]*/bundle")]
     raise UserError(
         f"{source!r} is neither a file ({', '.join((ONNX_SUFFIX, *WEIGHT_SUFFIXES))}) nor a "

@@ -1,5 +1,6 @@
 """The command `init`, which writes a first job spec."""
 
+import re
 import shlex
 import shutil
 import sys
@@ -58,6 +59,7 @@ def init(
         float | None,
         typer.Option(
             min=1,
+            max=1e9,
             help="Instead of --student: the limit of operations in millions, counted as in the LFR "
             "challenge.",
             show_default=f"{USUAL_BUDGET:g}",
@@ -106,7 +108,7 @@ def init(
         None if given is None else _teacher_facts(given, place),
         budget,
     )
-    named = name or f"{train[0].split('/')[0]}-{facts.student.backbone.replace('_', '-')}"
+    named = name or job_name(train[0].split("/")[0], facts.student.backbone)
     choices = [
         Choice("", "name", named, "for `distill show` and `distill pull`"),
         *_data_choices(train, facts.data, place),
@@ -129,13 +131,22 @@ def init(
     )
 
 
+def job_name(dataset: str, backbone: str) -> str:
+    """A valid name of a job, from a data set and a network such as ``timm/resnet18``."""
+    spelled = re.sub(r"[^a-z0-9.]+", "-", f"{dataset}-{backbone}".lower()).strip("-.")
+    return spelled[-64:].lstrip("-.")
+
+
 def _data_facts(images: "ImageSet") -> "DataFacts":
+    import numpy as np
+
     from distill.first_spec.facts import DataFacts
 
     return DataFacts(
         images=len(images),
         labelled=len(images) - images.unlabelled,
         identities=images.identities,
+        repeated=int((np.diff(images.offsets) > 1).sum()),
         image_size=images.image_size,
         bytes=sum(_size_of(store.path) for store in images.store.stores),
     )
@@ -236,13 +247,18 @@ def _teacher_facts(keys: list[tuple[str, Any, str]], place: Workspace) -> "Teach
 def _data_choices(train: Sequence[str], data: "DataFacts", place: Workspace) -> "list[Choice]":
     from distill.first_spec.rules import Choice
 
-    labels = "no labels"
+    labels = ", no labels"
     if data.identities:
-        labels = f"{data.labelled:,} of them of {data.identities:,} identities"
+        labelled = "" if data.labelled == data.images else f", {data.labelled:,} of them"
+        people = "identity" if data.identities == 1 else "identities"
+        labels = f"{labelled} of {data.identities:,} {people}"
     sets: Any = train[0] if len(train) == 1 else [{"set": each} for each in train]
-    chosen = [Choice("data", "train", sets, f"{data.images:,} images, {labels}")]
+    chosen = [Choice("data", "train", sets, f"{data.images:,} images{labels}")]
     folder = train[0].split("/")[0]
-    pairs = [each.split("/")[1] for each in place.pair_sets() if each.split("/")[0] == folder]
-    if pairs:
-        chosen.append(Choice("data", "evaluate", pairs, "the verification sets next to it"))
-    return chosen
+    known = place.pair_sets()
+    pairs = [each.split("/")[1] for each in known if each.split("/")[0] == folder]
+    why = "the verification sets next to it"
+    if not pairs:
+        more = f'"{known[0]}" is one elsewhere' if known else "`curate pairs` makes one"
+        why = f"no verification set is next to it; {more}"
+    return [*chosen, Choice("data", "evaluate", pairs, why)]

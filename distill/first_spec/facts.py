@@ -36,14 +36,22 @@ class MachineFacts:
 
 @dataclass(frozen=True)
 class DataFacts:
-    """The training images. ``labelled`` of ``images`` belong to one of ``identities``."""
+    """The training images. ``labelled`` of ``images`` belong to one of ``identities``, of which
+    ``repeated`` have several images."""
 
     images: int
     labelled: int
     identities: int
+    repeated: int
     image_size: tuple[int, int]
     bytes: int
     """Size on disk"""
+
+    @property
+    def labels_teach(self) -> bool:
+        """Whether a loss on labels can pull images of one identity together, and apart from
+        another's."""
+        return self.repeated >= 2
 
     @property
     def per_identity(self) -> float:

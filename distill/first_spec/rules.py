@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from curation.errors import UserError
 from curation.progress import spoken
+from curation.wording import counted
 from distill.first_spec.facts import DataFacts, Facts, StudentFacts
 
 
@@ -51,8 +52,8 @@ LABELS = (
         0.15,
         32.0,
         0.2,
-        "with few images per identity, ArcFace's gradient stays large, and at weight 1 it hides "
-        "the teacher's (docs/recipes.md)",
+        "so few that its gradient stays large and hides the teacher's at weight 1 "
+        "(docs/recipes.md)",
     ),
 )
 LARGEST_WITH_VIEWS, LEAST_EPOCHS_WITH_VIEWS = 1_000_000, 16
@@ -70,6 +71,8 @@ WIDEST = 512
 FEWEST_IMAGES, FEWEST_STEPS = 8, 10
 """Minimum images of a training set; minimum steps of an epoch, if there are enough images."""
 IMAGES_PER_GPU = 128
+LEAST_PER_GPU = 8
+"""Images; batch normalisation of fewer is mostly noise (`distill.training.trial`)."""
 MANY_IDENTITIES, MOST_IDENTITIES = 300_000, 1_000_000
 """Above these, the softmax over all class weights costs more than a small network."""
 WORTH_SEVERAL_GPUS = 200_000
@@ -125,7 +128,7 @@ def choose_student(budget: float, known: Sequence[StudentFacts]) -> StudentFacts
     least = min(candidates, key=lambda each: each.mflops)
     raise UserError(
         f"--mflops {budget:g}: the smallest student here is {least.backbone} with "
-        f"{least.mflops:.0f}; give more, or --student NAME (`distill backbones` lists all; "
+        f"{least.mflops:,.0f}; give more, or --student NAME (`distill backbones` lists all; "
         "width = 0.5 in the spec divides the operations by four)"
     )
 
@@ -153,11 +156,19 @@ def _check(facts: Facts) -> None:
             f"the data set has {data.images:,} images; a training set needs at least "
             f"{FEWEST_IMAGES:,}"
         )
-    if facts.teacher is None and data.labelled <= data.identities:
+    if facts.teacher is None and not data.labels_teach:
         raise UserError(
-            "each identity has one image, so labels teach nothing; give --teacher, from which a "
+            f"{_why_no_labels(data)}, so labels teach nothing; give --teacher, from which a "
             "student learns without labels"
         )
+
+
+def _why_no_labels(data: DataFacts) -> str:
+    if not data.identities:
+        return "no image has a label"
+    if not data.repeated:
+        return "each identity has one image"
+    return "only one identity has several images"
 
 
 def _schedule(facts: Facts) -> Schedule:
@@ -166,9 +177,9 @@ def _schedule(facts: Facts) -> Schedule:
     if gpus > 1 and data.images < WORTH_SEVERAL_GPUS:
         gpus = 1
     batch = max(row.batch, IMAGES_PER_GPU * gpus) if gpus > 1 else row.batch
-    while batch > max(2, data.images // FEWEST_STEPS):
+    while batch > max(LEAST_PER_GPU * max(1, gpus), data.images // FEWEST_STEPS):
         batch //= 2
-    batch = max(batch, gpus)
+    batch -= batch % max(1, gpus)
     side, epochs = _affordable(facts, row.epochs)
     return Schedule(epochs, batch, side, gpus)
 
@@ -204,7 +215,7 @@ def _student(facts: Facts, schedule: Schedule) -> Iterator[Choice]:
     student, teacher = facts.student, facts.teacher
     why = "from --student"
     if facts.budget is not None:
-        why = f"{student.mflops:.0f} MFLOPs at its usual input"
+        why = f"{student.mflops:,.0f} MFLOPs at its usual input"
     yield Choice("student", "backbone", student.backbone, why)
     length = student.embedding if teacher is None else min(WIDEST, teacher.embedding)
     why = "the backbone's default"
@@ -231,12 +242,20 @@ def _why_small(facts: Facts, student: StudentFacts) -> str:
 def _stage(facts: Facts, schedule: Schedule) -> Iterator[Choice]:
     data = facts.data
     if schedule.epochs < next(each for each in LENGTHS if data.images <= each.images).epochs:
-        why = f"what {facts.machine.cores} cores can train in a day; more are better"
+        why = _why_few_epochs(facts, schedule)
     else:
         why = f"over {data.images:,} images; a longer schedule helps more than other changes"
     yield Choice("stage", "epochs", schedule.epochs, why)
     losses, reasons = _losses(facts)
     yield Choice("stage", "losses", losses, "; ".join(reasons))
+
+
+def _why_few_epochs(facts: Facts, schedule: Schedule) -> str:
+    cores = counted(facts.machine.cores, "core")
+    seconds = training_seconds(facts, schedule.epochs, schedule.side)
+    if seconds > LONGEST_ON_CPU:
+        return f"one takes about {spoken(seconds)} on {cores}; use a GPU, or fewer images"
+    return f"what {cores} can train in a day; more are better"
 
 
 def _losses(facts: Facts) -> tuple[dict[str, Any], list[str]]:
@@ -246,27 +265,25 @@ def _losses(facts: Facts) -> tuple[dict[str, Any], list[str]]:
     row = next((each for each in LABELS if data.per_identity >= each.per_identity), None)
     if row is None and teacher is None:
         row = LABELS[-1]
-    if row is not None:
+    if row is not None and data.labels_teach:
         weight = {} if row.weight == 1 or teacher is None else {"weight": row.weight}
         losses["arcface"] = {**weight, "scale": row.scale, "margin": row.margin}
-        reasons.append(f"{data.per_identity:.1f} images per identity: {_why_labels(row, facts)}")
-    elif data.identities:
-        reasons.append(
-            f"{data.per_identity:.1f} images per identity: too few for a loss on labels, so the "
-            "student learns from the teacher alone"
-        )
+        why = _why_labels(row, facts)
+        reasons.append(f"arcface: {data.per_identity:.1f} images per identity, {why}")
     else:
-        reasons.append("no labels: the student learns from the teacher alone")
+        few = f"{data.per_identity:.1f} images per identity are too few for a loss on labels"
+        why = few if data.labels_teach else _why_no_labels(data)
+        reasons.append(f"{why}, so the student learns from the teacher alone")
     if teacher is not None:
         project = {"project": True} if teacher.embedding > WIDEST else {}
         losses["angular"] = {"weight": ANGULAR_WEIGHT, **project}
-        reasons.append(f"{ANGULAR_WEIGHT:g} is the weight of this loss in the VarGFaceNet paper")
+        reasons.append("angular: the weight of the VarGFaceNet paper")
     return losses, reasons
 
 
 def _why_labels(row: LabelRow, facts: Facts) -> str:
     if facts.teacher is None and row.weight < 1:
-        return "few images, so scale and margin are smaller than in the paper"
+        return "so scale and margin are smaller than in the paper"
     return row.reason
 
 
@@ -287,7 +304,7 @@ def _augment(facts: Facts, schedule: Schedule) -> Iterator[Choice]:
 
 def _train(facts: Facts, schedule: Schedule) -> Iterator[Choice]:
     images, steps = facts.data.images, schedule.steps(facts.data.images)
-    yield Choice("train", "batch_size", schedule.batch, f"{steps:,} steps per epoch")
+    yield Choice("train", "batch_size", schedule.batch, f"{counted(steps, 'step')} per epoch")
     yield from _optimiser(facts.student, schedule)
     if schedule.batch < 256:
         yield Choice("train", "clip_gradient_norm", 5.0, "small batches have noisy gradients")
@@ -304,7 +321,7 @@ def _train(facts: Facts, schedule: Schedule) -> Iterator[Choice]:
     every = min(2000, max(100, steps))
     yield Choice("train", "checkpoint_every", every, f"steps, of {steps * schedule.epochs:,}")
     threads = max(1, min(16, facts.machine.cores // max(1, schedule.gpus)))
-    yield Choice("train", "decode_threads", threads, f"of {facts.machine.cores} cores")
+    yield Choice("train", "decode_threads", threads, f"of {counted(facts.machine.cores, 'core')}")
     if images and facts.teacher is not None:
         yield from _answers(facts)
 
@@ -333,10 +350,10 @@ def _answers(facts: Facts) -> Iterator[Choice]:
     if half <= LARGEST_SHARE * room:
         return
     if answers_bytes(facts, 1) <= 0.9 * room:
-        why = f"float16 would take {half / 1e9:,.0f} GB of {room / 1e9:,.0f} GB free space"
+        why = f"float16 would take {half / 1e9:,.0f} GB of the {room / 1e9:,.0f} GB free"
         yield Choice("teacher", "answers", "int8", why)
     else:
-        why = f"embeddings would take {half / 1e9:,.0f} GB of {room / 1e9:,.0f} GB free space"
+        why = f"embeddings would take {half / 1e9:,.0f} GB of the {room / 1e9:,.0f} GB free"
         yield Choice("teacher", "answers", "online", why)
 
 

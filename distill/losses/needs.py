@@ -16,7 +16,7 @@ class Needs:
     """
 
     images: int = 1
-    identities: int = 1
+    identities: int = 0
     positives: bool = False
     negatives: bool = False
     absent: bool = False

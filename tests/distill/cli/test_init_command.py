@@ -9,7 +9,10 @@ from small_job import make_workspace
 from typer.testing import CliRunner
 
 import teachers
+from curation.conversion.convert import convert
+from distill.cli.init import job_name
 from distill.cli.main import app
+from distill.spec_source import check_name
 from distill.spec_text import parse_spec
 
 DRAWN_TEACHER = ("--teacher", "faces.onnx", "--size", "64")
@@ -82,6 +85,9 @@ def test_several_sets_are_trained_on_together(workspace):
     [
         (DRAWN_TEACHER, "--teacher faces.onnx: --colour, --mean and --std are missing"),
         (("--teacher", "face.onnx"), "there is no network 'face.onnx'"),
+        (("--teacher", "timm/resnet18"), "'timm/resnet18' is a network without weights"),
+        (("--teacher", "iresnet50"), "--backbone iresnet50"),
+        (("--teacher", "teachers/faces.onnx", *SAID), "did you mean 'faces.onnx'?"),
         (("--teacher", "nobody"), "'nobody' is neither a file"),
         (("--teacher", "faces.onnx", *SAID, "--part", "fc"), "no output 'fc'; it has"),
         ((*DRAWN_TEACHER, *SAID, "--backbone", "iresnet50"), "only with from = a file of weights"),
@@ -98,6 +104,29 @@ def test_impossible_options_are_refused_in_one_line(workspace, options, said):
     reason = refusal(init(workspace, *options))
     assert said in reason
     assert "\n" not in reason
+
+
+def test_a_set_without_labels_is_trained_on_with_a_teacher(workspace, drawn_folder):
+    convert(drawn_folder, workspace.datasets / "street" / "all.lmdb", unlabelled=True)
+    outcome = init(workspace, *DRAWN_TEACHER, *SAID, train="street/all")
+    assert outcome.exit_code == 0, outcome.exception
+    job = parse_spec(outcome.stdout, "spec")
+    assert set(job.stage[0].losses) == {"angular"}
+    assert job.data.evaluate == []
+    assert '"drawn/pairs" is one elsewhere' in outcome.stdout
+
+
+@pytest.mark.parametrize("student", ["timm/mobilenetv3_small_100", "mobilefacenet_s"])
+def test_every_network_gives_a_job_name(workspace, student):
+    outcome = init(workspace, "--student", student)
+    assert outcome.exit_code == 0, outcome.exception
+    last = student.rpartition("/")[2].replace("_", "-")
+    assert parse_spec(outcome.stdout, "spec").name.endswith(last)
+
+
+@pytest.mark.parametrize("dataset", ["MS1M", "-street", "läden", "a" * 80])
+def test_every_data_set_gives_a_job_name(dataset):
+    assert check_name(job_name(dataset, "mobilefacenet")).endswith("mobilefacenet")
 
 
 def test_a_teacher_elsewhere_must_be_copied_in(workspace, tmp_path):

@@ -36,7 +36,10 @@ SIZES = {
 
 
 def facts(images=19_004, identities=4_941, machine=ONE_GPU, student=MOBILEFACENET, **more):
-    data = DataFacts(images, images if identities else 0, identities, (112, 112), images * 6_000)
+    labelled, repeated = images if identities else 0, more.pop("repeated", None)
+    if repeated is None:
+        repeated = min(identities, max(0, labelled - identities))
+    data = DataFacts(images, labelled, identities, repeated, (112, 112), images * 6_000)
     teacher = more.pop("teacher", TeacherFacts(512))
     return Facts(data, student, machine, teacher, more.pop("budget", None))
 
@@ -84,6 +87,20 @@ def test_more_images_are_seen_in_fewer_epochs_and_larger_batches():
     assert seen == sorted(seen)
 
 
+@pytest.mark.parametrize("gpus", [2, 3, 5, 6, 7])
+@pytest.mark.parametrize("images", [491_582, 5_179_510])
+def test_a_batch_is_divisible_by_the_gpus(gpus, images):
+    found = chosen(facts(images, SIZES[images], replace(EIGHT_GPUS, gpus=gpus)))
+    assert found["train.batch_size"] % found["resources.gpus"] == 0
+
+
+def test_an_epoch_of_more_than_a_day_is_admitted():
+    slow = replace(NO_GPU, cores=1)
+    given = facts(42_474_557, SIZES[42_474_557], slow)
+    reason = next(each.reason for each in choose(given) if each.key == "epochs")
+    assert "on 1 core; use a GPU" in reason
+
+
 def test_few_images_of_an_identity_favour_the_teacher():
     def arcface(identities):
         return chosen(facts(19_000, identities))["stage.losses"].get("arcface")
@@ -91,6 +108,21 @@ def test_few_images_of_an_identity_favour_the_teacher():
     assert arcface(300) == {"scale": 64.0, "margin": 0.5}
     assert arcface(5_000) == {"weight": 0.15, "scale": 32.0, "margin": 0.2}
     assert arcface(15_000) is None
+
+
+@pytest.mark.parametrize(("identities", "repeated"), [(1, 1), (300, 1), (500, 0), (0, 0)])
+def test_labels_that_teach_nothing_are_left_to_the_teacher(identities, repeated):
+    losses = next(
+        each for each in choose(facts(500, identities, repeated=repeated)) if each.key == "losses"
+    )
+    assert set(losses.value) == {"angular"}
+    assert "the student learns from the teacher alone" in losses.reason
+
+
+@pytest.mark.parametrize("machine", [NO_GPU, ONE_GPU, EIGHT_GPUS])
+@pytest.mark.parametrize("images", [8, 10, 60, 300])
+def test_few_images_still_fill_a_batch_for_batch_normalisation(images, machine):
+    assert 8 <= chosen(facts(images, 2, machine))["train.batch_size"] <= images
 
 
 def test_without_a_gpu_a_training_ends_within_a_day():
@@ -157,8 +189,10 @@ def test_nothing_to_learn_from_is_reported():
     given = facts(500, 500, teacher=None)
     with pytest.raises(UserError, match="each identity has one image"):
         choose(given)
-    with pytest.raises(UserError, match="each identity has one image"):
+    with pytest.raises(UserError, match="no image has a label"):
         choose(facts(500, 0, teacher=None))
+    with pytest.raises(UserError, match="only one identity has several images"):
+        choose(facts(500, 300, repeated=1, teacher=None))
     with pytest.raises(UserError, match="has 7 images; a training set needs at least 8"):
         choose(facts(7, 2))
 

@@ -2,11 +2,13 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 from small_job import ARCFACE, make_workspace, network_text, run_job, stage_text, teacher_text
 
+import teachers
 from curation.conversion.convert import convert
 from curation.errors import UserError
 from curation.images import encode_jpeg
@@ -136,3 +138,16 @@ def test_evaluation_sets_are_next_to_the_first_set(workspace):
     spec = parse_spec(text(both, LABELS_ONLY, evaluate='["p", "some"]'), "spec")
     told = [notice.text for notice in check_fit(spec, workspace).notices]
     assert any("16 of the 16 images of data.evaluate 'some' are images of" in each for each in told)
+
+
+def test_a_student_learns_from_a_set_without_any_label(workspace, drawn_folder):
+    convert(drawn_folder, workspace.datasets / "street" / "unknown.lmdb", unlabelled=True)
+    workspace.teachers.mkdir()
+    shutil.copy(Path(teachers.__path__[0]) / "drawn_faces.onnx", workspace.teachers)
+    teacher = (
+        '[teacher]\nfrom = "drawn_faces.onnx"\nleast_accuracy = 0.0\n'
+        'preprocessing = { colour = "RGB", mean = 127.5, std = 127.5, size = [64, 64] }'
+    )
+    learn = stage_text("angular = { project = true }, relational_distance = {}")
+    spec = text('"street/unknown"', teacher, learn, evaluate="[]")
+    assert set(run_job(workspace, spec).values()) == {"done"}
