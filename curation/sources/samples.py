@@ -26,6 +26,7 @@ IMAGE, LABEL = "image", "label"
 MOST_BYTES = {IMAGE: MAX_FILE_BYTES, LABEL: 1 << 16}
 """Maximum file size by role"""
 _MOST_IN_SAMPLE = 16
+"""Files of a role; a larger group of images is a tree, or is refused"""
 _ALONE = (
     "its sample has no image: the files of a WebDataset sample follow each other; write the "
     "archive again, sorted by name (tar --sort=name)"
@@ -34,6 +35,7 @@ _IN_TREE = (
     "it is a label, but the first image of the archive has none, so folders are the identities; "
     "label all images (-1: no identity), or none"
 )
+_SHARED = "its sample has {} images: files with one name up to the first dot form a sample"
 _TWICE = "the archive has an earlier file of this name"
 
 
@@ -93,22 +95,31 @@ class Samples:
         others: list[ArchiveFile] = []
         repeated: list[ArchiveFile] = []
         damage: list[ImageEntry] = []
+        is_crowded = False
         seen: set[int] = set()  # hashes take less memory than names
         try:
             for file in files:
                 if file.key != key or self._has_labels is False:
-                    yield from _in_order(self._sample(images, others, first), repeated, first)
+                    sample = self._sample(images, others, first, is_crowded)
+                    yield from _in_order(sample, repeated, first)
                     key, images, others, repeated = file.key, [], [], []
+                    is_crowded = False
+                elif len(images) == _MOST_IN_SAMPLE or len(repeated) == _MOST_IN_SAMPLE:
+                    if self._has_labels is None:
+                        self._has_labels = bool(others)
+                    sample = self._sample(images, others, first, is_crowded=True)
+                    yield from _in_order(sample, repeated, first)
+                    images, others, repeated, is_crowded = [], [], [], True
                 its = images if file.role == IMAGE else others
                 if (name := hash(file.name)) in seen:
                     its = repeated
                 seen.add(name)
-                if len(its) < _MOST_IN_SAMPLE:  # more images make it refused
+                if its is not others or len(others) < _MOST_IN_SAMPLE:
                     its.append(file)
         except ArchiveError as error:
             damage.append(ImageEntry("", UNLABELLED, first + error.offset, b"", str(error)))
         is_whole = not damage or self._is_whole(images, others)
-        sample = self._sample(images, others, first) if is_whole else ()
+        sample = self._sample(images, others, first, is_crowded) if is_whole else ()
         yield from _in_order(sample, repeated, first)
         yield from damage
 
@@ -117,19 +128,21 @@ class Samples:
         return bool(images and (others or not self._has_labels))
 
     def _sample(
-        self, images: list[ArchiveFile], others: list[ArchiveFile], first: int
+        self, images: list[ArchiveFile], others: list[ArchiveFile], first: int, is_crowded: bool
     ) -> Iterable[ImageEntry]:
+        """The entries of a sample, or of a part of one with too many files (``is_crowded``)."""
         if self._has_labels is None and images and (others or "/" in images[0].name):
             self._has_labels = bool(others)
         if not images:
             wrong = next(filter(_says_label, others), None)
             reason = _IN_TREE if self._has_labels is False else _ALONE
-            return () if wrong is None else (_bad(wrong, first, reason),)
+            return () if wrong is None or is_crowded else (_bad(wrong, first, reason),)
         if not self._has_labels:
             return [_entry(image, self._folders.of(image.name), first) for image in images]
-        if len(images) == 1:
+        if len(images) == 1 and not is_crowded:
             return (self._labelled(images[0], others, first),)
-        return (_bad(images[0], first, f"its sample has {len(images)} images"),)
+        reason = _SHARED.format("many" if is_crowded else len(images))
+        return [_bad(image, first, reason) for image in images]
 
     def _labelled(self, image: ArchiveFile, others: list[ArchiveFile], first: int) -> ImageEntry:
         by_rank = others

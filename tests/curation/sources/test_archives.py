@@ -68,3 +68,14 @@ class TestFilesOfOneName:
                 tmp_path / "set" / f"{number}.{write(tmp_path, []).name.partition('.')[2]}"
             )
         assert len(convert(tmp_path / "set", tmp_path / "a.lmdb")) == 2
+
+
+class TestNamesWithDots:
+    """Frames such as ``0.555.jpg`` have one key of WebDataset's; no image gets lost."""
+
+    @pytest.mark.parametrize(("folder", "identities"), [("", 0), ("anna/video/", 1)])
+    def test_many_images_without_labels(self, tmp_path, noise_images, write, folder, identities):
+        files = [(f"{folder}0.{n:03}.jpg", noise_images[n % 2]) for n in range(40)]
+        store = convert(write(tmp_path, files), tmp_path / "a.lmdb")
+        assert list(store.source_names) == [name for name, _ in files]
+        assert store.identities == identities

@@ -113,8 +113,6 @@ class TestWebDataset:
             ({"a.json": b'{"label": "x"}'}, "the label 'x' is not a whole number"),
             ({"a.json": b"[[[["}, r"a\.json: "),
             ({"a.cls": b"1" * 100_000}, "it has 100,000 bytes, more than 65,536"),
-            ({"a.cls": b"1", "a.png": b"x"}, "its sample has 2 images"),
-            ({f"a.{i}.jpg": b"x" for i in range(40)}, "its sample has 16 images"),
         ],
     )
     def test_bad_samples_are_named_or_skipped(self, tmp_path, noise_images, files, complaint):
@@ -125,6 +123,18 @@ class TestWebDataset:
         store = convert(path, tmp_path / "a.lmdb", skip_bad=True)
         assert (len(store), store.meta.skipped) == (1, 1)
         assert next(read_quarantine(store.path)).reason.startswith("a.")
+
+    @pytest.mark.parametrize("count", [2, 40])
+    def test_all_images_of_one_sample_are_bad(self, tmp_path, noise_images, count):
+        labelled = [("0.jpg", noise_images[0]), ("0.cls", b"1")]
+        shared = [
+            (f"v1.{n}.{end}", noise_images[1]) for n in range(count) for end in ("jpg", "cls")
+        ]
+        path = write_tar(tmp_path / "a.tar", [*labelled, *shared])
+        with pytest.raises(UserError, match=r"its sample has .* images: files with one name up to"):
+            convert(path, tmp_path / "a.lmdb")
+        store = convert(path, tmp_path / "a.lmdb", skip_bad=True)
+        assert (len(store), store.meta.skipped) == (1, count)
 
     def test_a_label_without_an_image_is_bad(self, tmp_path, noise_images):
         files = [("0.jpg", noise_images[0]), ("0.cls", b"1"), ("1.cls", b"1")]
