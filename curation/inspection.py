@@ -125,20 +125,22 @@ def _store_details(store: Store) -> dict[str, Any]:
 def _describe_source(source: ImageSource, progress: Progress | None) -> dict[str, Any]:
     scan = _scan(source, progress)
     _, counts = np.unique(scan.labels[scan.labels >= 0], return_counts=True)
+    unlabelled = len(scan.labels) - int(counts.sum())
+    remarks = source.remarks(len(scan.labels), len(counts), unlabelled, scan.image_size)
     return {
         "kind": source.kind,
         "path": str(source.path),
         "complete": True,
         "images": len(scan.labels),
         "identities": len(counts),
-        "unlabelled": len(scan.labels) - int(counts.sum()),
+        "unlabelled": unlabelled,
         "image_size": list(scan.image_size),
         "digest": scan.digest,
         **_distribution(counts),
         "encoding": scan.encoding,
         "bytes": source.stamp().size,
         **source.details(),
-        "warnings": list(source.differences(len(scan.labels), len(counts), scan.image_size)),
+        "warnings": list(remarks),
     }
 
 

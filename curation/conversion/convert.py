@@ -20,6 +20,7 @@ from curation.files import DISK_ERRORS, UnreadableError, read_whole, sync_folder
 from curation.locks import locked
 from curation.progress import Progress
 from curation.sources.image_source import ImageSource, SourceStamp
+from curation.sources.label_choice import USUAL, LabelChoice
 from curation.sources.opening import open_source
 from curation.sources.quarantine import BadRecordError
 from curation.store import PARTIAL, STAMP_FILE, Store
@@ -33,6 +34,7 @@ def convert(
     skip_bad: bool = False,
     decode: bool = False,
     unlabelled: bool = False,
+    choice: LabelChoice = USUAL,
     warn: Callable[[str], None] | None = None,
 ) -> Store:
     """Convert what ``open_source`` finds at ``source`` to the store ``destination``.
@@ -41,16 +43,19 @@ def convert(
     the same source. ``skip_bad`` skips records that a store cannot contain and lists them in
     ``quarantine.tsv`` in the store's folder; by default the first one is an error. ``decode`` also
     treats images that cannot be decoded as bad, and checks an existing store. ``unlabelled``
-    ignores labels. ``warn`` is called with one line for each wrong statement of the source about
-    itself. Progress counts images; the total is an estimate until all are read.
+    ignores labels; ``choice`` takes them from another place. ``warn`` is called with one line for
+    each wrong statement of the source about itself, and each doubt about its labels. Progress
+    counts images; the total is an estimate until all are read.
 
     Raises ``UserError`` if the source is unusable or has changed since, if ``destination`` is
     something else or in use by another conversion, and if the disk is full.
     """
-    found = open_source(source, labels=not unlabelled)
+    found = open_source(source, choice)
+    found = found.without_labels() if unlabelled else found
     store = convert_source(found, destination, progress, skip_bad=skip_bad, decode=decode)
     if warn is not None:
-        for line in found.differences(len(store), store.identities, store.image_size):
+        counts = len(store), store.identities, store.unlabelled
+        for line in found.remarks(*counts, store.image_size):
             warn(line)
     return store
 

@@ -13,7 +13,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from curation.extract import UNLABELLED_FOLDER
 from curation.labels import UNLABELLED
 from curation.progress import Progress
 from curation.sources.digests import PrefixDigest, RunningDigest
@@ -24,6 +23,7 @@ from curation.sources.image_source import (
     SourceImages,
     SourceStamp,
 )
+from curation.sources.label_choice import USUAL
 from curation.sources.packed_names import CODING, PackedNames
 from curation.sources.quarantine import BadRecordError, OnBad, stop_at
 from curation.sources.shards import stamp_of
@@ -80,7 +80,8 @@ class EntrySource(ImageSource):
         return Position(self._digest.count, self._digest.count)
 
     def stamp(self) -> SourceStamp:
-        return stamp_of(self.path, self._shards)
+        stamp = stamp_of(self.path, self._shards)
+        return stamp if self.choice == USUAL else stamp.of_variant(repr(self.choice))
 
     def images(
         self,
@@ -200,20 +201,6 @@ def _images(part: list[ImageEntry], first: int) -> SourceImages:
     if any(reasons):
         images = images.take([i for i, reason in enumerate(reasons) if not reason])
     return images
-
-
-class FolderLabels:
-    """Labels from an image's folder in the archive, numbered 0, 1, ... in order of appearance."""
-
-    def __init__(self) -> None:
-        self._labels: dict[str, int] = {}
-
-    def of(self, name: str) -> int:
-        """The label of an image's name; -1 if it is in no folder or below ``unlabelled``."""
-        folder = name.rpartition("/")[0]
-        if not folder or folder.split("/", 1)[0] == UNLABELLED_FOLDER:
-            return UNLABELLED
-        return self._labels.setdefault(folder, len(self._labels))
 
 
 class LabelNumbers:

@@ -42,7 +42,8 @@ def read_folder(root: Path) -> ImageFiles:
     Raises ``UserError`` if there are no images.
     """
     loose: list[str] = []
-    files = ImageFiles("folder", root, root, _files_in_folders(root, loose), loose)
+    inside = _files_in_folders(root, loose)
+    files = ImageFiles("folder", root, root, inside, loose, are_folders_identities=True)
     if not files:
         bare = (ImageFile(i, UNLABELLED, name) for i, name in enumerate(loose))
         files = ImageFiles("folder", root, root, bare)

@@ -24,6 +24,7 @@ from curation.sources.image_source import (
     SourceImages,
     SourceStamp,
 )
+from curation.sources.label_choice import FolderLabels, LabelChoice, repeated_names
 from curation.sources.packed_names import CODING, PackedNames
 from curation.sources.quarantine import BadRecordError, OnBad, stop_at
 
@@ -58,6 +59,13 @@ class FileTable:
     def __iter__(self) -> Iterator[ImageFile]:
         return (self[place] for place in range(len(self)))
 
+    def labelled_folders(self) -> Iterator[str]:
+        """The folder of the first of consecutive images with one label."""
+        labels = np.frombuffer(self._labels, np.int64)
+        begins = np.flatnonzero(np.diff(labels, prepend=UNLABELLED))
+        for place in begins[labels[begins] != UNLABELLED].tolist():
+            yield self._names[place].rpartition("/")[0]
+
     def __getitem__(self, place: int) -> ImageFile:
         return ImageFile(self.keys[place], self._labels[place], self._names[place])
 
@@ -66,9 +74,12 @@ class ImageFiles(ImageSource):
     """Image files in the order of ``files``, below ``root``.
 
     ``orphans`` are the names of files that are in no identity's folder: bad records, numbered after
-    the files. The digest is the SHA-256 of key, label, path and bytes of each file. ``files`` is
-    held in memory, see ``FileTable``.
+    the files. ``are_folders_identities`` states where the labels are from. The digest is the
+    SHA-256 of key, label, path and bytes of each file. ``files`` is held in memory, see
+    ``FileTable``.
     """
+
+    choices = frozenset({"folder"})
 
     def __init__(
         self,
@@ -77,7 +88,9 @@ class ImageFiles(ImageSource):
         root: Path,
         files: Iterable[ImageFile],
         orphans: Sequence[str] = (),
+        are_folders_identities: bool = False,
     ) -> None:
+        self._are_folders_identities = are_folders_identities
         self.kind, self.path = kind, path
         self._root, self._files, self._orphans = root, FileTable(files), orphans
         self._digest = RunningDigest()
@@ -148,6 +161,19 @@ class ImageFiles(ImageSource):
         """The path of the file, or of the orphan, with this number."""
         orphans = offset - len(self._files)
         return self._orphans[orphans] if orphans >= 0 else self._files[offset].name
+
+    def choose_labels(self, choice: LabelChoice) -> "ImageFiles":
+        """The files with the labels of their folders; see ``ImageSource``."""
+        super().choose_labels(choice)
+        labels = FolderLabels(choice.folder)
+        files = (file._replace(label=labels.of(file.name)) for file in self._files)
+        return ImageFiles(self.kind, self.path, self._root, files, self._orphans)
+
+    def differences(
+        self, images: int, identities: int, image_size: tuple[int, int]
+    ) -> Iterator[str]:
+        if self._are_folders_identities:
+            yield from repeated_names(self._files.labelled_folders())
 
     def without_labels(self) -> "ImageFiles":
         """All files without labels, including those in no identity's folder."""

@@ -9,10 +9,12 @@ from typing import Annotated, Any, NamedTuple, Protocol
 import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from curation.errors import UserError
 from curation.labels import UNLABELLED
 from curation.printable import printable
 from curation.progress import Progress
 from curation.sources.digests import PrefixDigest
+from curation.sources.label_choice import USUAL, LabelChoice
 from curation.sources.quarantine import OnBad, stop_at
 
 SourceKind = Annotated[str, Field(pattern="^[a-z][a-z0-9-]{0,31}$")]
@@ -60,6 +62,11 @@ class SourceStamp(BaseModel):
     listing: str | None
     """SHA-256 of the index of a record file, or of the list of files"""
 
+    def of_variant(self, what: str) -> "SourceStamp":
+        """The stamp of the same files with other labels."""
+        listing = hashlib.sha256(f"{what} {self.listing}\n".encode()).hexdigest()
+        return self.model_copy(update={"listing": listing})
+
 
 class ImageSource(Protocol):
     """The images of a data set in reading order.
@@ -72,6 +79,10 @@ class ImageSource(Protocol):
     path: Path
     reads_again: bool = True
     """Whether ``read`` is cheap in any order; if not, a conversion that sorts keeps all it read"""
+    choice: LabelChoice = USUAL
+    """Where the labels are"""
+    choices: frozenset[str] = frozenset()
+    """The fields of ``LabelChoice`` that this kind of source supports"""
 
     @property
     @abstractmethod
@@ -131,8 +142,22 @@ class ImageSource(Protocol):
     def differences(
         self, images: int, identities: int, image_size: tuple[int, int]
     ) -> Iterator[str]:
-        """Wrong statements of the source about itself, one line of text each."""
+        """Wrong statements of the source about itself, and doubts about its labels, one line of
+        text each; after the images were read.
+        """
         return iter(())
+
+    def remarks(
+        self, images: int, identities: int, unlabelled: int, image_size: tuple[int, int]
+    ) -> Iterator[str]:
+        """``differences``, and the doubt whether one person is on very many images."""
+        yield from self.differences(images, identities, image_size)
+        labelled = images - unlabelled
+        if identities == 1 and labelled >= _MANY_OF_ONE:
+            yield (
+                f"{labelled:,} images have the same label; if they are of several people, use "
+                "`curate convert --unlabelled`"
+            )
 
     def details(self) -> dict[str, Any]:
         """What ``curate inspect`` reports besides counts, size and digest; for JSON."""
@@ -142,6 +167,14 @@ class ImageSource(Protocol):
         """The same images without labels."""
         return _WithoutLabels(self)
 
+    def choose_labels(self, choice: LabelChoice) -> "ImageSource":
+        """The same images with labels from another place; ``UserError`` if they have none there."""
+        if not self.choices.issuperset(name for name in choice._fields if getattr(choice, name)):
+            option, kinds = _CHOICES[bool(choice.folder)]
+            raise UserError(f"{self.path} is of the kind {self.kind}; {option} is for {kinds}")
+        self.choice = choice
+        return self
+
     def whole_digest(self, progress: Progress | None = None) -> str:
         """The digest of the whole source, equal to that of ``images`` at its end."""
         for _ in self.images(lambda bad: None, progress=progress):
@@ -150,6 +183,11 @@ class ImageSource(Protocol):
 
 
 BEGINNING = Position(0, 0)
+_MANY_OF_ONE = 100
+_CHOICES = (
+    ("--label-key", "tar and zip archives and Parquet tables"),
+    ("--identity-folder", "folders, lists, tar and zip archives"),
+)
 
 
 class _WithoutLabels(ImageSource):
@@ -168,9 +206,7 @@ class _WithoutLabels(ImageSource):
         return self._source.digest
 
     def stamp(self) -> SourceStamp:
-        stamp = self._source.stamp()
-        listing = hashlib.sha256(f"without labels {stamp.listing}\n".encode()).hexdigest()
-        return stamp.model_copy(update={"listing": listing})
+        return self._source.stamp().of_variant("without labels")
 
     def images(
         self,

@@ -12,6 +12,7 @@ from curation.errors import UserError
 from curation.file_kinds import what_is_this
 from curation.registry import check_unused, import_files
 from curation.sources.image_source import ImageSource
+from curation.sources.label_choice import USUAL, LabelChoice
 
 Open = TypeVar("Open", bound=Callable[[Path], ImageSource])
 
@@ -46,8 +47,8 @@ def source(
     return register
 
 
-def open_source(path: Path, labels: bool = True) -> ImageSource:
-    """The images at ``path``, opened by the kind that recognises it; without ``labels`` unlabelled.
+def open_source(path: Path, choice: LabelChoice = USUAL) -> ImageSource:
+    """The images at ``path``, opened by the kind that recognises it, labelled as chosen.
 
     Raises ``UserError`` naming what the path is and which sources are supported.
     """
@@ -56,7 +57,7 @@ def open_source(path: Path, labels: bool = True) -> ImageSource:
     if found is None:
         raise _refusal(path)
     source = found.open(path)
-    return source if labels else source.without_labels()
+    return source if choice == USUAL else source.choose_labels(choice)
 
 
 def find_format(path: Path) -> SourceFormat | None:

@@ -18,15 +18,17 @@ from curation.files import regular_file_size
 from curation.images import MAX_FILE_BYTES
 from curation.labels import UNLABELLED
 from curation.sources.entries import SHARD_BITS, EntrySource, ImageEntry, LabelNumbers
+from curation.sources.label_choice import LabelChoice, no_label, usual_key
 from curation.sources.opening import source
 from curation.sources.parquet_pages import measure_pages
 from curation.sources.shards import find_shards
 
 SUFFIXES = (".parquet",)
 IMAGES = ("image", "img", "jpg", "jpeg", "png", "image_bytes", "bytes")
-LABELS = ("label", "labels", "cls", "class", "identity", "target", "class_id")
-NAMES = ("__key__", "file_name", "filename", "path", "key", "name")
+NAMES = ("__key__", "file_name", "filename", "image_filename", "path", "key", "name")
 """Names of the name column in order of preference"""
+_JSON = "json"
+"""WebDataset's column with the objects of JSON files"""
 _ROWS = 256
 """Maximum rows per read"""
 _BYTES_TOGETHER, _DICTIONARY_BYTES_TOGETHER = 32 << 20, 256 << 20
@@ -77,8 +79,11 @@ class ParquetSource(EntrySource):
     """The images in Parquet tables; an entry's position is its row."""
 
     reads_again = False
+    choices = frozenset({"key"})
 
     def __init__(self, path: Path, shards: Sequence[Path]) -> None:
+        self._unread: list[str] = []
+        """The columns of a table without labels"""
         super().__init__("parquet", path, shards)
         self._ends = np.cumsum([0, *map(regular_file_size, shards)]).tolist()
         load_parquet()
@@ -94,7 +99,7 @@ class ParquetSource(EntrySource):
         for number, shard in enumerate(self._shards):
             first, row = number << SHARD_BITS, 0
             try:
-                for entry in _table_entries(shard, first, numbers):
+                for entry in self._table_entries(shard, first, numbers):
                     row = entry.offset - first + 1
                     self._rows[number] = max(self._rows[number], row)
                     yield entry
@@ -103,6 +108,24 @@ class ParquetSource(EntrySource):
             except _arrow_errors() as error:
                 reason = f"it cannot be read from here on: {_in_one_line(error)}"
                 yield ImageEntry("", UNLABELLED, first + row, b"", reason)
+
+    def _table_entries(
+        self, shard: Path, first: int, numbers: LabelNumbers
+    ) -> Iterator[ImageEntry]:
+        row = 0
+        with _opened(shard) as table:
+            columns = _TableColumns(shard, table.schema_arrow, self.choice)
+            self._unread = columns.unread
+            together = _rows_together(shard, table, columns.roots)
+            for batch in table.iter_batches(together, columns=columns.wanted, use_threads=False):
+                yield from columns.entries(batch, first + row, numbers)
+                row += batch.num_rows
+
+    def differences(
+        self, images: int, identities: int, image_size: tuple[int, int]
+    ) -> Iterator[str]:
+        if not identities and self._unread:
+            yield no_label("column", self._unread)
 
     def describe(self, key: int, offset: int) -> str:
         return f"{self.shard_of(offset)}: {self._row_name(offset)}"
@@ -146,16 +169,6 @@ def _opened(shard: Path) -> Any:
     )
 
 
-def _table_entries(shard: Path, first: int, numbers: LabelNumbers) -> Iterator[ImageEntry]:
-    row = 0
-    with _opened(shard) as table:
-        columns = _TableColumns(shard, table.schema_arrow)
-        together = _rows_together(shard, table, columns.wanted)
-        for batch in table.iter_batches(together, columns=columns.wanted, use_threads=False):
-            yield from columns.entries(batch, first + row, numbers)
-            row += batch.num_rows
-
-
 def _rows_together(shard: Path, table: Any, columns: list[str]) -> int:
     """The rows per read: few if rows may be large."""
     pages = measure_pages(shard, table, columns)
@@ -167,21 +180,29 @@ def _rows_together(shard: Path, table: Any, columns: list[str]) -> int:
 class _TableColumns:
     """The columns of a table that hold images, labels and names."""
 
-    def __init__(self, shard: Path, schema: Any) -> None:
+    def __init__(self, shard: Path, schema: Any, choice: LabelChoice) -> None:
         import pyarrow as pa
 
         types = {field.name: field.type for field in schema}
-        fit = [name for name, kind in types.items() if _has_images(pa, kind)]
-        image = next((name for name in IMAGES if name in fit), fit[0] if len(fit) == 1 else None)
+        fit = {name.lower(): name for name, kind in types.items() if _has_images(pa, kind)}
+        image = next((fit[name] for name in IMAGES if name in fit), None)
+        if image is None and len(fit) == 1:
+            image = next(iter(fit.values()))
         if image is None:
             raise UserError(
                 f"{shard} has no column of images among {', '.join(types)[:200]}; expected "
                 f"one of bytes, or a struct with bytes, called {', '.join(IMAGES[:4])}, ..."
             )
         self.image, self._is_struct = image, pa.types.is_struct(types[image])
-        self._label = next((name for name in LABELS if name in types), None)
+        self._label = _label_path(types, choice)
+        if choice.key and not self._label:
+            raise UserError(f"{shard} has no column {choice.key}, but {', '.join(types)[:200]}")
         self._name = next((name for name in NAMES if name in types and name != image), None)
-        self.wanted = [name for name in (image, self._label, self._name) if name is not None]
+        label = [".".join(self._label)] if self._label else []
+        others = [self._name] if self._name and self._name not in self._label[:1] else []
+        self.wanted = [image, *label, *others]
+        self.roots = [image, *self._label[:1], *others]
+        self.unread = [] if label else [name for name in types if name not in (image, "__key__")]
 
     def entries(self, batch: Any, first: int, numbers: LabelNumbers) -> Iterator[ImageEntry]:
         images, paths = batch.column(self.image), None
@@ -190,11 +211,44 @@ class _TableColumns:
             images, paths = parts["bytes"], parts.get("path")
         names = batch.column(self._name) if self._name else None
         labels = [None] * len(images)
-        if self._label is not None:
-            labels = batch.column(self._label).to_pylist()
+        if self._label:
+            root, *inner = self._label
+            labels = batch.column(root).to_pylist()
+            for key in inner:
+                labels = [None if each is None else each[key] for each in labels]
         rows = zip(_names(len(images), names, paths), labels, _files(images), strict=True)
         for offset, row in enumerate(rows, first):
             yield _row(offset, *row, numbers)
+
+
+def _label_path(types: dict[str, Any], choice: LabelChoice) -> tuple[str, ...]:
+    """The column of labels and the fields inside it; () if there is none."""
+    if choice.key in types:
+        return (choice.key,)
+    if choice.key:
+        path = tuple(choice.key.split("."))
+        return path if _is_field(types.get(path[0]), path[1:]) else ()
+    found = usual_key(types)
+    if found is not None:
+        return (found,)
+    fields = _fields(types.get(_JSON))
+    inner = usual_key(fields)
+    return () if inner is None else (_JSON, inner)
+
+
+def _is_field(kind: Any, path: Sequence[str]) -> bool:
+    for key in path:
+        kind = _fields(kind).get(key)
+    return kind is not None
+
+
+def _fields(kind: Any) -> dict[str, Any]:
+    """The types of a struct's fields; {} for anything else."""
+    import pyarrow as pa
+
+    if kind is None or not pa.types.is_struct(kind):
+        return {}
+    return {kind.field(i).name: kind.field(i).type for i in range(kind.num_fields)}
 
 
 def _names(count: int, *columns: Any) -> Iterable[str]:
@@ -246,7 +300,7 @@ def _row(
 
 def _has_images(pa: ModuleType, kind: Any) -> bool:
     if pa.types.is_struct(kind):
-        fields = {kind.field(i).name: kind.field(i).type for i in range(kind.num_fields)}
+        fields = _fields(kind)
         return "bytes" in fields and _is_bytes(pa, fields["bytes"])
     return _is_bytes(pa, kind)
 

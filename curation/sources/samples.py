@@ -14,13 +14,12 @@ from typing import NamedTuple
 from curation.images import MAX_FILE_BYTES
 from curation.json_text import parse_json
 from curation.labels import UNLABELLED
-from curation.sources.entries import FolderLabels, ImageEntry, LabelNumbers, whole_label
+from curation.sources.entries import ImageEntry, LabelNumbers, whole_label
 from curation.sources.folders import LOOKS_LIKE_IMAGES
+from curation.sources.label_choice import USUAL, FolderLabels, LabelChoice, no_label
 from curation.text_files import decoded
 
 LABELS = ("cls", "json", "txt", "text", "label")
-_KEYS = ("label", "cls", "class", "identity", "target")
-"""Keys of a JSON object that may hold the label, in order of preference"""
 _IMAGES = frozenset(suffix[1:] for suffix in LOOKS_LIKE_IMAGES)
 IMAGE, LABEL = "image", "label"
 MOST_BYTES = {IMAGE: MAX_FILE_BYTES, LABEL: 1 << 16}
@@ -80,9 +79,12 @@ class ArchiveError(ValueError):
 class Samples:
     """Groups the files of archives, in order, into entries."""
 
-    def __init__(self) -> None:
-        self._folders, self._numbers = FolderLabels(), LabelNumbers()
-        self._has_labels: bool | None = None
+    def __init__(self, choice: LabelChoice = USUAL) -> None:
+        self._choice = choice
+        self._folders, self._numbers = FolderLabels(choice.folder), LabelNumbers()
+        self._keys: list[str] = []
+        """The keys of the first JSON object without a label"""
+        self._has_labels: bool | None = False if choice.folder else None
         """Whether labels are files; None until an image with a label file or in a folder is seen"""
 
     def entries(self, files: Iterable[ArchiveFile], first: int) -> Iterator[ImageEntry]:
@@ -123,6 +125,12 @@ class Samples:
         yield from _in_order(sample, repeated, first)
         yield from damage
 
+    def remarks(self, identities: int) -> Iterator[str]:
+        """Doubts about the labels of the archives that were read."""
+        yield from self._folders.remarks()
+        if not identities and self._keys:
+            yield no_label("JSON key", self._keys)
+
     def _is_whole(self, images: list[ArchiveFile], others: list[ArchiveFile]) -> bool:
         """Whether the sample at the point of truncation is complete."""
         return bool(images and (others or not self._has_labels))
@@ -136,7 +144,8 @@ class Samples:
         if not images:
             wrong = next(filter(_says_label, others), None)
             reason = _IN_TREE if self._has_labels is False else _ALONE
-            return () if wrong is None or is_crowded else (_bad(wrong, first, reason),)
+            is_told = is_crowded or bool(self._choice.folder)
+            return () if wrong is None or is_told else (_bad(wrong, first, reason),)
         if not self._has_labels:
             return [_entry(image, self._folders.of(image.name), first) for image in images]
         if len(images) == 1 and not is_crowded:
@@ -150,12 +159,20 @@ class Samples:
             by_rank = sorted(others, key=lambda file: LABELS.index(extension(file.name)))
         for file in by_rank:
             try:
-                label = _label(file)
+                label = self._label(file)
                 if label is not None:
                     return _entry(image, self._numbers.of(label), first)
             except ValueError as error:
                 return _bad(image, first, f"{file.name}: {error}")
         return _entry(image, UNLABELLED, first)
+
+    def _label(self, file: ArchiveFile) -> object:
+        """The label in a file, a number or a name; None if it contains none."""
+        value = _value(file)
+        label = self._choice.label_in(value)
+        if label is None and isinstance(value, dict) and not self._keys:
+            self._keys = list(value)
+        return label
 
 
 def _in_order(
@@ -186,15 +203,15 @@ def _says_label(file: ArchiveFile) -> bool:
     if extension(file.name) == "cls":
         return True
     try:
-        label = _label(file)
+        label = USUAL.label_in(_value(file))
         return label is not None and whole_label(label) >= UNLABELLED
     except ValueError:
         return False
 
 
-def _label(file: ArchiveFile) -> object:
-    """The label in a file, a number or a name; None if it contains none. Raises ``ValueError`` if
-    the file cannot be read."""
+def _value(file: ArchiveFile) -> object:
+    """What a file states: a number, a name or a JSON value; None for a caption. Raises
+    ``ValueError`` if the file cannot be read."""
     if file.payload.isdigit() and len(file.payload) < 16:
         return int(file.payload)
     if file.reason:
@@ -202,10 +219,7 @@ def _label(file: ArchiveFile) -> object:
     text = decoded(file.payload)
     kind = extension(file.name)
     if kind == "json":
-        value = parse_json(text.encode())
-        if isinstance(value, dict):
-            value = next((value[key] for key in _KEYS if key in value), None)
-        return value
+        return parse_json(text.encode())
     if kind in ("txt", "text") and not re.fullmatch(r"\s*-?\d+(\.0*)?\s*", text, re.ASCII):
         return None  # a caption
     return text.strip()

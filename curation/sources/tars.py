@@ -59,7 +59,10 @@ def open_tars(path: Path) -> "TarSource":
 class TarSource(EntrySource):
     """The images in tar archives."""
 
+    choices = frozenset({"key", "folder"})
+
     def __init__(self, path: Path, shards: Sequence[Path]) -> None:
+        self._samples = Samples()
         super().__init__("tar", path, shards)
         self._gzipped = [_is_gzipped(shard) for shard in shards]
         self.reads_again = not any(self._gzipped)
@@ -74,11 +77,16 @@ class TarSource(EntrySource):
         return self._begins[number] + byte
 
     def entries(self) -> Iterator[ImageEntry]:
-        samples = Samples()
+        samples = self._samples = Samples(self.choice)
         for number, shard in enumerate(self._shards):
             with open_regular(shard, _BUFFER) as self._raw:
                 file = _Unpacked(self._raw) if self._gzipped[number] else _Plain(self._raw)
                 yield from samples.entries(_files(file), number << SHARD_BITS)
+
+    def differences(
+        self, images: int, identities: int, image_size: tuple[int, int]
+    ) -> Iterator[str]:
+        return self._samples.remarks(identities)
 
     def read(self, offsets: Iterator[int]) -> Iterator[bytes]:
         with OpenShards() as opened:

@@ -78,7 +78,10 @@ def open_zips(path: Path) -> "ZipSource":
 class ZipSource(EntrySource):
     """The images in zip archives; an entry's position is that of its directory entry."""
 
+    choices = frozenset({"key", "folder"})
+
     def __init__(self, path: Path, shards: Sequence[Path]) -> None:
+        self._samples = Samples()
         super().__init__("zip", path, shards)
         self._begins = np.cumsum([0, *map(regular_file_size, shards)]).tolist()
         self._file: BinaryIO | None = None
@@ -91,11 +94,16 @@ class ZipSource(EntrySource):
         return self._begins[number] + self._file.tell()
 
     def entries(self) -> Iterator[ImageEntry]:
-        samples = Samples()
+        samples = self._samples = Samples(self.choice)
         for number, shard in enumerate(self._shards):
             with open_regular(shard) as directory, open_regular(shard) as self._file:
                 files = _files(directory, self._file)
                 yield from samples.entries(files, number << SHARD_BITS)
+
+    def differences(
+        self, images: int, identities: int, image_size: tuple[int, int]
+    ) -> Iterator[str]:
+        return self._samples.remarks(identities)
 
     def read(self, offsets: Iterator[int]) -> Iterator[bytes]:
         with OpenShards() as opened:
