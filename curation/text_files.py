@@ -7,20 +7,23 @@ with any line ends, with empty lines at the end, or not as text at all.
 import codecs
 import csv
 import io
-import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, TextIO
 
 from curation.errors import UserError
 from curation.file_kinds import BEGINNING_BYTES, kind_of
 from curation.files import open_regular
 
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
 MAX_LINE = 1 << 24
 """Characters; a list may have all its numbers on one line."""
+MOST_LINES = 1 << 28
+"""More than the images of any published set of faces; the largest, WebFace260M, has 260 million"""
 SEPARATORS = {"\t": "tab", ",": "comma", ";": "semicolon", " ": "blank"}
 """Word separators, in the order in which they are tried"""
-_MAX_UTF16 = 1 << 28
 _MARK = "\ufeff"
 _UTF16 = {codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
 
@@ -30,21 +33,32 @@ def text_lines(path: Path, wanted: str) -> Iterator[tuple[int, str]]:
 
     UTF-8 or, with a byte-order mark, UTF-16. Bytes that are not UTF-8 (file names in another
     encoding) become surrogates. Raises ``UserError`` if ``path`` cannot be opened, is a known
-    non-text format instead of ``wanted``, or has a zero byte or a line of more than ``MAX_LINE``
-    characters.
+    non-text format instead of ``wanted``, has a zero byte, or exceeds the limits of
+    ``bounded_lines``.
     """
     with open_text(path, wanted) as binary:
         file = io.TextIOWrapper(binary, "utf-8", "surrogateescape")
-        number = 0
-        while line := file.readline(MAX_LINE):
-            number += 1
-            if len(line) == MAX_LINE and line[-1] != "\n":
-                raise UserError(f"{path}: line {number} has more than {MAX_LINE} characters")
+        for number, line in enumerate(bounded_lines(file, path), 1):
             if "\0" in line:
                 raise UserError(f"{path}: line {number} holds a zero byte; it is not a text")
-            text = line.removesuffix("\n").removeprefix(_MARK)  # also after concatenating files
+            text = line.removesuffix("\n")
             if text and not text.isspace():
                 yield number, text
+
+
+def bounded_lines(file: TextIO, path: Path, longest: int = MAX_LINE) -> Iterator[str]:
+    """The lines of a text file with their ends, without the byte-order marks of joined files.
+
+    Raises ``UserError`` for a line of more than ``longest`` characters, and after ``MOST_LINES``.
+    """
+    number = 0
+    while line := file.readline(longest):
+        number += 1
+        if len(line) == longest and line[-1] != "\n":
+            raise UserError(f"{path}: line {number} has more than {longest} characters")
+        if number > MOST_LINES:
+            raise UserError(f"{path} has more than {MOST_LINES:,} lines; split it")
+        yield line.removeprefix(_MARK)
 
 
 def split_line(line: str, separator: str) -> list[str]:
@@ -69,10 +83,7 @@ def unquoted(word: str) -> str:
 
 
 def open_text(path: Path, wanted: str) -> BinaryIO:
-    """A text file as UTF-8 without a byte-order mark; see ``text_lines`` for errors.
-
-    A UTF-16 file is read into memory completely.
-    """
+    """A text file as UTF-8 without a byte-order mark; see ``text_lines`` for errors."""
     file = open_regular(path)
     beginning = file.read(BEGINNING_BYTES)
     kind = kind_of(beginning)
@@ -81,7 +92,7 @@ def open_text(path: Path, wanted: str) -> BinaryIO:
         raise kind.refusal(path, wanted)
     encoding = _utf16(beginning)
     if encoding is not None:
-        return _from_utf16(file, encoding, path)
+        return io.BufferedReader(_Utf16(file, encoding, path))
     file.seek(len(codecs.BOM_UTF8) if beginning.startswith(codecs.BOM_UTF8) else 0)
     return file
 
@@ -103,15 +114,34 @@ def decoded(content: bytes) -> str:
     return text.removeprefix(_MARK)
 
 
-def _from_utf16(file: BinaryIO, encoding: str, path: Path) -> BinaryIO:
-    with file:
-        if os.fstat(file.fileno()).st_size > _MAX_UTF16:
-            raise UserError(
-                f"{path} has more than {_MAX_UTF16:,} bytes in UTF-16; save it as UTF-8"
-            )
+class _Utf16(io.RawIOBase):
+    """A UTF-16 file, read as UTF-8 without a byte-order mark."""
+
+    def __init__(self, file: BinaryIO, encoding: str, path: Path) -> None:
+        self._file, self._path, self._rest = file, path, b""
+        self._decoder = codecs.getincrementaldecoder(encoding)()
         file.seek(0)
-        try:
-            text = file.read().decode(encoding).removeprefix(_MARK)
-            return io.BytesIO(text.encode("utf-8", "surrogateescape"))
-        except UnicodeError as error:
-            raise UserError(f"{path} is not UTF-16 text: {error}; save it as UTF-8") from None
+        if file.read(2) not in _UTF16:
+            file.seek(0)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: "WriteableBuffer") -> int:
+        view = memoryview(buffer).cast("B")
+        while not self._rest:
+            data = self._file.read(max(2, len(view)))
+            try:
+                self._rest = self._decoder.decode(data, not data).encode()
+            except UnicodeError as error:
+                reason = f"is not UTF-16 text: {error}; save it as UTF-8"
+                raise UserError(f"{self._path} {reason}") from None
+            if not data:
+                break
+        part, self._rest = self._rest[: len(view)], self._rest[len(view) :]
+        view[: len(part)] = part
+        return len(part)
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()

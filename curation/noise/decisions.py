@@ -22,6 +22,7 @@ merge           move all images of ``identity`` to the identity ``into``
 import csv
 import io
 import re
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,7 +30,7 @@ from typing import Literal, TextIO, get_args
 
 from curation.errors import UserError
 from curation.files import atomic_file
-from curation.text_files import open_text
+from curation.text_files import bounded_lines, open_text
 from curation.text_numbers import decimal, whole
 
 DECISIONS_FILE = "decisions.tsv"
@@ -44,8 +45,9 @@ _NEEDED = ("apply", "action", "image", "identity", "into")
 _OF_IMAGES = ("drop", "move", "split")
 _WITH_TARGET = ("move", "split", "merge")
 _DELIMITERS = "\t,;"
-_MARK = "\ufeff"
 _LONGEST_LINE = 1 << 20
+MOST_DECISIONS = 10_000_000
+"""They take four gigabytes of memory"""
 _FINDINGS = re.compile("[a-z][a-z0-9_-]{0,63}-[0-9a-f]{1,64}")
 """A ``Finding.identity``"""
 _HEAD_LINES = 20
@@ -61,7 +63,7 @@ def subject_name(about: About) -> str:
     return f"identity {identity}" if image is None else f"image {image}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Decision:
     """One line of the table; ``image`` and ``into`` are None if the action has none."""
 
@@ -147,7 +149,8 @@ def _written(decision: Decision) -> Sequence[str]:
 def read_decisions(path: Path, images_digest: str) -> list[Decision]:
     """The decisions in a table, without repeated lines.
 
-    Raises ``UserError`` with the line if one is invalid, and if the table belongs to other images.
+    Raises ``UserError`` with the line if one is invalid, if the table belongs to other images, and
+    if it has more than ``MOST_DECISIONS``.
     """
     path = Path(path)
     found: dict[Decision, None] = {}
@@ -164,6 +167,8 @@ def read_decisions(path: Path, images_digest: str) -> list[Decision]:
             head = _TableHeader(path, number, cells)
         elif any(cells):
             found.setdefault(head.decision(number, cells))
+            if len(found) > MOST_DECISIONS:
+                raise UserError(f"{path} has more than {MOST_DECISIONS:,} decisions; split it")
     if not title_line:
         raise _no_table(path, 1, [""])
     if head is None:
@@ -213,7 +218,7 @@ def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
         with _open(path) as text:
             delimiter = _delimiter(text)
         with _open(path) as text:
-            yield from _cells(path, _lines(path, text), delimiter)
+            yield from _cells(path, bounded_lines(text, path, _LONGEST_LINE), delimiter)
     except UnicodeError as error:
         raise UserError(f"{path} is not UTF-8 text: {error}; save it as UTF-8") from None
 
@@ -236,16 +241,6 @@ def _cells(path: Path, lines: Iterator[str], delimiter: str) -> Iterator[tuple[i
         if any(cells):
             yield first, cells
         first = table.line_num + 1
-
-
-def _lines(path: Path, text: TextIO) -> Iterator[str]:
-    """Lines of a bounded length, without byte-order marks."""
-    number = 0
-    while line := text.readline(_LONGEST_LINE):
-        number += 1
-        if len(line) >= _LONGEST_LINE:
-            raise UserError(f"{path} line {number} has more than {_LONGEST_LINE} characters")
-        yield line.removeprefix(_MARK)  # joined tables have them inside
 
 
 def _delimiter(text: TextIO) -> str:
@@ -304,11 +299,11 @@ def _decision(where: str, cells: Mapping[str, str], path: Path, line: int) -> De
         identity,
         numbers["image"],
         numbers["into"],
-        cells.get("check", ""),
+        sys.intern(cells.get("check", "")),  # equal in millions of lines
         score,
-        cells.get("note", ""),
+        sys.intern(cells.get("note", "")),
         apply == "yes",
-        findings,
+        sys.intern(findings),
         path,
         line,
     )

@@ -9,11 +9,13 @@ import io
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import get_args
 
 from curation.errors import UserError
 from curation.files import atomic_file
+from curation.photographs.faces import Fate
 from curation.photographs.kept_faces import FaceFile, PhotographRow
-from curation.text_files import open_text
+from curation.text_files import bounded_lines, open_text
 
 COLUMNS = (
     *("key", "photograph", "face", "fate", "note", "label"),
@@ -21,6 +23,7 @@ COLUMNS = (
 )
 NO_FACE, UNREADABLE = "no-face", "unreadable"
 """Fates of photographs; ``faces.Fate`` lists those of faces"""
+_FATES = {each: each for each in (*get_args(Fate), NO_FACE, UNREADABLE)}
 _NOTES = {NO_FACE: "no face was found"}
 
 
@@ -60,12 +63,13 @@ def count_fates(path: Path) -> Counter[str]:
         open_text(path, "a table of faces"), "utf-8", "surrogateescape", newline=""
     )
     with text:
+        rows = csv.reader(bounded_lines(text, path), delimiter="\t", strict=True)
         try:
-            for number, cells in enumerate(csv.reader(text, delimiter="\t", strict=True)):
+            for number, cells in enumerate(rows):
                 if number:
-                    fates[cells[COLUMNS.index("fate")][:20]] += 1
+                    fates[_FATES[cells[COLUMNS.index("fate")]]] += 1
                 elif tuple(cells) != COLUMNS:
                     raise UserError(f"{path} is not a table of faces; remove it")
-        except (csv.Error, IndexError):
+        except (csv.Error, LookupError):
             raise UserError(f"{path} is damaged, or no table of faces; remove it") from None
     return fates

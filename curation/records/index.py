@@ -8,7 +8,7 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 
 from curation.errors import UserError
-from curation.text_files import open_text
+from curation.text_files import MOST_LINES, open_text
 from curation.text_numbers import signed
 
 _PART_BYTES = 1 << 20
@@ -133,6 +133,8 @@ def _parts(path: Path) -> Iterator[RecordIndex]:
                 )
             yield RecordIndex(*numbers.reshape(-1, 2).T)
             number += len(lines)
+            if number > MOST_LINES:
+                raise UserError(f"{path} has more than {MOST_LINES:,} lines; it is not an index")
 
 
 def _blocks_of_lines(file: BinaryIO, path: Path) -> Iterator[list[bytes]]:

@@ -35,7 +35,7 @@ _TOGETHER_BYTES = 4 << 20
 SHARD_BITS = 44
 """An offset holds the entry's position in its file; the bits above these hold the file's number"""
 MOST_LABEL = 1 << 53
-_LONGEST_LABEL = 256
+LONGEST_LABEL = 256
 """Maximum characters of a label that is a name"""
 
 
@@ -223,7 +223,7 @@ class LabelNumbers:
         name = str(value).strip() if isinstance(value, str) or type(value) is int else ""
         if not _can_be_name(name):
             raise ValueError(
-                f"the label {str(value)[:40]!r} is not a name of at most {_LONGEST_LABEL} "
+                f"the label {str(value)[:40]!r} is not a name of at most {LONGEST_LABEL} "
                 "characters, as the first one is"
             )
         return self._names.setdefault(name, len(self._names))
@@ -235,7 +235,7 @@ def _is_name(text: str) -> bool:
 
 
 def _can_be_name(text: str) -> bool:
-    return 0 < len(text) <= _LONGEST_LABEL and text.isprintable()
+    return 0 < len(text) <= LONGEST_LABEL and text.isprintable()
 
 
 def whole_label(value: object) -> int:

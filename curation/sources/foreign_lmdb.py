@@ -8,8 +8,9 @@ HaiyuWu/SOTA-Face-Recognition-Train-and-Test, whose values are msgpack of (image
 order, without liblmdb, msgpack or pickle.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from curation.file_kinds import what_is_this
 from curation.files import regular_file_size
 from curation.images import MAX_FILE_BYTES, encoding_of
 from curation.labels import UNLABELLED
+from curation.name_index import NameIndex
 from curation.sources.entries import EntrySource, ImageEntry, LabelNumbers
 from curation.sources.opening import source
 from curation.sources.packed_values import image_and_label
@@ -81,24 +83,32 @@ class ForeignLmdb(EntrySource):
         return min(size, size * (offset + 1) // max(self._environment.entries, 1))
 
     def entries(self) -> Iterator[ImageEntry]:
-        labels = {} if self._list is None else _read_labels(self._list)
+        listed = None if self._list is None else read_labels(self._list, self._names_of_keys())
         number = 0
         for key, value in self._environment.all_items(MAX_FILE_BYTES + 4096):
             if key.startswith(_OTHER_KEYS):
                 continue
-            name = key.decode("utf-8", "backslashreplace").replace("\0", "\\x00")
-            yield _entry(name, number, value, labels.pop(name, None))
+            label = None if listed is None else listed.label(number)
+            yield _entry(_name_of(key), number, value, label)
             number += 1
-        if labels:
-            reason = f"no image has the key {next(iter(labels))!r} of {self._list}"
-            if len(labels) > 1:
-                reason += f", nor {len(labels) - 1:,} more of its keys"
+        if listed is not None and listed.unknown:
+            reason = f"no image has the key {listed.first_unknown!r} of {self._list}"
+            if listed.unknown > 1:
+                reason += f", nor {listed.unknown - 1:,} more of its keys"
             yield ImageEntry("", UNLABELLED, number, b"", reason)
+
+    def _names_of_keys(self) -> Iterator[str]:
+        keys = self._environment.all_keys()
+        return (_name_of(key) for key in keys if not key.startswith(_OTHER_KEYS))
 
     def image_sizes(self) -> Iterator[np.ndarray]:
         """Assumes that all entries have the same size."""
         size, count = regular_file_size(self._data), self._environment.entries
         yield np.full(count, size // max(count, 1), np.int64)
+
+
+def _name_of(key: bytes) -> str:
+    return key.decode("utf-8", "backslashreplace").replace("\0", "\\x00")
 
 
 def _entry(name: str, number: int, value: bytes | None, label: int | None) -> ImageEntry:
@@ -126,17 +136,40 @@ def _list_of(path: Path) -> Path | None:
     return found[0] if found else None
 
 
-def _read_labels(path: Path) -> dict[str, int]:
-    labels: dict[str, int] = {}
-    numbers = LabelNumbers()
+class _Labels(NamedTuple):
+    """The labels in a list for the images in key order: int64 ``[N]``, and whether it has one."""
+
+    labels: np.ndarray
+    are_listed: np.ndarray
+    unknown: int
+    """Lines whose key no image has"""
+    first_unknown: str
+
+    def label(self, number: int) -> int | None:
+        return int(self.labels[number]) if self.are_listed[number] else None
+
+
+def read_labels(path: Path, names: Iterable[str]) -> _Labels:
+    """The labels of the images called ``names``.
+
+    Memory depends on the number of images, not on the length of the list.
+    """
+    index, numbers = NameIndex(names), LabelNumbers()
+    labels = np.full(len(index.positions), UNLABELLED, np.int64)
+    are_listed = np.zeros(len(labels), bool)
+    unknown, first_unknown = 0, ""
     for number, line in text_lines(path, "a list of keys and labels"):
-        words = line.replace(",", " ").split()
+        words = line.replace(",", " ").split(None, 2)
         try:
             if len(words) != 2:
                 raise ValueError(f"{line[:60]!r} is not KEY LABEL")
-            if words[0] in labels:
+            image = index.position(words[0])
+            if image < 0:
+                unknown, first_unknown = unknown + 1, first_unknown or words[0][:80]
+                continue
+            if are_listed[image]:
                 raise ValueError(f"the key {words[0]!r} occurs twice")
-            labels[words[0]] = numbers.of(words[1])
+            labels[image], are_listed[image] = numbers.of(words[1]), True
         except ValueError as error:
             raise UserError(f"{path}: line {number}: {error}") from None
-    return labels
+    return _Labels(labels, are_listed, unknown, first_unknown)

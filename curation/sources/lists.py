@@ -17,7 +17,7 @@ one. The default for KEY is the image's number, from 0. PATH is relative to the 
 
 import re
 from collections.abc import Iterable, Iterator
-from itertools import chain, takewhile
+from itertools import chain, islice, takewhile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -156,15 +156,16 @@ def _image_files(
 
 
 def _check_keys(files: ImageFiles, first: int, path: Path) -> None:
-    """Raise ``UserError`` if two lines have the same key; the first image has the key ``first``."""
+    """Raise ``UserError`` if two lines have the same key; the first image is in line ``first``."""
     keys = files.keys()
-    different, at = np.unique(keys, return_index=True)
-    if len(different) == len(keys):
+    order = np.argsort(keys, kind="stable")
+    repeated = order[1:][keys[order[1:]] == keys[order[:-1]]]
+    if not repeated.size:
         return
-    again = int(np.setdiff1d(np.arange(len(keys)), at)[0])
-    both = np.flatnonzero(keys == keys[again])[:2].tolist()
-    numbers = [number for number, _ in text_lines(path, "a list of images") if number >= first]
-    one, other = (numbers[place] for place in both)
+    again = int(repeated.min())
+    before = int(np.flatnonzero(keys == keys[again])[0])
+    lines = (number for number, _ in text_lines(path, "a list of images") if number >= first)
+    one, other = next(islice(lines, before, None)), next(islice(lines, again - before - 1, None))
     raise UserError(f"{path}: line {other}: the key {keys[again]} stands in line {one}")
 
 

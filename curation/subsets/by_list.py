@@ -3,22 +3,16 @@
 import re
 import string
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from curation.errors import UserError
 from curation.image_set import ImageSet, Parameter
+from curation.name_index import NameIndex
 from curation.store import Store
-from curation.subsets.text_lists import (
-    By,
-    check_known,
-    flat,
-    list_parameters,
-    numbers_of_images,
-    read_list,
-)
+from curation.subsets.text_lists import By, ListedImages, list_parameters, read_list
 from curation.text_files import text_lines
 from curation.text_numbers import signed
 from curation.view_writing import write_subset
@@ -53,17 +47,30 @@ def _is_listed(
     parent: ImageSet, listed: Path, by: By, skip_missing: bool
 ) -> tuple[np.ndarray, dict[str, Parameter]]:
     """The named images, bool ``[N]``, and the parameters for the history."""
-    parameters = list_parameters(listed, by)
     if by is By.NAME:
         chosen, missing = _are_named(parent, listed, skip_missing)
     else:
-        found = flat(read_list(listed))
-        numbers = numbers_of_images(parent, by)
-        chosen, known = np.isin(numbers, found.numbers), np.isin(found.numbers, numbers)
-        missing = int(np.count_nonzero(~known))
-        if not (skip_missing and chosen.any()):
-            check_known(listed, found, numbers, by, parent)
+        chosen, missing = _are_numbered(parent, listed, by, skip_missing)
+    parameters = list_parameters(listed, by)  # reads all of the list
     return chosen, parameters | ({"missing": missing} if skip_missing else {})
+
+
+def _are_numbered(
+    images: ImageSet, listed: Path, by: By, skip_missing: bool
+) -> tuple[np.ndarray, int]:
+    """The images whose numbers are in ``listed``, bool ``[N]``, and the count of unknown numbers.
+
+    Raises ``UserError`` with the first line that has an unknown one.
+    """
+    found = ListedImages(listed, images, by)
+    missing, first = 0, None
+    for line, numbers in read_list(listed):
+        for number in numbers:
+            if not found.find(number).size:
+                missing, first = missing + 1, first or found.unknown(line, number)
+    if first is not None and not (skip_missing and found.are_listed.any()):
+        raise first
+    return found.are_listed, missing
 
 
 def _are_named(images: ImageSet, listed: Path, skip_missing: bool) -> tuple[np.ndarray, int]:
@@ -83,7 +90,7 @@ def _are_named(images: ImageSet, listed: Path, skip_missing: bool) -> tuple[np.n
         )
     store = images.store
     of_archives = isinstance(store, Store) and store.meta.source_kind in ("tar", "zip")
-    named = _NamedImages((names[row] for row in images.rows.tolist()), of_archives)
+    named = _NamedImages([names[row] for row in images.rows.tolist()], of_archives)
     missing, first, found = 0, (0, ""), 0
     for number, text in text_lines(listed, "a list of names"):
         choices = _choices(text)
@@ -105,51 +112,52 @@ def _are_named(images: ImageSet, listed: Path, skip_missing: bool) -> tuple[np.n
 class _NamedImages:
     """Images indexed by their names and folders, which lines select.
 
-    A list of millions of lines takes no memory beyond that of the names.
+    A list of millions of lines takes no memory beyond that of the index.
     """
 
-    def __init__(self, names: Iterable[str], of_archives: bool) -> None:
-        self._files: dict[str, int] = {}
-        self._folders: dict[str, int] = {}
-        images, inside = array("q"), array("q")
-        for name in names:
-            images.extend([_number(self._files, own) for own in _own_names(name, of_archives)])
-            inside.append(_number(self._folders, name.rpartition("/")[0]))
-        self._images = np.array(images, np.int64).reshape(len(inside), -1)
-        self._inside = np.array(inside, np.int64)
-        for folder in list(self._folders):
-            for above in _folders(folder):
-                _number(self._folders, above)
-        self._are_files = np.zeros(len(self._files), bool)
-        self._are_folders = np.zeros(len(self._folders), bool)
+    def __init__(self, names: Sequence[str], of_archives: bool) -> None:
+        inside = array("q")
+        self._files = NameIndex(own for name in names for own in _own_names(name, of_archives))
+        self._folders = NameIndex(_all_folders(names, inside))
+        self._images, self._inside = len(names), np.array(inside, np.int64)
+        self._are_files = np.zeros(len(self._files.positions), bool)
+        self._are_folders = np.zeros(len(inside), bool)
 
     def choose(self, choices: tuple[str, ...]) -> bool:
         """Select the first of ``choices`` that exists, files before folders; False for none.
 
         The last choice, a column, is not matched as a folder.
         """
-        for name in choices:
-            if name in self._files:
-                self._are_files[self._files[name]] = True
-                return True
-        for name in filter(None, choices[:2]):
-            if name in self._folders:
-                self._are_folders[self._folders[name]] = True
-                return True
-        return False
+        folders = [name for name in choices[:2] if name]
+        return _marked(self._files, self._are_files, choices) or _marked(
+            self._folders, self._are_folders, folders
+        )
 
     def chosen(self) -> np.ndarray:
         """The selected images, bool ``[N]``."""
-        within = self._are_folders.copy()
-        for folder, number in self._folders.items():
-            above = [self._folders[name] for name in _folders(folder)]
-            within[number] |= self._are_folders[above].any()
-        return self._are_files[self._images].any(axis=1) | within[self._inside]
+        names_each = len(self._files.positions) // self._images
+        chosen = np.zeros(self._images, bool)
+        chosen[self._files.positions[self._are_files] // names_each] = True
+        chosen[self._inside[self._folders.positions[self._are_folders]]] = True
+        return chosen
 
 
-def _number(numbers: dict[str, int], name: str) -> int:
-    """The number of a name; new names get the next number."""
-    return numbers.setdefault(name, len(numbers))
+def _marked(index: NameIndex, marks: np.ndarray, names: Sequence[str]) -> bool:
+    """Mark all entries of the first of ``names`` that exists; False for none."""
+    for name in names:
+        span = index.span(name)
+        if span.start < span.stop:
+            marks[span] = True
+            return True
+    return False
+
+
+def _all_folders(names: Sequence[str], inside: "array[int]") -> Iterator[str]:
+    """Every folder of every name; its number is appended to ``inside``."""
+    for number, name in enumerate(names):
+        for folder in _folders(name):
+            inside.append(number)
+            yield folder
 
 
 def _choices(text: str) -> tuple[str, ...]:

@@ -8,14 +8,7 @@ import numpy as np
 from curation.errors import UserError
 from curation.image_set import ImageSet, Parameter
 from curation.labels import UNLABELLED, renumbered, sort_keys
-from curation.subsets.text_lists import (
-    By,
-    check_known,
-    flat,
-    list_parameters,
-    numbers_of_images,
-    read_list,
-)
+from curation.subsets.text_lists import By, ListedImages, list_parameters, read_list
 from curation.view_writing import write_view
 from curation.views import View
 
@@ -71,14 +64,16 @@ def _check_groups(parent: ImageSet, groups: Sequence[Sequence[int]]) -> None:
                     f"{parent.identities - 1}"
                 )
             if identity in seen:
-                raise UserError(
-                    f"identity {identity} would be merged into two identities; list it once"
-                )
+                raise UserError(_twice(identity))
         if len(set(group)) < 2:
             raise UserError(
                 f"the group {list(group)} has nothing to merge; give at least two identities"
             )
         seen.update(group)
+
+
+def _twice(identity: int) -> str:
+    return f"identity {identity} would be merged into two identities; list it once"
 
 
 def write_split(
@@ -109,27 +104,29 @@ def write_regrouped(
 
 def write_merge_list(path: Path, parent: ImageSet, listed: Path, by: By) -> View:
     """``write_merge`` from a text file with one group per line, by identity or by source label."""
-    lines = list(read_list(listed))
-    numbers = numbers_of_images(parent, by)
-    check_known(listed, flat(lines), numbers, by, parent)
-    named = np.isin(numbers, [number for _, group in lines for number in group])
-    identities = _identity_of_each(parent, numbers[named], parent.labels[named], by)
-    groups = [[identities[number] for number in group] for _, group in lines]
+    found, groups = ListedImages(listed, parent, by), []
+    are_grouped = np.zeros(parent.identities + 1, bool)  # the last one stands for no identity
+    for line, numbers in read_list(listed):
+        group = [_identity_of(found, parent, line, number, by) for number in set(numbers)]
+        if are_grouped[group].any():
+            identity = next(one for one in group if are_grouped[one])
+            raise UserError(f"{listed}: line {line}: {_twice(identity)}")
+        are_grouped[group] = True
+        groups.append(group)
     return write_merge(path, parent, groups, list_parameters(listed, by))
 
 
-def _identity_of_each(
-    parent: ImageSet, numbers: np.ndarray, labels: np.ndarray, by: By
-) -> dict[int, int]:
-    """The identity that each number names; ``UserError`` if a number names several."""
-    found: dict[int, int] = {}
-    for number, label in zip(numbers.tolist(), labels.tolist(), strict=True):
-        if found.setdefault(number, label) != label:
-            raise UserError(
-                f"the {by} {number} is in several identities of {parent.path}, because it was "
-                f"split; list by {By.IDENTITY}"
-            )
-    return found
+def _identity_of(found: ListedImages, parent: ImageSet, line: int, number: int, by: By) -> int:
+    """The identity that a number names; ``UserError`` if it names none or several."""
+    labels = parent.labels[found.find(number)]
+    if not labels.size:
+        raise found.unknown(line, number)
+    if (labels != labels[0]).any():
+        raise UserError(
+            f"the {by} {number} is in several identities of {parent.path}, because it was split; "
+            f"list by {By.IDENTITY}"
+        )
+    return int(labels[0])
 
 
 def write_split_list(path: Path, parent: ImageSet, listed: Path, by: By) -> View:
@@ -137,18 +134,16 @@ def write_split_list(path: Path, parent: ImageSet, listed: Path, by: By) -> View
 
     Images that are not listed form part 0.
     """
-    lines = list(read_list(listed))
-    chosen: dict[int, int] = {}
-    for line, entry in lines:
-        if len(entry) != 2 or entry[0] in chosen:
+    found, parts = ListedImages(listed, parent, by), np.zeros(len(parent), np.int64)
+    are_listed = np.zeros(len(parent), bool)
+    for line, entry in read_list(listed):
+        images = found.find(entry[0])
+        if len(entry) != 2 or are_listed[images].any():
             raise UserError(f"{listed}: line {line}: expected an image, listed once, and a part")
-        chosen[entry[0]] = entry[1]
-    numbers = numbers_of_images(parent, by)
-    check_known(listed, flat((line, entry[:1]) for line, entry in lines), numbers, by, parent)
-    parts = np.zeros(len(parent), np.int64)
-    listed_images = np.flatnonzero(np.isin(numbers, list(chosen)))
-    parts[listed_images] = [chosen[number] for number in numbers[listed_images].tolist()]
-    without = listed_images[parent.labels[listed_images] < 0]
+        if not images.size:
+            raise found.unknown(line, entry[0])
+        parts[images], are_listed[images] = entry[1], True
+    without = np.flatnonzero(are_listed & (parent.labels < 0))
     if len(without):
         raise UserError(
             f"{listed}: image {without[0]} (key {parent.source_keys[without[0]]}) of {parent.path} "

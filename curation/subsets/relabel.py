@@ -2,13 +2,16 @@
 
 import re
 import string
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
 
 from curation.errors import UserError
 from curation.image_set import ImageSet
+from curation.name_index import NameIndex
+from curation.sources.entries import LONGEST_LABEL
 from curation.subsets.regroup import write_regrouped
 from curation.subsets.text_lists import By, list_parameters, numbers_of_images
 from curation.text_files import text_lines
@@ -35,29 +38,39 @@ def write_relabel(
     """
     if by not in (By.NAME, By.KEY, By.INDEX):
         raise UserError(f"images are relabelled by {By.NAME}, {By.KEY} or {By.INDEX}, not by {by}")
-    images, known = _images(parent, by), _identities(parent, by)
-    labels = parent.labels.astype(np.int64)
-    stated: dict[int, str] = {}
+    names, known = _names(parent, by), _identities(parent, by)
+    index, labels = NameIndex(names), parent.labels.astype(np.int64)
+    are_stated = np.zeros(len(parent), bool)
     missing = 0
     for number, text in text_lines(listed, "a list of images and identities"):
         where = f"{listed}: line {number}"
-        found = next(((images[one], word) for one, word in _cuts(text, by) if one in images), None)
-        if found is None:
+        found = ((index.span(one), word) for one, word in _cuts(text, by))
+        span, word = next((cut for cut in found if cut[0].start < cut[0].stop), (slice(0, 0), ""))
+        images = index.positions[span]
+        if not images.size:
             missing += 1
             if not skip_missing:
                 raise UserError(
                     f"{where}: {parent.path} has no image that {text[:60]!r} names --by {by}; "
-                    f"expected IMAGE IDENTITY, IMAGE like {next(iter(images))!r}; --skip-missing "
-                    "skips such lines"
+                    f"expected IMAGE IDENTITY, IMAGE like {str(names[0])!r}; --skip-missing skips "
+                    "such lines"
                 )
             continue
-        image, word = found
-        if stated.setdefault(image, word) != word:
-            raise UserError(f"{where}: an earlier line gives the image to {stated[image]!r}")
+        if images.size > 1:
+            raise UserError(
+                f"{where}: {text[:60]!r} names {images.size} images of {parent.path}; list them by "
+                f"{By.INDEX}"
+            )
+        if len(word) > LONGEST_LABEL:
+            raise UserError(
+                f"{where}: the identity has {len(word):,} characters; at most {LONGEST_LABEL}"
+            )
         identity = known.setdefault(word, parent.identities + len(known))
         if identity == _SEVERAL:
             raise UserError(f"{where}: {word!r} is the name of several identities of {parent.path}")
-        labels[image] = identity
+        if are_stated[images].any() and labels[images[0]] != identity:
+            raise UserError(f"{where}: an earlier line gives the image to another identity")
+        labels[images], are_stated[images] = identity, True
     if not (labels != parent.labels).any():
         raise UserError(f"{listed} changes nothing in {parent.path}")
     note = list_parameters(listed, by) | ({"missing": missing} if skip_missing else {})
@@ -75,12 +88,8 @@ def _cuts(text: str, by: By) -> Iterator[tuple[str, str]]:
             yield text[len(first) :].lstrip(_BETWEEN).removeprefix("./"), first
 
 
-def _images(parent: ImageSet, by: By) -> dict[str, int]:
-    """The image that each name or number stands for."""
-    return {name: image for image, name in enumerate(_names(parent, by))}
-
-
-def _names(parent: ImageSet, by: By) -> list[str]:
+def _names(parent: ImageSet, by: By) -> Sequence[str]:
+    """What each image is called in a list."""
     if by is not By.NAME:
         return list(map(str, numbers_of_images(parent, by).tolist()))
     names = parent.store.source_names
@@ -94,15 +103,20 @@ def _names(parent: ImageSet, by: By) -> list[str]:
 
 def _identities(parent: ImageSet, by: By) -> dict[str, int]:
     """The identity of each word that is a folder's name, or a label in the source."""
-    if by is By.NAME:
-        folders = (name.rpartition("/")[0] for name in _names(parent, by))
-        words = [{folder, folder.rpartition("/")[2]} - {""} for folder in folders]
-    else:
-        labels = numbers_of_images(parent, By.LABEL).tolist()
-        words = [{str(label)} for label in labels]
     known: dict[str, int] = {}
-    for label, its in zip(parent.labels.tolist(), words, strict=True):
-        for word in its if label >= 0 else ():
+    for label, words in _words(parent, by):
+        for word in words:
             if known.setdefault(word, label) != label:
                 known[word] = _SEVERAL
     return known
+
+
+def _words(parent: ImageSet, by: By) -> Iterator[tuple[int, set[str]]]:
+    """Each identity with the words for it, once for images in a row that have the same."""
+    if by is By.NAME:
+        of_images: Iterable[str] = (name.rpartition("/")[0] for name in _names(parent, by))
+    else:
+        of_images = map(str, numbers_of_images(parent, By.LABEL).tolist())
+    for (label, word), _ in groupby(zip(parent.labels.tolist(), of_images, strict=True)):
+        if label >= 0:
+            yield label, {word, word.rpartition("/")[2]} - {""}

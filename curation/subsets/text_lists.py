@@ -1,18 +1,21 @@
 """Text files that list images or identities as whole numbers, one or more per line."""
 
+import re
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
 from curation.errors import UserError
 from curation.files import file_digest
 from curation.image_set import ImageSet, Parameter
+from curation.name_index import NameIndex
 from curation.text_files import text_lines
 from curation.text_numbers import whole
+
+_WORD = re.compile(r"[^\s,]+")
 
 
 class By(StrEnum):
@@ -51,14 +54,7 @@ def numbers_of_images(images: ImageSet, by: By) -> np.ndarray:
             raise UserError("names are for `curate view keep` and `curate view drop`")
 
 
-class FlatList(NamedTuple):
-    """The numbers of a list, int64 ``[M]``, and their line numbers."""
-
-    numbers: np.ndarray
-    lines: np.ndarray
-
-
-def read_list(path: Path) -> Iterator[tuple[int, list[int]]]:
+def read_list(path: Path) -> Iterator[tuple[int, "array[int]"]]:
     """Yield (line, its numbers) for every line with numbers; ``#`` starts a comment.
 
     Numbers are separated by blanks, tabs or commas. Raises ``UserError`` with the line for anything
@@ -66,21 +62,13 @@ def read_list(path: Path) -> Iterator[tuple[int, list[int]]]:
     """
     is_empty = True
     for number, line in text_lines(path, "a list of whole numbers"):
-        words = line.split("#")[0].replace(",", " ").split()
-        if words:
+        words = _WORD.finditer(line.split("#", 1)[0])
+        found = array("q", (_number(word[0], path, number) for word in words))
+        if found:
             is_empty = False
-            yield number, [_number(word, path, number) for word in words]
+            yield number, found
     if is_empty:
         raise UserError(f"{path} is empty; expected whole numbers")
-
-
-def flat(lines: Iterable[tuple[int, Sequence[int]]]) -> FlatList:
-    """All numbers from ``read_list``, in 16 bytes each."""
-    numbers, where = array("q"), array("q")
-    for line, found in lines:
-        numbers.extend(found)
-        where.extend([line] * len(found))
-    return FlatList(np.array(numbers, np.int64), np.array(where, np.int64))
 
 
 def _number(word: str, path: Path, line: int) -> int:
@@ -90,14 +78,36 @@ def _number(word: str, path: Path, line: int) -> int:
     return found
 
 
-def check_known(path: Path, listed: FlatList, known: np.ndarray, by: By, images: ImageSet) -> None:
-    """Raise ``UserError`` with the first line that names something ``images`` lack."""
-    missing = np.flatnonzero(~np.isin(listed.numbers, known))
-    if missing.size:
-        line, number = listed.lines[missing[0]], listed.numbers[missing[0]]
-        raise UserError(
-            f"{path}: line {line}: {images.path} has no image with the {by} {number}; the list is "
-            f"read --by {by}; allowed: {', '.join(By)}; or correct the line"
+class ListedImages:
+    """The images of ``images`` that a list names by number.
+
+    Memory depends on the number of images, not on the length of the list.
+    """
+
+    def __init__(self, path: Path, images: ImageSet, by: By) -> None:
+        self._path, self._images, self._by = path, images, by
+        self._index = NameIndex(numbers_of_images(images, by))
+        self._are_listed = np.zeros(len(images), bool)  # in the order of the index
+
+    @property
+    def are_listed(self) -> np.ndarray:
+        """The images that were found so far: bool ``[N]``."""
+        found = np.empty_like(self._are_listed)
+        found[self._index.positions] = self._are_listed
+        return found
+
+    def find(self, number: int) -> np.ndarray:
+        """The images with this number, int64 ``[n]``; none if there is no such image."""
+        span = self._index.span(number)
+        self._are_listed[span] = True
+        return self._index.positions[span]
+
+    def unknown(self, line: int, number: int) -> UserError:
+        """The error for a line with a number that no image has."""
+        return UserError(
+            f"{self._path}: line {line}: {self._images.path} has no image with the {self._by} "
+            f"{number}; the list is read --by {self._by}; allowed: {', '.join(By)}; or correct the "
+            "line"
         )
 
 
