@@ -1,11 +1,15 @@
 """LMDB environments written by other libraries as a source.
 
-An environment is a folder or a single file. Two layouts are supported. Either each value is an
-image file under any key, and a text file lists ``KEY LABEL`` (the only text file in the folder, or
-the one with the environment's name); or the layout of
-HaiyuWu/SOTA-Face-Recognition-Train-and-Test, whose values are msgpack of (image file, label) or
-(image file, feature, label). Keys that begin with ``__`` hold metadata. Images are read in key
-order, without liblmdb, msgpack or pickle.
+An environment is a folder or a single file. Three layouts are supported:
+
+- Each value is an image file under any key, and a text file lists ``KEY LABEL``: the only text file
+  in the folder, or the one with the environment's name.
+- ``label-N`` is the label of the image file ``image-N``.
+- Values are msgpack of (image file, label) or (image file, feature, label), as in
+  HaiyuWu/SOTA-Face-Recognition-Train-and-Test.
+
+Keys that begin with ``__``, and the usual ones for counts, hold metadata if their values are no
+images. Images are read in key order, without liblmdb, msgpack or pickle.
 """
 
 from collections.abc import Iterable, Iterator
@@ -22,13 +26,28 @@ from curation.images import MAX_FILE_BYTES, encoding_of
 from curation.labels import UNLABELLED
 from curation.name_index import NameIndex
 from curation.sources.entries import EntrySource, ImageEntry, LabelNumbers
+from curation.sources.lists import is_heading
 from curation.sources.opening import source
 from curation.sources.packed_values import image_and_label
 from curation.store import META_KEY, PARTIAL, STAMP_FILE
 from curation.text_files import text_lines
 
 _LISTS = (".txt", ".lst", ".tsv", ".csv")
-_OTHER_KEYS = (b"__", b"num-samples", b"num_samples", b"length")
+_COUNTS = frozenset(
+    {
+        b"num-samples",
+        b"num_samples",
+        b"length",
+        b"len",
+        b"size",
+        b"total",
+        b"total_number",
+        b"classnum",
+    }
+)
+_IMAGES, _LABEL = (b"image", b"img"), b"label"
+"""Beginnings of the keys in pairs"""
+_MOST_LABEL_BYTES = 1024
 
 
 def _is_foreign(path: Path) -> bool:
@@ -83,28 +102,73 @@ class ForeignLmdb(EntrySource):
         return min(size, size * (offset + 1) // max(self._environment.entries, 1))
 
     def entries(self) -> Iterator[ImageEntry]:
-        listed = None if self._list is None else read_labels(self._list, self._names_of_keys())
+        listed = None
+        if self._list is not None:
+            listed = read_labels(self._list, map(_name_of, self._environment.all_keys()))
+        pairs = _LabelKeys(self._environment)
         number = 0
-        for key, value in self._environment.all_items(MAX_FILE_BYTES + 4096):
-            if key.startswith(_OTHER_KEYS):
+        for place, (key, value) in enumerate(self._environment.all_items(MAX_FILE_BYTES + 4096)):
+            if (value is None or encoding_of(value) is None) and pairs.is_no_image(key):
                 continue
-            label = None if listed is None else listed.label(number)
-            yield _entry(_name_of(key), number, value, label)
+            name = _name_of(key)
+            try:
+                label = pairs.label(key) if listed is None else listed.label(place)
+                yield _entry(name, number, value, label)
+            except ValueError as error:
+                yield ImageEntry(name, UNLABELLED, number, b"", str(error))
             number += 1
+        if pairs.alone:
+            reason = f"{pairs.alone:,} of its labels ({_LABEL.decode()}...) have no image"
+            yield ImageEntry("", UNLABELLED, number, b"", reason)
         if listed is not None and listed.unknown:
             reason = f"no image has the key {listed.first_unknown!r} of {self._list}"
             if listed.unknown > 1:
                 reason += f", nor {listed.unknown - 1:,} more of its keys"
             yield ImageEntry("", UNLABELLED, number, b"", reason)
 
-    def _names_of_keys(self) -> Iterator[str]:
-        keys = self._environment.all_keys()
-        return (_name_of(key) for key in keys if not key.startswith(_OTHER_KEYS))
+    def differences(
+        self, images: int, identities: int, image_size: tuple[int, int]
+    ) -> Iterator[str]:
+        if not identities and self._list is None:
+            is_folder = self.path.is_dir()
+            name = self.path / "labels.txt" if is_folder else self.path.with_suffix(".txt")
+            yield f"no image has a label; labels are lines KEY LABEL in {name}"
 
     def image_sizes(self) -> Iterator[np.ndarray]:
         """Assumes that all entries have the same size."""
         size, count = regular_file_size(self._data), self._environment.entries
         yield np.full(count, size // max(count, 1), np.int64)
+
+
+class _LabelKeys:
+    """Keys ``image-N`` with ``label-N``, as in many sets for text recognition."""
+
+    def __init__(self, environment: Environment) -> None:
+        self._environment, self._numbers = environment, LabelNumbers()
+        self._used = self._seen = 0
+
+    @property
+    def alone(self) -> int:
+        """The number of labels without images, once all keys were seen."""
+        return self._seen - self._used
+
+    def label(self, key: bytes) -> int | None:
+        """The label of the image ``key``; ``ValueError`` if it cannot be read."""
+        begin = next(filter(key.startswith, _IMAGES), None)
+        if begin is None:
+            return None
+        value = self._environment.get(_LABEL + key.removeprefix(begin), _MOST_LABEL_BYTES)
+        if value is None:
+            return None
+        self._used += 1
+        return self._numbers.of(value.decode("utf-8", "replace").strip())
+
+    def is_no_image(self, key: bytes) -> bool:
+        """Whether the key, whose value is no image, is that of a label or of metadata."""
+        if key.startswith(_LABEL) and self._used:  # the keys of images come first
+            self._seen += 1
+            return True
+        return key.startswith(b"__") or key in _COUNTS
 
 
 def _name_of(key: bytes) -> str:
@@ -137,7 +201,7 @@ def _list_of(path: Path) -> Path | None:
 
 
 class _Labels(NamedTuple):
-    """The labels in a list for the images in key order: int64 ``[N]``, and whether it has one."""
+    """The labels in a list for the keys in order: int64 ``[N]``, and whether it has one."""
 
     labels: np.ndarray
     are_listed: np.ndarray
@@ -150,7 +214,7 @@ class _Labels(NamedTuple):
 
 
 def read_labels(path: Path, names: Iterable[str]) -> _Labels:
-    """The labels of the images called ``names``.
+    """The labels of the keys called ``names``.
 
     Memory depends on the number of images, not on the length of the list.
     """
@@ -164,11 +228,13 @@ def read_labels(path: Path, names: Iterable[str]) -> _Labels:
             if len(words) != 2:
                 raise ValueError(f"{line[:60]!r} is not KEY LABEL")
             image = index.position(words[0])
+            if image < 0 and number == 1 and is_heading(line):
+                continue
             if image < 0:
                 unknown, first_unknown = unknown + 1, first_unknown or words[0][:80]
                 continue
             if are_listed[image]:
-                raise ValueError(f"the key {words[0]!r} occurs twice")
+                raise ValueError(f"the key {words[0]!r} occurs twice; expected KEY LABEL")
             labels[image], are_listed[image] = numbers.of(words[1]), True
         except ValueError as error:
             raise UserError(f"{path}: line {number}: {error}") from None

@@ -114,7 +114,7 @@ def read_list(path: Path) -> ImageFiles:
     if first is None:
         raise UserError(f"{path} names no images")
     form = _form_of(first[1])
-    if form is None and _is_heading(first[1]):
+    if form is None and is_heading(first[1]):
         first = next(lines, first)
         form = _form_of(first[1])
     if form is None and _BARE_PATH.fullmatch(first[1].strip()):
@@ -218,7 +218,7 @@ def _form_with(line: str, separator: str) -> ListForm | None:
     return form if form.cut(line) else None
 
 
-def _is_heading(line: str) -> bool:
+def is_heading(line: str) -> bool:
     """Whether a line is a column heading or a comment instead of an image."""
     if line.lstrip().startswith("#"):
         return True

@@ -2,6 +2,7 @@
 with a whole number. Other msgpack types are not decoded. Source: msgpack/spec.md.
 """
 
+import re
 import struct
 
 from curation.labels import UNLABELLED
@@ -13,10 +14,19 @@ _INTEGERS = {0xCC: ">B", 0xCD: ">H", 0xCE: ">L", 0xCF: ">Q",
              0xD0: ">b", 0xD1: ">h", 0xD2: ">l", 0xD3: ">q"}  # fmt: skip
 _LAST = ((9, (0xCF, 0xD3)), (5, (0xCE, 0xD2)), (3, (0xCD, 0xD1)), (2, (0xCC, 0xD0)))
 _REFUSED = "its value is neither a JPEG or PNG file nor msgpack of (image file, label)"
+_PICKLE, _DATUM = re.compile(rb"\x80[\x02-\x05]"), re.compile(rb"\x08[\x01\x03]\x10")
+_AS_FILES = "write the images with the program that made it, as files IDENTITY/*.jpg"
+_KINDS = (
+    (_PICKLE, "its value is a pickle, which can run code when it is read"),
+    (_DATUM, "its value is a Datum of Caffe"),
+)
 
 
 def image_and_label(value: bytes) -> tuple[bytes, int]:
     """The bytes at the start of the array and the number at its end; ``ValueError`` if not so."""
+    for beginning, reason in _KINDS:
+        if beginning.match(value):
+            raise ValueError(f"{reason}; {_AS_FILES}")
     count = value[0] & 0x0F if value[:1] and value[0] & 0xF0 == 0x90 else 0
     if count == 0 or len(value) < 3:
         raise ValueError(_REFUSED)

@@ -84,6 +84,51 @@ def test_plain_images_have_labels_in_a_list_file(tmp_path, noise_images):
         convert(folder, tmp_path / "c.lmdb")
 
 
+@pytest.mark.parametrize("image", ["image", "img"])
+def test_labels_beside_their_images(tmp_path, noise_images, image):
+    entries = {b"%s-%09d" % (image.encode(), n): noise_images[n] for n in range(3)}
+    labels = {b"label-%09d" % n: label for n, label in enumerate((b"anna", b"ben", b"anna\n"))}
+    folder = write_lmdb(tmp_path / "set", {**entries, **labels, b"num-samples": b"3"})
+    store = convert(folder, tmp_path / "a.lmdb")
+    assert store.labels.tolist() == [0, 0, 1]
+    assert [name[-1] for name in store.source_names] == ["0", "2", "1"]
+    write_lmdb(folder, {b"label-000000007": b"carl"})
+    with pytest.raises(UserError, match=r"1 of its labels \(label\.\.\.\) have no image"):
+        convert(folder, tmp_path / "b.lmdb")
+
+
+def test_metadata_are_no_images_and_images_no_metadata(tmp_path, noise_images):
+    counts = dict.fromkeys((b"__len__", b"total_number", b"size", b"length"), b"2")
+    images = {b"__a.jpg": noise_images[0], b"length_2.jpg": noise_images[1]}
+    store = convert(write_lmdb(tmp_path / "set", counts | images), tmp_path / "a.lmdb")
+    assert store.source_names == ("__a.jpg", "length_2.jpg")
+
+
+def test_a_list_may_have_a_heading(tmp_path, noise_images):
+    folder = write_lmdb(tmp_path / "set", {b"anna": noise_images[0], b"p/1.jpg": noise_images[1]})
+    (folder / "list.csv").write_text("key,label\nanna,ben\np/1.jpg,ben\n")
+    assert convert(folder, tmp_path / "a.lmdb").identities == 1
+    (folder / "list.csv").write_text("anna ben\np/1.jpg ben\n")
+    assert convert(folder, tmp_path / "b.lmdb").unlabelled == 0
+
+
+def test_images_without_labels_are_doubted(tmp_path, noise_images):
+    folder = write_lmdb(tmp_path / "set", {b"p0/0.jpg": noise_images[0]})
+    (warning,) = inspect_path(folder)["warnings"]
+    assert warning.endswith(f"lines KEY LABEL in {folder}/labels.txt")
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [(b"\x80\x04\x95pickle", "a pickle, which can run code"), (b"\x08\x03\x10\x70", "a Datum")],
+    ids=["pickle", "datum"],
+)
+def test_values_of_other_libraries_are_named(tmp_path, noise_images, value, reason):
+    folder = write_lmdb(tmp_path / "set", {b"0": value})
+    with pytest.raises(UserError, match=f"its value is {reason}.*as files IDENTITY"):
+        convert(folder, tmp_path / "a.lmdb")
+
+
 @pytest.mark.parametrize("name", ["set.lmdb", "set"])
 def test_an_environment_may_be_a_single_file(tmp_path, noise_images, name):
     entries = {b"%d" % i: noise_images[i] for i in range(3)}
