@@ -18,6 +18,7 @@ from functools import partial
 from typing import IO, Any, BinaryIO
 
 from curation.errors import UserError
+from curation.printable import printable
 from teachers.setting_words import words_of_settings
 
 KILLED = "it was killed"
@@ -155,7 +156,9 @@ def _crash(code: int, errors: bytes) -> ChildProcessError:
     if code == -signal.SIGKILL:
         return ChildProcessError(KILLED)
     lines = errors.decode(errors="replace").strip().splitlines()
-    return ChildProcessError(lines[-1] if lines else f"it ended with {code}")
+    return ChildProcessError(
+        printable(lines[-1].strip()[:200]) if lines else f"it ended with {code}"
+    )
 
 
 def _result(answer: dict[str, Any]) -> Any:

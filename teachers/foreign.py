@@ -6,7 +6,6 @@ batch of images to one batch of embeddings.
 
 import hashlib
 import os
-import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from itertools import islice
@@ -18,12 +17,12 @@ import numpy as np
 from curation.errors import UserError
 from curation.suggestions import meant
 from teachers.confined import allow, confined
-from teachers.embedder import gpu_number
 from teachers.onnx_files import check_it_may_be_onnx, read_onnx, size_of_weights
+from teachers.onnxruntime_sessions import GPU_PROVIDER, open_session, run_session
 from teachers.preprocessing import Preprocessing
 from teachers.setting_words import setting
+from teachers.usable import random_images, why_unusable
 
-GPU_PROVIDER = "CUDAExecutionProvider"
 BATCH = 8
 """Images per batch on the CPU, where more are not faster. Only this batch size and 1 are used, as
 in the trial."""
@@ -31,8 +30,6 @@ TRIAL_SECONDS, TRIAL_MEMORY = 60, 3 << 29
 """Limits of the trial: CPU time on one core, and memory besides the weights"""
 COPIES = 6
 """Copies of the weights in memory: as bytes, as protobuf messages, and in onnxruntime's layout"""
-_SUM_OFF = 2e-3
-"""Tolerance for the sum of a softmax; float16 has 11 bits"""
 TYPES: dict[str, type[np.generic]] = {
     "tensor(float)": np.float32,
     "tensor(float16)": np.float16,
@@ -77,6 +74,11 @@ class OnnxEmbedder:
             raise UserError(f"{self.path}: it changed while it was opened; run again")
         self.on_gpu = self._graph.session.get_providers()[0] == GPU_PROVIDER
 
+    @property
+    def names(self) -> tuple[str, str]:
+        """The graph's input and output."""
+        return self._graph.input, self._graph.output
+
     def __reduce__(self) -> tuple[type["OnnxEmbedder"], tuple[Any, ...]]:
         return OnnxEmbedder, (self.path, self.preprocessing, self._choice, self._tried)
 
@@ -90,9 +92,11 @@ class OnnxEmbedder:
     def _run(self, pixels: np.ndarray) -> np.ndarray:
         try:
             return self._graph.run(pixels, self._batch)
-        except Exception as error:  # onnxruntime's exceptions have no common base
-            reason = _first_line(error)
-            raise UserError(f"{self.path}: the network no longer runs: {reason}") from None
+        except MemoryError:
+            raise UserError(
+                f"{self.path}: the network needs more memory for {len(pixels)} image(s) than is "
+                "free here"
+            ) from None
 
 
 @dataclass(frozen=True)
@@ -108,6 +112,7 @@ class _Tried:
 class _Graph:
     """A session and its input: the image's name, type, layout, and batch size if fixed."""
 
+    path: Path
     session: Any
     digest: str
     input: str
@@ -122,26 +127,30 @@ class _Graph:
     ) -> "_Graph":
         """Open the file; ``UserError`` if it is not a network with such an input."""
         model, digest = read_onnx(path)
-        session = _session(model, path, threads, gpu)
+        session = open_session(model, path, threads, gpu)
         outputs = {each.name: each for each in session.get_outputs()}
         chosen = _choose_output(path, outputs, output)
         if len(outputs) > 1:
             digest = hashlib.sha256(f"{digest}|{chosen}".encode()).hexdigest()
-        return cls(session, digest, *_check_input(session, path, preprocessing), chosen)
+        return cls(path, session, digest, *_check_input(session, path, preprocessing), chosen)
 
     def run(self, pixels: np.ndarray, batch: int | None) -> np.ndarray:
-        """float32 ``[B, 3, H, W]`` to ``[B, D]``, padded to ``batch`` with the last image."""
+        """float32 ``[B, 3, H, W]`` to ``[B, D]``, padded to ``batch`` with the last image.
+
+        Raises the errors of ``run_session``, and ``UserError`` if the output is not one vector per
+        image.
+        """
         count = len(pixels)
         if batch is not None and count < batch:
             pixels = np.concatenate([pixels, np.repeat(pixels[-1:], batch - count, axis=0)])
         if self.channels_last:
             pixels = np.ascontiguousarray(pixels.transpose(0, 2, 3, 1))
-        (result,) = self.session.run([self.output], {self.input: pixels.astype(self.kind)})
-        return _rows(result, len(pixels))[:count]
-
-
-class _NoEmbeddingsError(Exception):
-    """The output is not one vector per image."""
+        given = {self.input: pixels.astype(self.kind)}
+        (result,) = run_session(self.session, self.path, [self.output], given)
+        try:
+            return _rows(result, len(pixels))[:count]
+        except ValueError as error:
+            raise UserError(f"{self.path}: the network does not run: {error}") from None
 
 
 def examine(path: str, preprocessing: dict[str, Any], output: str | None) -> dict[str, Any]:
@@ -152,30 +161,11 @@ def examine(path: str, preprocessing: dict[str, Any], output: str | None) -> dic
     settings, where = Preprocessing.model_validate(preprocessing), Path(path)
     allow(TRIAL_MEMORY + COPIES * size_of_weights(where))
     graph = _Graph.open(where, settings, output, threads=1, gpu=False)
-    faces = np.random.default_rng(0).integers(0, 256, (BATCH, *settings.size, 3), dtype=np.uint8)
-    pixels = settings(faces)
-    try:
-        alone = np.concatenate([graph.run(pixels[i : i + 1], graph.batch) for i in range(2)])
-        batch = graph.batch if graph.batch is not None else _free_batch(graph, pixels, alone)
-    except MemoryError:
-        raise
-    except Exception as error:
-        if _is_of_memory(error):
-            raise MemoryError from None
-        reason = str(error) if isinstance(error, _NoEmbeddingsError) else _first_line(error)
-        raise UserError(f"{where}: the network does not run: {reason}") from None
-    if not np.isfinite(alone).all():
-        raise UserError(f"{where}: its embeddings are not finite; the file is unusable")
-    if (alone >= 0).all() and np.allclose(alone.sum(1), 1, atol=_SUM_OFF):
-        raise UserError(
-            f"{where}: output {graph.output!r} is not negative and sums to 1: these are a "
-            "classifier's probabilities; export the network without its last layers"
-        )
-    if np.array_equal(alone[0], alone[1]):
-        raise UserError(
-            f"{where}: two different images give the same embedding: output {graph.output!r} does "
-            "not depend on the images under this preprocessing"
-        )
+    pixels = settings(random_images(BATCH, settings.size))
+    alone = np.concatenate([graph.run(pixels[i : i + 1], graph.batch) for i in range(2)])
+    batch = graph.batch if graph.batch is not None else _free_batch(graph, pixels, alone)
+    if reason := why_unusable(alone):
+        raise UserError(f"{where}: output {graph.output!r}: {reason}")
     return {"digest": graph.digest, "embedding": alone.shape[1], "batch": batch}
 
 
@@ -183,9 +173,7 @@ def _free_batch(graph: _Graph, pixels: np.ndarray, alone: np.ndarray) -> int | N
     """None if a batch gives the same results as single images; else 1, despite the declaration."""
     try:
         together = graph.run(pixels, None)[: len(alone)]
-    except Exception as error:  # onnxruntime's exceptions have no common base; one image worked
-        if _is_of_memory(error):
-            raise MemoryError from None
+    except UserError:  # one image worked
         return 1
     scale = np.abs(alone).max()
     return None if np.allclose(together, alone, rtol=1e-2, atol=1e-2 * scale) else 1
@@ -215,39 +203,6 @@ def _try_confined(path: Path, preprocessing: Preprocessing, output: str | None) 
             f"{path}: the network does not run: onnxruntime crashes on it ({error})"
         ) from None
     return _Tried(**told)
-
-
-def _session(model: Any, path: Path, threads: int, gpu: bool) -> Any:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # Errors arrive as exceptions.
-    options.intra_op_num_threads = threads
-    wanted: list[tuple[str, dict[str, int]]] = [("CPUExecutionProvider", {})]
-    if gpu:
-        wanted.insert(0, (GPU_PROVIDER, {"device_id": gpu_number()}))
-    there = onnxruntime.get_available_providers()
-    providers = [each for each in wanted if each[0] in there]
-    try:
-        return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=providers)
-    except MemoryError:
-        raise
-    except Exception as error:
-        # onnxruntime's exceptions have no common base.
-        raise UserError(f"{path}: {_why_not_loaded(model, _first_line(error))}") from None
-
-
-def _why_not_loaded(model: Any, reason: str) -> str:
-    import onnxruntime
-
-    opset = max((each.version for each in model.opset_import if not each.domain), default=0)
-    if "IR version" in reason or f"opset {opset} " in reason.lower():
-        return (
-            f"written in a newer ONNX (IR {model.ir_version}, opset {opset}) than onnxruntime "
-            f"{onnxruntime.__version__} reads ({reason}); pip install -U onnxruntime, or export it "
-            "with opset_version=17"
-        )
-    return f"onnxruntime cannot load it ({reason}); check that it is a complete ONNX file"
 
 
 def _check_input(
@@ -336,17 +291,17 @@ def _may_be_rows(shape: list[Any]) -> bool:
 
 
 def _rows(result: Any, count: int) -> np.ndarray:
-    """``[count, D]`` float32, without further dimensions of length 1."""
+    """``[count, D]`` float32, without further dimensions of length 1; else ``ValueError``."""
     if not isinstance(result, np.ndarray) or not np.issubdtype(result.dtype, np.floating):
         kind = result.dtype if isinstance(result, np.ndarray) else type(result).__name__
-        raise _NoEmbeddingsError(
+        raise ValueError(
             f"its output is {kind}; embeddings are floating-point numbers [N, D]: choose another "
             "output, or export it with one (of int8, behind DequantizeLinear)"
         )
     lengths = [length for length in result.shape if length != 1]
     is_rows = lengths[:1] == [count] and len(lengths) == 2 if count > 1 else len(lengths) == 1
     if not is_rows or 0 in result.shape:
-        raise _NoEmbeddingsError(
+        raise ValueError(
             f"{count} image(s) gave an output of shape {list(result.shape)}; an embedder has "
             "exactly one, [N, D]"
         )
@@ -367,13 +322,3 @@ def _parts(images: np.ndarray, size: int, fixed: int | None) -> list[np.ndarray]
     whole = len(images) if fixed else len(images) - len(images) % size
     parts = [images[start : start + size] for start in range(0, whole, size)]
     return parts + [images[start : start + 1] for start in range(whole, len(images))]
-
-
-def _is_of_memory(error: Exception) -> bool:
-    return "llocate" in str(error) or "bad_alloc" in str(error)
-
-
-def _first_line(error: Exception) -> str:
-    """onnxruntime's message without the location in its source code."""
-    text = re.sub(r"(\[ONNXRuntimeError\]( : \w+){2} : )|(/onnxruntime_src/.*\) )", "", str(error))
-    return (text.strip().splitlines() or [type(error).__name__])[0][:200]

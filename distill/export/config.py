@@ -237,15 +237,16 @@ class BundleConfig(BundleModel):
     """``config.json``. The first keys are timm's; ``face`` has what timm's format lacks.
 
     ``architecture`` is a registered backbone with ``num_features`` dimensions at channel width
-    ``width``. With ``face.mirror`` "sum", the feature is ``normalise(f(x) + f(mirrored x))``, with
-    "none", ``normalise(f(x))``. ``formats`` maps each exported format to its files. ``thresholds``
-    repeats ``thresholds.json``. Values that older bundles lack are None.
+    ``width``, both within the limits of job specs. With ``face.mirror`` "sum", the feature is
+    ``normalise(f(x) + f(mirrored x))``, with "none", ``normalise(f(x))``. ``formats`` maps each
+    exported format to its files. ``thresholds`` repeats ``thresholds.json``. Values that older
+    bundles lack are None.
     """
 
     schema_version: Literal[1] = 1
     architecture: Name
-    num_features: PositiveInt
-    width: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    num_features: int = Field(ge=1, le=8192)
+    width: float = Field(default=1.0, gt=0, le=8, allow_inf_nan=False)
     face: FaceConfig
     formats: dict[Name, FileNames] = {"onnx": ("model.onnx",)}
     model_type: Literal["face-distill"] = "face-distill"

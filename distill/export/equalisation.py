@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from distill.export.quantisation import layers, open_session
+from distill.export.quantisation import GRAPH, layers
+from teachers.onnxruntime_sessions import open_session
 
 if TYPE_CHECKING:
     import onnx
@@ -148,7 +149,7 @@ def _channel_ranges(
         watched.graph.node.append(reduced)
         value = helper.make_tensor_value_info(most, onnx.TensorProto.FLOAT, None)
         watched.graph.output.append(value)
-    session, given = open_session(watched), model.graph.input[0].name
+    session, given = open_session(watched, GRAPH), model.graph.input[0].name
     wanted = [f"{name}/max" for name in names]
     batches = [session.run(wanted, {given: batch}) for batch in pixels]
     return [np.concatenate(each).mean(axis=0) for each in zip(*batches, strict=True)]

@@ -10,7 +10,7 @@ import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 from pydantic import AfterValidator, TypeAdapter, ValidationError
@@ -25,9 +25,7 @@ from distill.export.golden import EMBEDDINGS, FEATURES, MINIMUM_COSINE, golden_c
 from distill.export.source import ExportSource
 from teachers.embedder import Embedder
 from teachers.preprocessing import Preprocessing
-
-if TYPE_CHECKING:
-    import torch
+from teachers.usable import random_images, why_unusable
 
 Embed = Callable[[np.ndarray], np.ndarray]
 """Maps normalised pixels float32 [N, 3, H, W] to raw embeddings float32 [N, D], for any N >= 1."""
@@ -98,7 +96,7 @@ class Exporter(ABC):
         Compares random pixels and the golden images in ``bundle``.
         """
         run = self.start(written)
-        check_parity(self.name, run, source.network, source.size)
+        check_parity(self.name, run, source)
         cosine = golden_cosine(bundle, ExportedNetwork(run, source.preprocessing))
         self.check_cosine(cosine, "on the golden images")
 
@@ -270,19 +268,26 @@ def _files_in(written: Path, name: str) -> tuple[str, ...]:
         ) from None
 
 
-def check_parity(name: str, run: Embed, network: "torch.nn.Module", size: tuple[int, int]) -> None:
-    """Raise ``FormatRefusedError`` if ``run`` and ``network`` embed random pixels differently.
-
-    Uses batches of 1 and 3.
-    """
+def check_parity(name: str, run: Embed, source: ExportSource) -> None:
+    """Raise ``FormatRefusedError`` if ``run`` and the network embed random images differently, or
+    if all embeddings are useless."""
     import torch
 
-    generator = torch.Generator().manual_seed(0)
+    pixels = source.preprocessing(random_images(max(CHECKED_BATCHES), source.size))
+    with torch.inference_mode():
+        expected = source.network(torch.from_numpy(pixels)).numpy()
     for batch in CHECKED_BATCHES:
-        pixels = torch.randn(batch, 3, *size, generator=generator)
-        with torch.inference_mode():
-            expected = network(pixels).numpy()
-        check_cosine(name, lowest_cosine(run(pixels.numpy()), expected), f"at batch size {batch}")
+        found = run(pixels[:batch])
+        check_cosine(name, lowest_cosine(found, expected[:batch]), f"at batch size {batch}")
+    check_usable(name, found)
+
+
+def check_usable(name: str, embeddings: np.ndarray) -> None:
+    """Raise ``FormatRefusedError`` if the embeddings of different images are useless."""
+    if reason := why_unusable(embeddings):
+        raise FormatRefusedError(
+            f"the {name} export is of no use: {reason}; leave {name} out of the formats"
+        )
 
 
 def check_cosine(

@@ -2,13 +2,15 @@
 
 import base64
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from curation.errors import UserError
+from curation.printable import printable
 from teachers.confined import ConfinedWorker, allow
 
 MEMORY, COPIES, SECONDS = 4 << 30, 6, 120
@@ -56,11 +58,28 @@ def serve(name: str, folder: str, memory: int) -> tuple[Callable[..., tuple[Any,
     from distill.export.exporter import exporters
 
     allow(memory)
-    run = exporters()[name].run(Path(folder))
+    with _failing(name, folder):
+        run = exporters()[name].run(Path(folder))
 
     def embed(pixels: str, shape: list[int]) -> tuple[list[int], bytes]:
         given = np.frombuffer(base64.b64decode(pixels), "<f4").reshape(shape)
-        found = np.ascontiguousarray(run(given), "<f4")
+        with _failing(name, folder):
+            found = np.ascontiguousarray(run(given), "<f4")
         return list(found.shape), found.tobytes()
 
     return embed, None
+
+
+@contextmanager
+def _failing(name: str, folder: str) -> Iterator[None]:
+    """Raise ``UserError`` for the exceptions of a library, with the last line of its message."""
+    try:
+        yield
+    except (UserError, MemoryError):
+        raise
+    except Exception as error:
+        said = (str(error).strip().splitlines() or [type(error).__name__])[-1]
+        raise UserError(
+            f"{folder}: its {name} files cannot be run ({printable(said[:200])}); update what runs "
+            f"{name}, or use another format of the bundle"
+        ) from None

@@ -17,6 +17,8 @@ GOLDEN_NAME = "golden/golden.safetensors"
 EMBEDDINGS, FEATURES = "embeddings", "features"
 """Names of the golden outputs: raw upright embeddings, and unit features by the mirror rule"""
 COUNT = 4
+MOST = 64
+"""The most images that are accepted"""
 SEED = 20190
 MINIMUM_COSINE = 0.9999
 """The lowest cosine with the embeddings of the exported network."""
@@ -102,8 +104,14 @@ def golden_cosine(folder: Path, embedder: Embedder, expected: str = EMBEDDINGS) 
     images, outputs = arrays.get("images"), arrays.get(expected)
     if images is None or outputs is None or not _are_images(images):
         raise UserError(
-            f"{path}: it lacks uint8 images [B, H, W, 3] or their {expected}; export the network "
-            "again with this version"
+            f"{path}: it lacks 1 to {MOST} uint8 images [B, H, W, 3] or their {expected}; export "
+            "the network again with this version"
+        )
+    shape = (len(images), embedder.embedding)
+    if outputs.dtype != np.float32 or outputs.shape != shape or not np.isfinite(outputs).all():
+        raise UserError(
+            f"{path}: {expected} is {outputs.dtype} {list(outputs.shape)}, not finite float32 "
+            f"{list(shape)}; fetch the bundle again"
         )
     try:
         return lowest_cosine(embedder.embed(images), outputs)
@@ -124,6 +132,5 @@ def cosines(found: np.ndarray, expected: np.ndarray) -> np.ndarray:
 
 
 def _are_images(images: np.ndarray) -> bool:
-    return (
-        images.dtype == np.uint8 and images.ndim == 4 and images.shape[3] == 3 and images.size > 0
-    )
+    few = images.ndim == 4 and images.shape[3] == 3 and images.size > 0 and len(images) <= MOST
+    return few and images.dtype == np.uint8

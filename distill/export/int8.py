@@ -20,6 +20,7 @@ from distill.export.exporter import (
     Exporter,
     FormatRefusedError,
     check_cosine,
+    check_usable,
 )
 from distill.export.golden import add_golden_outputs, golden_cosine, lowest_cosine
 from distill.export.int8_gate import MeasuredLoss, passes
@@ -162,7 +163,9 @@ def check_written(found: Exporter, written: Path, bundle: Path, source: "ExportS
     check = partial(check_cosine, found.name, reference="the graph that passed the gate")
     judged, run = source.judged[found.name], found.start(written)
     faces = _some(source.calibration_pixels, ASKED)
-    check(lowest_cosine(run(faces), judged(faces)), "on calibration faces")
+    embeddings = run(faces)
+    check(lowest_cosine(embeddings, judged(faces)), "on calibration faces")
+    check_usable(found.name, embeddings)
     add_golden_outputs(bundle, found.golden, ExportedNetwork(judged, source.preprocessing))
     network = ExportedNetwork(run, source.preprocessing)
     check(golden_cosine(bundle, network, found.golden), "on the golden images")

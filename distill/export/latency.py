@@ -133,3 +133,5 @@ if __name__ == "__main__":
         _main(*sys.argv[1:])
     except UserError as error:
         sys.exit(str(error))
+    except MemoryError:
+        sys.exit(f"it takes more than {MEMORY / (1 << 30):g} GiB of memory beside its weights")

@@ -10,11 +10,12 @@ setting by MSE).
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from distill.export.golden import cosines
+from teachers.onnxruntime_sessions import open_session
 
 if TYPE_CHECKING:
     import onnx
@@ -25,6 +26,8 @@ CANDIDATES = np.linspace(0.2, 1.0, 33)
 SAMPLES = 128
 """Sampled values per tensor and image"""
 BATCH = 8
+GRAPH = "the graph in the making"
+"""The name of our own graphs in messages of onnxruntime"""
 
 
 @dataclass(frozen=True)
@@ -100,7 +103,7 @@ def calibrate(model: "onnx.ModelProto", pixels: Iterable[np.ndarray]) -> dict[st
         for name in names
         if name not in there
     )
-    session, given = open_session(watched), model.graph.input[0].name
+    session, given = open_session(watched, GRAPH), model.graph.input[0].name
     random = np.random.default_rng(0)
     samples: dict[str, list[np.ndarray]] = {name: [] for name in names}
     bounds = dict.fromkeys(names, (0.0, 0.0))
@@ -212,20 +215,10 @@ def sensitivity(
 
 def running(model: "onnx.ModelProto") -> Callable[[np.ndarray], np.ndarray]:
     """A function from normalised pixels float32 [N, 3, H, W] to embeddings float32 [N, D]."""
-    session, given = open_session(model), model.graph.input[0].name
+    session, given = open_session(model, GRAPH), model.graph.input[0].name
 
     def run(pixels: np.ndarray) -> np.ndarray:
         parts = [pixels[i : i + BATCH] for i in range(0, len(pixels), BATCH)]
         return np.concatenate([session.run(None, {given: part})[0] for part in parts])
 
     return run
-
-
-def open_session(model: "onnx.ModelProto") -> Any:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )

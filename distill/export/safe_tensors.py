@@ -1,13 +1,15 @@
 """safetensors files: written durably, read with a bounded header."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from curation.errors import UserError
+from curation.printable import printable
 from teachers.safetensors_header import check_header
 
 if TYPE_CHECKING:
@@ -37,32 +39,38 @@ def write_weights(path: Path, module: "torch.nn.Module") -> None:
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
     """Read numpy arrays; `UserError` for a file that is damaged or not of this format."""
-    from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
-    check_header(path)
-    try:
+    with _readable(path):
         return load_file(path)
-    except (SafetensorError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: not a whole safetensors file ({error})") from None
 
 
 def read_tensors(path: Path) -> dict[str, "torch.Tensor"]:
     """Read torch tensors; `UserError` for a file that is damaged or not of this format."""
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    with _readable(path):
+        return load_file(path)
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Raise `UserError` for a header that is too long, and if the reader fails in any way."""
     check_header(path)
     try:
-        return load_file(path)
-    except (SafetensorError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: not a whole safetensors file ({error})") from None
+        yield
+    except MemoryError:
+        raise
+    except Exception as error:  # its own type, and AttributeError for numbers that numpy lacks
+        reason = printable(str(error)[:200])
+        raise UserError(f"{path}: not a safetensors file that can be read ({reason})") from None
 
 
 def load_weights(path: Path, module: "torch.nn.Module") -> None:
     """Load the file's tensors into ``module``, which may be on the meta device.
 
-    Raises `UserError` if the file is damaged or is not exactly this network's state dict.
+    Raises `UserError` if the file is damaged, is not exactly this network's state dict, or has
+    values that are not finite.
     """
     tensors, own = read_tensors(path), module.state_dict()
     for name in tensors.keys() & own.keys():
@@ -70,11 +78,13 @@ def load_weights(path: Path, module: "torch.nn.Module") -> None:
             raise UserError(
                 f"{path}: {name!r} holds {tensors[name].dtype}, the network's is {own[name].dtype}"
             )
+        if not tensors[name].isfinite().all():
+            raise UserError(f"{path}: {name!r} has values that are not finite numbers")
     try:
         module.load_state_dict(tensors, strict=True, assign=True)
     except RuntimeError as error:
         first = str(error).strip().splitlines()[-1].strip()
-        raise UserError(f"{path}: weights of another network ({first[:200]})") from None
+        raise UserError(f"{path}: weights of another network ({printable(first[:200])})") from None
 
 
 def _make_durable(path: Path) -> None:

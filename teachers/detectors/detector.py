@@ -27,6 +27,7 @@ from teachers.detectors.decoding import (
 from teachers.detectors.refining import LEAST_SCORE as LEAST_REFINED
 from teachers.detectors.refining import refined_points
 from teachers.onnx_files import read_onnx
+from teachers.onnxruntime_sessions import open_session, run_session
 
 STRIDES = (8, 16, 32)
 LARGEST_SIDE = 1024
@@ -37,6 +38,7 @@ SMALL_SIDE = 320
 MOST_SHARED = 0.55
 """Share of the smaller of two boxes; 0.55 is an IoU of 0.38 for equal boxes"""
 MOST_FACES = 1000
+_THREADS = 1  # several processes work in parallel
 _TRIED_SIZES = ((96, 64), (320, 352))
 _WIDTHS = {"cls": 1, "obj": 1, "bbox": 4, "kps": 10}
 _YUNET = tuple(f"{name}_{stride}" for stride in STRIDES for name in _WIDTHS)
@@ -125,14 +127,9 @@ class Detector:
         """The maps of each stride, ``[M, ...]``, with all anchors of a cell together."""
         image = self._interface.prepare(canvas).transpose(2, 0, 1)[None]
         names = [name for maps in self._outputs.values() for name in maps.values()]
-        try:
-            values = (session or self._session).run(
-                names, {self._input: np.ascontiguousarray(image)}
-            )
-        except Exception as error:  # onnxruntime's exceptions have no common base
-            raise UserError(
-                f"{self._path}: the detector does not run: {_first_line(error)}"
-            ) from None
+        inputs = {self._input: np.ascontiguousarray(image)}
+        session = session or self._session
+        values = run_session(session, self._path, names, inputs, "detector")
         given = dict(zip(names, values, strict=True))
         return {
             stride: {
@@ -162,11 +159,11 @@ class Detector:
         Files often declare the size at export but accept others.
         """
         try:
-            session = _session(self._path, _of_any_size(model))
+            session = open_session(_of_any_size(model), self._path, _THREADS)
             for size in _TRIED_SIZES:
                 self._run(np.zeros((*size, 3), np.uint8), session)
             return session, None
-        except UserError:
+        except (UserError, MemoryError):
             if not all(declared) or declared[0] % 32 or declared[1] % 32:
                 raise
         fixed = (declared[0], declared[1])
@@ -175,7 +172,7 @@ class Detector:
                 f"{self._path}: it takes images of {fixed[0]}x{fixed[1]} pixels; at most "
                 f"{LARGEST_SIDE} a side are allowed: export it smaller, or for any size"
             )
-        session = _session(self._path, model)
+        session = open_session(model, self._path, _THREADS)
         self._run(np.zeros((*fixed, 3), np.uint8), session)
         return session, fixed
 
@@ -226,23 +223,3 @@ def _of_any_size(model: Any) -> Any:
     for output in free.graph.output:
         output.type.tensor_type.ClearField("shape")
     return free
-
-
-def _session(path: Path, model: Any) -> Any:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # Errors arrive as exceptions.
-    options.intra_op_num_threads = 1  # several processes work in parallel
-    try:
-        return onnxruntime.InferenceSession(
-            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
-    except MemoryError:
-        raise
-    except Exception as error:  # onnxruntime's exceptions have no common base
-        raise UserError(f"{path}: onnxruntime cannot load it: {_first_line(error)}") from None
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

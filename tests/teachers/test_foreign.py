@@ -283,6 +283,26 @@ def enormous() -> onnx.ModelProto:
     )
 
 
+KERNEL = np.ones((DIMENSIONS, DIMENSIONS, 1, 1), np.float32)
+
+
+def tiled(*repeats: int) -> onnx.ModelProto:
+    """The output is repeated; onnxruntime refuses large ones with a message of its own."""
+    constant = helper.make_node("Constant", [], ["repeats"], value_ints=repeats)
+    return float_model([constant, helper.make_node("Tile", ["fc", "repeats"], ["out"])])
+
+
+def overflowing() -> onnx.ModelProto:
+    """A padded side of 2^32 pixels."""
+    kernel = helper.make_node("Constant", [], ["kernel"], value=numpy_helper.from_array(KERNEL))
+    axes = helper.make_node("Constant", [], ["axes"], value_ints=[2, 3])
+    planes = helper.make_node("Unsqueeze", ["fc", "axes"], ["planes"])
+    conv = helper.make_node("Conv", ["planes", "kernel"], ["wide"], pads=[2**31] * 4)
+    mean = helper.make_node("GlobalAveragePool", ["wide"], ["mean"])
+    flat = helper.make_node("Flatten", ["mean"], ["out"])
+    return float_model([kernel, axes, planes, conv, mean, flat])
+
+
 def quantised_output() -> onnx.ModelProto:
     model = linear_model()
     scale = [numpy_helper.from_array(np.float32(1), "s"), numpy_helper.from_array(np.int8(0), "z")]
@@ -346,6 +366,9 @@ def newer(ir_version: int, opset: int) -> onnx.ModelProto:
         (float_model(times(0.0)), "two different images give the same embedding"),
         (float_model(times(float("nan"))), "are not finite"),
         (enormous(), "GiB of memory"),
+        (tiled(1, 2**32), "GiB of memory"),
+        (tiled(2**62, 2**62), r"cannot load it .operator Tile: Integer overflow"),
+        (overflowing(), "the network does not run: operator Conv: "),
         (newer(99, 17), r"written in a newer ONNX \(IR 99, opset 17\) .* pip install -U"),
         (newer(8, 99), r"written in a newer ONNX \(IR 8, opset 99\) .* opset_version=17"),
         (quantised_output(), "output is int8; .* behind DequantizeLinear"),
@@ -359,6 +382,9 @@ def newer(ir_version: int, opset: int) -> onnx.ModelProto:
         "constant",
         "nan",
         "enormous",
+        "large tile",
+        "overflowing tile",
+        "overflowing padding",
         "newer IR",
         "newer opset",
         "int8 output",

@@ -5,15 +5,15 @@ Normalisation, parallel branches and shortcuts are folded into the convolutions 
 """
 
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
-import numpy as np
-
+from curation.errors import UserError
 from distill.export.exporter import Embed, Exporter, exporter
 from distill.export.source import INPUT_NAME, OUTPUT_NAME, ExportSource
 from teachers.embedder import Embedder
 from teachers.foreign import OnnxEmbedder
 from teachers.onnx_files import read_onnx
+from teachers.onnxruntime_sessions import open_session, run_session
 from teachers.preprocessing import Preprocessing
 
 
@@ -28,30 +28,28 @@ class OnnxExporter(Exporter):
         (folder / self.file).write_bytes(source.onnx.SerializeToString(deterministic=True))
 
     def run(self, folder: Path) -> Embed:
-        session = open_session(folder / self.file, self.threads())
-
-        def run(pixels: np.ndarray) -> np.ndarray:
-            (embeddings,) = session.run([OUTPUT_NAME], {INPUT_NAME: pixels})
-            return embeddings
-
-        return run
+        return onnx_runner(folder / self.file, self.threads(), INPUT_NAME, OUTPUT_NAME)
 
     def embedder(self, folder: Path, preprocessing: Preprocessing) -> Embedder:
         """Runs on the GPU if onnxruntime has one, and only after a trial in a confined process."""
-        return OnnxEmbedder(folder / self.file, preprocessing)
+        return with_names(OnnxEmbedder(folder / self.file, preprocessing), INPUT_NAME, OUTPUT_NAME)
 
 
-def open_session(path: Path, threads: int) -> Any:
-    """An ``onnxruntime.InferenceSession`` on the CPU that logs errors only.
+def with_names(network: OnnxEmbedder, given: str, asked: str) -> OnnxEmbedder:
+    """The network itself; ``UserError`` unless its input and output have these names."""
+    if network.names != (given, asked):
+        raise UserError(
+            f"{network.path}: its input and output are {network.names}; those of a bundle are "
+            f"{(given, asked)}, so do not use it"
+        )
+    return network
 
-    Raises ``UserError`` like `read_onnx`, which reads nothing outside the bundle.
+
+def onnx_runner(path: Path, threads: int, given: str, asked: str) -> Embed:
+    """A function from the values of the input ``given`` to those of the output ``asked``.
+
+    Reads nothing outside the bundle, like `read_onnx`. It and the function raise ``UserError`` for
+    a graph that cannot be loaded or run, the function ``MemoryError`` for one that is too large.
     """
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    options.intra_op_num_threads = threads
-    model, _ = read_onnx(path)
-    return onnxruntime.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
+    session = open_session(read_onnx(path)[0], path, threads)
+    return lambda values: run_session(session, path, [asked], {given: values})[0]

@@ -11,8 +11,14 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from distill.export.config import BundleConfig
-from distill.export.exporter import CHECKED_BATCHES, Embed, ExportedNetwork, exporter
-from distill.export.formats.onnx import OnnxExporter, open_session
+from distill.export.exporter import (
+    CHECKED_BATCHES,
+    Embed,
+    ExportedNetwork,
+    check_usable,
+    exporter,
+)
+from distill.export.formats.onnx import OnnxExporter, onnx_runner, with_names
 from distill.export.framing_words import framing_words
 from distill.export.golden import FEATURES, golden_cosine, lowest_cosine
 from distill.export.metadata import MIRROR
@@ -20,6 +26,7 @@ from distill.export.source import INPUT_NAME, OUTPUT_NAME, ExportSource
 from teachers.embedder import Embedder, normalise
 from teachers.foreign import OnnxEmbedder
 from teachers.preprocessing import Preprocessing, channels
+from teachers.usable import random_images
 
 if TYPE_CHECKING:
     import onnx
@@ -46,29 +53,24 @@ class OnnxFeatureExporter(OnnxExporter):
         (folder / self.file).write_bytes(model.SerializeToString(deterministic=True))
 
     def run(self, folder: Path) -> Embed:
-        session = open_session(folder / self.file, self.threads())
-
-        def run(faces: np.ndarray) -> np.ndarray:
-            (features,) = session.run([FEATURE], {FACE: faces})
-            return features
-
-        return run
+        return onnx_runner(folder / self.file, self.threads(), FACE, FEATURE)
 
     def embedder(self, folder: Path, preprocessing: Preprocessing) -> Embedder:
         """Runs after a trial in a confined process, like ``model.onnx``."""
         bytes_as_they_are = Preprocessing(colour="RGB", mean=0.0, std=1.0, size=preprocessing.size)
-        return OnnxEmbedder(folder / self.file, bytes_as_they_are)
+        return with_names(OnnxEmbedder(folder / self.file, bytes_as_they_are), FACE, FEATURE)
 
     def check(self, written: Path, bundle: Path, source: ExportSource) -> None:
         """Compare the features of random and golden images."""
         run = self.start(written)
-        images = np.random.default_rng(0).integers(0, 256, (3, *source.size, 3), np.uint8)
+        images = random_images(max(CHECKED_BATCHES), source.size)
         expected = _features(source, images)
         for batch in CHECKED_BATCHES:
             found = run(images[:batch])
             cosine = lowest_cosine(found, expected[:batch])
             self.check_cosine(cosine, f"at batch size {batch}")
             assert np.abs(np.linalg.norm(found, axis=1) - 1).max() < UNIT, "not of unit length"
+        check_usable(self.name, found)
         network = ExportedNetwork(run, source.preprocessing, gives_features=True)
         self.check_cosine(golden_cosine(bundle, network, FEATURES), "on the golden images")
 

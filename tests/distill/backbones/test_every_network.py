@@ -164,8 +164,9 @@ def test_every_network_exports_to_onnx_at_its_own_size(name, tmp_path):
 
 def export(network, size, folder):
     exporter = OnnxExporter()
-    exporter.export(folder, ExportSource(network.eval(), Preprocessing.ours(size)))
-    check_parity("onnx", exporter.run(folder), network, size)
+    source = ExportSource(network.eval(), Preprocessing.ours(size))
+    exporter.export(folder, source)
+    check_parity("onnx", exporter.run(folder), source)
 
 
 @pytest.mark.slow

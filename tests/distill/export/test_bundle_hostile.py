@@ -139,6 +139,8 @@ def test_random_lists_are_refused(tmp_path: Path, content: bytes):
         (lambda config: config.update(num_features=-1), "num_features"),
         (lambda config: config.update(width=float("inf")), "Infinity"),
         (lambda config: config.update(width=-1.0), "width"),
+        (lambda config: config.update(width=1e300), "width"),
+        (lambda config: config.update(num_features=2**62), "num_features"),
         (lambda config: config.update(schema_version=2), "schema_version"),
         (lambda config: config.update(architecture="../x y"), "architecture"),
         (lambda config: config["face"].update(mirror="twice"), "face.mirror"),
@@ -187,6 +189,16 @@ def test_truncated_networks_are_refused(bundle: Path, kept: int):
             BundleEmbedder(bundle, runtime)
 
 
+def test_weights_that_are_not_finite_are_refused(bundle: Path):
+    arrays = read_arrays(bundle / "model.safetensors")
+    name = next(name for name, array in arrays.items() if array.ndim == 4)
+    arrays[name] = np.full_like(arrays[name], np.nan)
+    save_file(arrays, bundle / "model.safetensors")
+    sign(bundle)
+    with pytest.raises(UserError, match=f"'{name}' has values that are not finite numbers"):
+        BundleEmbedder(bundle, "torch")
+
+
 def test_weights_of_another_network_are_refused(bundle: Path):
     save_file({"weights": np.zeros((2, 2), np.float32)}, bundle / "model.safetensors")
     sign(bundle)
@@ -204,7 +216,7 @@ def test_weights_with_another_type_are_refused(bundle: Path, kind: type):
 
 
 def test_a_config_with_another_width_makes_no_network(bundle: Path):
-    change_json(bundle / "config.json", lambda config: config.update(width=2000.0))
+    change_json(bundle / "config.json", lambda config: config.update(width=2.0))
     sign(bundle)
     with pytest.raises(UserError, match="weights of another network"):
         BundleEmbedder(bundle, "torch")
@@ -229,21 +241,54 @@ def test_an_unknown_runtime_is_refused(bundle: Path):
         BundleEmbedder(bundle, "ncnn")
 
 
+PICTURE = np.zeros((1, 32, 32, 3), np.uint8)
+OUTPUT = np.zeros((1, 16), np.float32)
+
+
 @pytest.mark.parametrize(
-    "arrays",
+    ("arrays", "words"),
     [
-        {"images": np.zeros((0, 32, 32, 3), np.uint8), "embeddings": np.zeros((0, 16))},
-        {"images": np.zeros((1, 32, 32, 3)), "embeddings": np.zeros((1, 16))},
-        {"images": np.zeros((1, 32, 32, 3), np.uint8), "embeddings": np.zeros((1, 8))},
-        {"images": np.zeros((1, 32, 32, 3), np.uint8), "embeddings": np.full((1, 16), np.nan)},
-        {"images": np.zeros((1, 32, 32, 3), np.uint8)},
+        ({"images": PICTURE[:0], "embeddings": OUTPUT[:0]}, "it lacks 1 to 64 uint8 images"),
+        ({"images": PICTURE.astype(float), "embeddings": OUTPUT}, "it lacks 1 to 64 uint8 images"),
+        ({"images": np.repeat(PICTURE, 65, 0), "embeddings": OUTPUT}, "it lacks 1 to 64"),
+        ({"images": PICTURE}, "it lacks 1 to 64 uint8 images"),
+        ({"images": PICTURE, "embeddings": OUTPUT[:, :8]}, r"embeddings is float32 \[1, 8\], not"),
+        ({"images": PICTURE, "embeddings": OUTPUT[0]}, r"\[16\], not finite float32 \[1, 16\]"),
+        ({"images": PICTURE, "embeddings": OUTPUT.astype(int)}, "embeddings is int64"),
+        ({"images": PICTURE, "embeddings": OUTPUT * np.nan}, "not finite float32"),
     ],
+    ids=["none", "floats", "many", "no-outputs", "narrow", "one-axis", "integers", "nan"],
 )
-def test_invalid_golden_outputs_are_refused(bundle: Path, arrays: dict):
+def test_invalid_golden_outputs_are_refused(bundle: Path, arrays: dict, words: str):
     save_file(arrays, bundle / "golden" / "golden.safetensors")
+    sign(bundle)
+    with pytest.raises(UserError, match=rf"golden\.safetensors: .*{words}"):
+        BundleEmbedder(bundle).check_golden()
+
+
+@pytest.mark.parametrize("kind", ["F8_E4M3", "F4", "O", "BF16"])
+def test_safetensors_with_odd_numbers_are_refused(bundle: Path, kind: str):
+    told = {"dtype": kind, "shape": [1, 4], "data_offsets": [0, 4]}
+    header = json.dumps({"images": told}).encode()
+    path = bundle / "golden" / "golden.safetensors"
+    path.write_bytes(struct.pack("<Q", len(header)) + header + bytes(4))
     sign(bundle)
     with pytest.raises(UserError, match=r"golden\.safetensors: "):
         BundleEmbedder(bundle).check_golden()
+
+
+@pytest.mark.parametrize("end", ["input", "output"])
+def test_a_graph_with_other_names_is_refused(bundle: Path, end: str):
+    model = onnx.load(bundle / "model.onnx")
+    value = getattr(model.graph, end)[0]
+    for node in model.graph.node:
+        for names in (node.input, node.output):
+            names[:] = ["other" if name == value.name else name for name in names]
+    value.name = "other"
+    onnx.save(model, bundle / "model.onnx")
+    sign(bundle)
+    with pytest.raises(UserError, match=r"model\.onnx: its input and output are .*'other'"):
+        BundleEmbedder(bundle)
 
 
 @pytest.mark.parametrize("length", [2**23, 2**62])

@@ -161,6 +161,19 @@ def test_a_bundle_is_complete_without_an_inaccurate_format(export, drop_in_forma
     )
 
 
+def test_a_format_that_embeds_all_images_alike_is_left_out(export, drop_in_format):
+    """As float16 does that rounds small differences off, although every cosine is 1."""
+    drop_in_format("letters", factor="0 + 1")
+    network = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 4))
+    nn.init.uniform_(network[1].weight, -1e-6, 1e-6)
+    nn.init.ones_(network[1].bias)
+    bundle = export("onnx", "letters", network=network)
+    assert set(check_bundle(bundle).config.formats) == {"onnx"}
+    reason = json.loads((bundle / "evaluation.json").read_text())["formats"]["letters"]["not run"]
+    assert reason.startswith("the letters export is of no use: two different images give the same")
+    BundleEmbedder(bundle).check_golden()
+
+
 def test_weights_that_are_not_finite_are_not_exported(export, tmp_path):
     network = network_like()
     nn.init.constant_(network[1].weight, float("nan"))
