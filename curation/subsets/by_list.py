@@ -3,7 +3,7 @@
 import re
 import string
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy as np
 from curation.errors import UserError
 from curation.image_set import ImageSet, Parameter
 from curation.name_index import NameIndex
-from curation.store import Store
+from curation.subsets.image_names import ImageNames, cleaned, names_nothing
 from curation.subsets.text_lists import By, ListedImages, list_parameters, read_list
 from curation.text_files import text_lines
 from curation.text_numbers import signed
@@ -20,6 +20,7 @@ from curation.views import View
 
 _BETWEEN = string.whitespace + ",;"
 """Separators between the columns of a list of names"""
+_MOST_COLUMNS = 4
 KEEP = "keep"
 DROP = "drop"
 
@@ -77,10 +78,9 @@ def _are_named(images: ImageSet, listed: Path, skip_missing: bool) -> tuple[np.n
     """The images that the text file ``listed`` names, bool ``[N]``, and the number of unknown
     names.
 
-    A name is a path in the source folder, list or archive, or a folder, which selects all images in
-    it; for archives also WebDataset's key. A line is a name, or has a name among labels or other
-    columns. Raises ``UserError`` if the images have no names, and with the first line that names
-    none of them.
+    A name is that of an image, see ``ImageNames``, or of a folder, which selects all images in it.
+    A line is a name, or has a name among labels or other columns. Raises ``UserError`` if the
+    images have no names, and with the first line that names none of them.
     """
     names = images.store.source_names
     if names is None:
@@ -88,15 +88,13 @@ def _are_named(images: ImageSet, listed: Path, skip_missing: bool) -> tuple[np.n
             f"{images.path} was made of records, whose images have no file names; list them by "
             "key, label, index or identity"
         )
-    store = images.store
-    of_archives = isinstance(store, Store) and store.meta.source_kind in ("tar", "zip")
-    named = _NamedImages([names[row] for row in images.rows.tolist()], of_archives)
+    named = _NamedImages(images, [names[row] for row in images.rows.tolist()])
     missing, first, found = 0, (0, ""), 0
     for number, text in text_lines(listed, "a list of names"):
         choices = _choices(text)
         if named.choose(choices):
             found += 1
-        else:
+        elif not names_nothing(number, text):
             first = first if missing else (number, choices[0][:80])
             missing += 1
     if not missing + found:
@@ -115,41 +113,44 @@ class _NamedImages:
     A list of millions of lines takes no memory beyond that of the index.
     """
 
-    def __init__(self, names: Sequence[str], of_archives: bool) -> None:
+    def __init__(self, images: ImageSet, names: Sequence[str]) -> None:
         inside = array("q")
-        self._files = NameIndex(own for name in names for own in _own_names(name, of_archives))
+        self._files = ImageNames(images, names)
         self._folders = NameIndex(_all_folders(names, inside))
-        self._images, self._inside = len(names), np.array(inside, np.int64)
-        self._are_files = np.zeros(len(self._files.positions), bool)
+        self._inside = np.array(inside, np.int64)
+        self._chosen = np.zeros(len(names), bool)
         self._are_folders = np.zeros(len(inside), bool)
 
     def choose(self, choices: tuple[str, ...]) -> bool:
-        """Select the first of ``choices`` that exists, files before folders; False for none.
+        """Select the first of ``choices`` that exists: a path, a folder, or an image called so.
 
-        The last choice, a column, is not matched as a folder.
+        Only the first two choices are matched as folders, not columns. False if none exists.
         """
-        folders = [name for name in choices[:2] if name]
-        return _marked(self._files, self._are_files, choices) or _marked(
-            self._folders, self._are_folders, folders
+        return (
+            self._select(self._files.at_path, choices)
+            or self._select_folder(choices[:2])
+            or self._select(self._files.called, choices)
         )
+
+    def _select(self, find: Callable[[str], np.ndarray], choices: Sequence[str]) -> bool:
+        found = next(filter(np.size, map(find, choices)), None)
+        if found is not None:
+            self._chosen[found] = True
+        return found is not None
+
+    def _select_folder(self, choices: Sequence[str]) -> bool:
+        paths = (path for name in filter(None, choices) for path in self._files.paths_of(name))
+        spans = map(self._folders.span, paths)
+        span = next((span for span in spans if span.start < span.stop), None)
+        if span is not None:
+            self._are_folders[span] = True
+        return span is not None
 
     def chosen(self) -> np.ndarray:
         """The selected images, bool ``[N]``."""
-        names_each = len(self._files.positions) // self._images
-        chosen = np.zeros(self._images, bool)
-        chosen[self._files.positions[self._are_files] // names_each] = True
+        chosen = self._chosen.copy()
         chosen[self._inside[self._folders.positions[self._are_folders]]] = True
         return chosen
-
-
-def _marked(index: NameIndex, marks: np.ndarray, names: Sequence[str]) -> bool:
-    """Mark all entries of the first of ``names`` that exists; False for none."""
-    for name in names:
-        span = index.span(name)
-        if span.start < span.stop:
-            marks[span] = True
-            return True
-    return False
 
 
 def _all_folders(names: Sequence[str], inside: "array[int]") -> Iterator[str]:
@@ -161,27 +162,16 @@ def _all_folders(names: Sequence[str], inside: "array[int]") -> Iterator[str]:
 
 
 def _choices(text: str) -> tuple[str, ...]:
-    """The possible names in a line: the whole line, the text before a label, the longest column."""
+    """The possible names in a line: the whole line, the text before a label, the longest column,
+    and other columns that look like a path.
+    """
     columns = re.split(r"[\s,;]+", text.strip())
     before = text
     if len(columns) > 1 and signed(columns[-1]) is not None:
         before = text.rstrip().removesuffix(columns[-1]).rstrip(_BETWEEN)
-    return tuple(map(_cleaned, (text, before, max(columns, key=len))))
-
-
-def _cleaned(text: str) -> str:
-    """The name without additions of shells and Windows."""
-    name = text.strip()
-    name = name if "/" in name else name.replace("\\", "/")
-    return name.removeprefix("./").rstrip("/")
-
-
-def _own_names(name: str, of_archives: bool) -> list[str]:
-    """The path of an image, and for archives WebDataset's key: up to the first dot of the file's
-    name.
-    """
-    folder, slash, file = name.rpartition("/")
-    return [name, f"{folder}{slash}{file.partition('.')[0]}"] if of_archives else [name]
+    longest, *others = sorted(columns, key=len, reverse=True)
+    paths = [column for column in others if "/" in column or "." in column][:_MOST_COLUMNS]
+    return tuple(map(cleaned, (text, before, longest, *paths)))
 
 
 def _folders(name: str) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 import re
 import string
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from curation.errors import UserError
 from curation.image_set import ImageSet
 from curation.name_index import NameIndex
 from curation.sources.entries import LONGEST_LABEL
+from curation.subsets.image_names import ImageNames, cleaned, names_nothing
 from curation.subsets.regroup import write_regrouped
 from curation.subsets.text_lists import By, list_parameters, numbers_of_images
 from curation.text_files import text_lines
@@ -21,6 +22,7 @@ RELABEL = "relabel"
 _BETWEEN = string.whitespace + ",;"
 """Characters between the columns"""
 _SEVERAL = -1
+_NONE = np.zeros(0, np.int64)
 
 
 def write_relabel(
@@ -39,14 +41,16 @@ def write_relabel(
     if by not in (By.NAME, By.KEY, By.INDEX):
         raise UserError(f"images are relabelled by {By.NAME}, {By.KEY} or {By.INDEX}, not by {by}")
     names, known = _names(parent, by), _identities(parent, by)
-    index, labels = NameIndex(names), parent.labels.astype(np.int64)
+    find = ImageNames(parent, names).find if by is By.NAME else _by_number(names)
+    labels = parent.labels.astype(np.int64)
     are_stated = np.zeros(len(parent), bool)
     missing = 0
     for number, text in text_lines(listed, "a list of images and identities"):
         where = f"{listed}: line {number}"
-        found = ((index.span(one), word) for one, word in _cuts(text, by))
-        span, word = next((cut for cut in found if cut[0].start < cut[0].stop), (slice(0, 0), ""))
-        images = index.positions[span]
+        cuts = ((find(one), word) for one, word in _cuts(text, by))
+        images, word = next((cut for cut in cuts if cut[0].size), (_NONE, ""))
+        if not images.size and names_nothing(number, text):
+            continue
         if not images.size:
             missing += 1
             if not skip_missing:
@@ -83,9 +87,14 @@ def _cuts(text: str, by: By) -> Iterator[tuple[str, str]]:
     columns = re.split(r"[\s,;]+", text)
     first, last = columns[0], columns[-1]
     if len(columns) > 1:
-        yield text[: -len(last)].rstrip(_BETWEEN).removeprefix("./"), last
+        yield cleaned(text[: -len(last)].rstrip(_BETWEEN)), last
         if by is By.NAME:
-            yield text[len(first) :].lstrip(_BETWEEN).removeprefix("./"), first
+            yield cleaned(text[len(first) :].lstrip(_BETWEEN)), first
+
+
+def _by_number(numbers: Sequence[str]) -> Callable[[str], np.ndarray]:
+    index = NameIndex(numbers)
+    return lambda number: index.positions[index.span(number)]
 
 
 def _names(parent: ImageSet, by: By) -> Sequence[str]:

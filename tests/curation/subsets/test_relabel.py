@@ -34,6 +34,8 @@ def identities(view) -> list[set[int]]:
         (By.NAME, "m.07 m.01/a.jpg\nm.08 m.02/a.jpg\nm.07 m.03/d.jpg\n", [{1}, {3}, {0, 4}, {2}]),
         (By.NAME, "m.03/d.jpg 0\nm.01/a.jpg 0\n", [{1}, {2, 3}, {0, 4}]),
         (By.NAME, "m.01 m.02/a.jpg\nm.01 m.02/c.jpg\n", [{0, 1, 2, 3}, {4}]),
+        (By.NAME, "image,who\nm.01\\a.jpg,0\nm.02\\c.jpg,0\n", [{1}, {2}, {4}, {0, 3}]),
+        (By.NAME, "# cleaned\nd.jpg m.02\nm.01/b b,m.03\n", [{0}, {2, 3, 4}, {1}]),
         (By.KEY, "0 1\n4\tanna\n", [{1}, {0, 2, 3}, {4}]),
         (By.INDEX, "\ufeff4;0\n", [{0, 1, 4}, {2, 3}]),
     ],
