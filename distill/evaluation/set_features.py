@@ -2,7 +2,6 @@
 
 import errno
 import hashlib
-import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -136,12 +135,18 @@ class NetworkFeatures:
         return embed_pixels(self._network, pixels, range(image_count(each)), *told)
 
     def _path(self, each: EvaluationSet) -> Path | None:
-        size = 4 * math.prod(self._shape(each))
-        if self._kept is None or size > MOST_KEPT_BYTES:
+        if self._kept is None or not kept_bytes(each, self._network.embedding):
             return None
         network = f"{self.embedder[:16]}-{self.preprocessing[:16]}"
         name = each.faces.fingerprint if isinstance(each, ProtocolSet) else each.digest
         return self._kept / network / f"{name}.npy"
+
+
+def kept_bytes(each: EvaluationSet, embedding: int) -> int:
+    """The size of the cached features of a set with their norms; 0 if it is too large to cache."""
+    images = image_count(each)
+    size = 4 * images * embedding
+    return 0 if size > MOST_KEPT_BYTES else size + 4 * images
 
 
 class HeldFeatures:

@@ -13,7 +13,7 @@ from typing import Any
 from curation.errors import UserError
 from curation.workspace import Workspace
 from distill.evaluation.features import mirrored_seconds
-from distill.evaluation.set_features import FEATURES, NetworkFeatures, open_sets
+from distill.evaluation.set_features import FEATURES, NetworkFeatures, kept_bytes, open_sets
 from distill.export.exporter import DEFAULT_FORMATS, exporters
 from distill.pipeline.architecture import Architecture
 from distill.pipeline.fit import Fit, ranks_of, student_architecture
@@ -44,6 +44,7 @@ from distill.spec_checks import evaluation_sets, interval_protocols, interval_se
 from distill.spec_source import read_spec
 from distill.spec_text import parse_spec
 from distill.training.checkpoints import steps_saved
+from distill.training.config import checkpoints_kept
 from distill.training.plan import create_plan
 from teachers.augment.augmentation import Augmentation
 from teachers.embedder import Embedder, TorchEmbedder
@@ -107,10 +108,14 @@ def _existing(folder: Path) -> Path:
 
 @dataclass(frozen=True)
 class _Timed:
-    """A training's seconds per step and checkpoint size in bytes, or why they are unknown."""
+    """A training's seconds per step, or why they are unknown.
+
+    ``state`` and ``weights`` are the bytes of a checkpoint and of the result.
+    """
 
     seconds: float | None
     state: int = 0
+    weights: int = 0
     note: str = ""
 
 
@@ -207,7 +212,7 @@ class _Estimating:
                 candidates[f"generation {generation} seed {seed}"] = trained
             start = next(iter(candidates.values()))
             if spec.generations.scored:
-                start = self._choice(generation, candidates)
+                start = self._choice(generation, candidates, student)
                 known = known and start is not None
 
     def _student_stage(
@@ -253,7 +258,8 @@ class _Estimating:
         if known and (folder / RESULT).is_file():
             self._add(StepCost(name, kind, "done"))
             return TrainedNetwork(stage.architecture, folder, folder.name)
-        saved = max(steps_saved(folder / CHECKPOINTS), default=0) if known else 0
+        checkpoints = steps_saved(folder / CHECKPOINTS) if known else []
+        saved = max(checkpoints, default=0)
         if number not in self.timed:
             self.timed[number] = self._time(stage, answers)
         timed, left = self.timed[number], max(0, steps - saved)
@@ -264,9 +270,9 @@ class _Estimating:
         if timed.seconds is not None:
             note += f" of {_precise(timed.seconds)} s"
         note += timed.note
-        kept = stage.settings.keep_checkpoints + (stage.settings.keep == "best")
-        state = "begun" if saved else "waiting"
-        self._add(StepCost(name, kind, state, seconds, (kept + 1) * timed.state, note))
+        new = max(0, checkpoints_kept(stage.settings, steps) - len(checkpoints))
+        disk = new * timed.state + timed.weights
+        self._add(StepCost(name, kind, "begun" if saved else "waiting", seconds, disk, note))
         return TrainedNetwork(stage.architecture, folder, folder.name) if known else None
 
     def _time(self, stage: Stage, answers: DrawnAnswers | None) -> _Timed:
@@ -275,7 +281,7 @@ class _Estimating:
             note = (
                 f"; not measured, as it takes {need / 1e9:,.0f} GB and {room / 1e9:,.0f} are free"
             )
-            return _Timed(None, 0, note)
+            return _Timed(None, note=note)
         trainings = len(self.spec.stage) + (
             self.spec.teacher is not None and self.spec.teacher.network is not None
         )
@@ -290,7 +296,7 @@ class _Estimating:
         measured = step_time(fresh.training(self.images, answers), self.ranks, budget)
         share = stage.settings.batch_size // self.ranks
         note = "" if measured.images == share else f", measured on {measured.images} of {share}"
-        return _Timed(measured.seconds, measured.state, note)
+        return _Timed(measured.seconds, measured.state, measured.weights, note)
 
     def _needed(self, stage: Stage) -> int:
         """Bytes of the class weights, their gradients and the optimiser's copies."""
@@ -307,7 +313,10 @@ class _Estimating:
         return mirrored_seconds(TorchEmbedder(network, architecture.preprocessing, "untrained"))
 
     def _choice(
-        self, generation: int, candidates: dict[str, TrainedNetwork | None]
+        self,
+        generation: int,
+        candidates: dict[str, TrainedNetwork | None],
+        student: Architecture,
     ) -> TrainedNetwork | None:
         """Add the comparison of candidates; returns the best, if it is known."""
         name = choice_name(generation)
@@ -317,11 +326,7 @@ class _Estimating:
             self._add(StepCost(name, "choose", "done"))
             best = max(scores, key=lambda each: scores[each])
             return candidates.get(best, next(iter(candidates.values())))
-        trained = next(iter(candidates.values()))
-        architecture = None if trained is None else trained.architecture
-        seconds = 0.0
-        if self.spec.student is not None and architecture is not None:
-            seconds = len(candidates) * self._scoring(architecture)
+        seconds = len(candidates) * self._scoring(student)
         self._add(StepCost(name, "choose", "waiting", seconds))
         return None
 
@@ -335,24 +340,27 @@ class _Estimating:
             return
         comparing, evaluation = scoring_seconds(self.sets, last.embedding)
         if name == "evaluate":
-            seconds = self._evaluating(teacher, last, known, comparing)
-            self._add(StepCost(name, name, "waiting", seconds))
+            seconds, disk = self._evaluating(teacher, last, known, comparing)
+            self._add(StepCost(name, name, "waiting", seconds, disk))
         self._add(self._export(last, evaluation))
 
     def _evaluating(
         self, teacher: Embedder | None, last: Architecture, known: bool, comparing: float
-    ) -> float:
-        """Seconds to evaluate all networks; ``comparing`` is the part that compares scores."""
+    ) -> tuple[float, int]:
+        """Seconds to evaluate all networks, and bytes of their cached features; ``comparing`` is
+        the part that compares scores."""
         students = self.spec.generations.count if self.spec.student is not None else 1
         students += self.fit.old is not None
         pictures = pictures_in(self.sets)
         seconds = students * (comparing + pictures * self._embedding_seconds(last))
+        kept = students * sum(kept_bytes(each, last.embedding) for each in self.sets)
         if teacher is None or self.spec.student is None:
-            return seconds
+            return seconds, kept
         answers = NetworkFeatures(teacher, self.workspace.cache / FEATURES if known else None)
         unknown = [each for each in self.sets if not answers.knows(each)]
         asking = pictures_in(unknown) * mirrored_seconds(teacher) if unknown else 0.0
-        return seconds + comparing + asking
+        kept += sum(kept_bytes(each, teacher.embedding) for each in unknown)
+        return seconds + comparing + asking, kept
 
     def _export(self, last: Architecture, evaluation: dict[str, Any]) -> StepCost:
         formats = self.spec.export.formats

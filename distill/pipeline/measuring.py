@@ -1,5 +1,7 @@
 """A few timed steps of each kind of work, the basis of a job's estimate."""
 
+import copy
+import io
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -9,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from curation.images import decode
 from curation.pairs import VerificationPairs
 from curation.progress import Progress
 from curation.views import ImageSet
-from distill.evaluation.all_pairs import all_pairs
-from distill.evaluation.evaluate_sets import evaluate
+from distill.evaluation.evaluate_sets import evaluate, score_all
 from distill.evaluation.features import Embedded
 from distill.evaluation.protocols.protocol import ProtocolSet
 from distill.evaluation.set_features import EvaluationSet, distinct_images, image_count
@@ -40,7 +42,8 @@ READ = 32
 """Number of images decoded one after another"""
 DRAWN_VECTORS = 1024
 MOST_COMPARED = 4000
-"""Number of images up to which all pairs are compared; the time grows with its square."""
+"""Number of images up to which all pairs are compared; the time grows with its square, that of the
+intervals with the number."""
 
 
 class DrawnAnswers:
@@ -60,11 +63,15 @@ class DrawnAnswers:
 
 @dataclass(frozen=True)
 class StepTime:
-    """Seconds of a training step, measured on ``images`` of its batch; ``state`` is in bytes."""
+    """Seconds of a training step, measured on ``images`` of its batch.
+
+    ``state`` and ``weights`` are the bytes of a checkpoint and of the result.
+    """
 
     seconds: float
     images: int
     state: int
+    weights: int
 
 
 def step_time(training: Training, ranks: int, budget: float) -> StepTime:
@@ -78,7 +85,6 @@ def step_time(training: Training, ranks: int, budget: float) -> StepTime:
     keep_freed_memory()
     plan = create_plan(training.images, settings, training.sampler, ranks)
     learner = create_learner(training)
-    state = state_bytes(learner, training)
     loader = BatchLoader(
         training.images,
         training.preprocessing,
@@ -102,6 +108,11 @@ def step_time(training: Training, ranks: int, budget: float) -> StepTime:
             float(report.gradient_norm)  # waits for the GPU
             return time.monotonic() - began
 
+        def found(seconds: float, images: int) -> StepTime:
+            average = copy.deepcopy(learner.network.state_dict()) if settings.ema else None
+            state = saved_bytes({"engine": engine.state(), "average": average})
+            return StepTime(seconds, images, state, weights_bytes(learner))
+
         few = min(share, -(-FEW // unit) * unit)
         timed(few)
         expected = timed(few) * share / few
@@ -110,7 +121,7 @@ def step_time(training: Training, ranks: int, budget: float) -> StepTime:
             size = max(few, int(share * affordable / (2 * expected)) // unit * unit)
             if size > few:
                 timed(size)
-            return StepTime(timed(size) * share / size, size, state)
+            return found(timed(size) * share / size, size)
         timed(share)  # allocates its memory
         began, done = time.monotonic(), 0
         for batch in batches:
@@ -119,7 +130,7 @@ def step_time(training: Training, ranks: int, budget: float) -> StepTime:
             now = time.monotonic()
             if now + expected > end or now - began > ENOUGH_SECONDS:
                 break
-        return StepTime((time.monotonic() - began) / max(1, done), share, state)
+        return found((time.monotonic() - began) / max(1, done), share)
 
 
 def _part(batch: Batch, size: int) -> Batch:
@@ -133,14 +144,31 @@ def _part(batch: Batch, size: int) -> Batch:
     )
 
 
-def state_bytes(learner: Learner, training: Training) -> int:
-    """The size of a checkpoint: the weights, the optimiser state, the averages."""
-    settings = training.settings
-    copies = 2 if settings.optimiser == "adamw" else 1
-    trained = sum(each.nbytes for each in learner.parameters() if each.requires_grad)
-    averages = sum(each.nbytes for each in training.network.state_dict().values())
-    weights = sum(each.nbytes for each in learner.state_dict().values())
-    return weights + copies * trained + (averages if settings.ema else 0)
+class _Counting(io.RawIOBase):
+    """A file that keeps nothing but its size."""
+
+    size = 0
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, content: Any) -> int:
+        count = memoryview(content).nbytes
+        self.size += count
+        return count
+
+
+def saved_bytes(state: Any) -> int:
+    """The size of a file with this state."""
+    file = _Counting()
+    torch.save(state, file)  # type: ignore[arg-type]
+    return file.size
+
+
+def weights_bytes(learner: Learner) -> int:
+    """The size of the weights that a training delivers: the network, and those of its losses."""
+    modules = (learner.network, learner.losses)
+    return sum(each.nbytes for module in modules for each in module.state_dict().values())
 
 
 def asking_seconds(teacher: Embedder, images: ImageSet, augmentation: Augmentation | None) -> float:
@@ -191,9 +219,13 @@ def scoring_seconds(sets: Sequence[EvaluationSet], embedding: int) -> tuple[floa
 def _all_pairs_seconds(images: ImageSet, embedding: int) -> float:
     count = min(len(images), MOST_COMPARED)
     labels = np.asarray(images.labels)[:count]
+    drawn, ratio = _unit_vectors(count, embedding), len(images) / count
     began = time.monotonic()
-    all_pairs(_unit_vectors(count, embedding), labels)
-    return (time.monotonic() - began) * (len(images) / count) ** 2
+    score_all(drawn, labels, intervals=False)
+    scan = time.monotonic() - began
+    score_all(drawn, labels)
+    whole = time.monotonic() - began - scan
+    return scan * ratio**2 + max(0.0, whole - scan) * ratio
 
 
 def _protocol_seconds(each: ProtocolSet, embedding: int) -> float:
@@ -222,7 +254,7 @@ def export_time(
             Path(folder) / "bundle", network, config, dict(evaluation), {}, "estimate", formats
         )
         seconds = time.monotonic() - began
-        return seconds, sum(path.stat().st_size for path in bundle.iterdir())
+        return seconds, sum(path.stat().st_size for path in bundle.rglob("*") if path.is_file())
 
 
 def _unit_vectors(count: int, length: int) -> np.ndarray:

@@ -262,3 +262,10 @@ class TrainSettings(Strict):
                 f"(ranks {ranks} x accumulate {self.accumulate}); "
                 f"allowed: multiples of {micro_batches}",
             )
+
+
+def checkpoints_kept(settings: TrainSettings, steps: int) -> int:
+    """The number of checkpoints at the end of a training: the last ones, and the best."""
+    written = -(-steps // settings.checkpoint_every)
+    best = settings.evaluate_every is not None and written > settings.keep_checkpoints
+    return min(settings.keep_checkpoints, written) + best

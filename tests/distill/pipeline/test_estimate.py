@@ -88,6 +88,36 @@ def test_finished_work_costs_nothing(workspace):
     assert {name for name, state in found.items() if state == "done"} == done
 
 
+@pytest.mark.parametrize(
+    "train",
+    [
+        pytest.param("log_every = 1", id="plain"),
+        pytest.param(
+            'ema = 0.9, evaluate_every = 2, keep = "best", checkpoint_every = 1, '
+            'optimiser = "adamw", learning_rate = 0.001',
+            id="averages, the best and the last two",
+        ),
+    ],
+)
+def test_the_disk_space_is_what_the_job_then_takes(workspace, train):
+    text = job_text(
+        "sized", teacher_text(), LEARN, train=train, evaluate='["pairs", "drawn/train"]'
+    )
+    found = cost_of(workspace, text)
+    before = bytes_of(workspace.root)
+    run_whole(workspace, text)
+    assert found.disk_bytes == pytest.approx(bytes_of(workspace.root) - before, rel=0.1)
+    arrays = ("unit.npy", "norm.npy", "rows.npy")
+    cached = [each for each in workspace.cache.glob("*/*.npy") if each.name in arrays]
+    headers = 128 * len(cached)
+    assert found.cache_bytes + headers == sum(each.stat().st_size for each in cached)
+
+
+def bytes_of(folder):
+    files = (each for each in folder.rglob("*") if not each.is_symlink() and each.is_file())
+    return sum(each.stat().st_size for each in files)
+
+
 def test_of_a_stopped_training_only_the_rest_is_left(quick_export, workspace):
     text = job_text("half", stage_text(epochs=4), train="checkpoint_every = 1")
 
