@@ -31,7 +31,7 @@ from curation.store import STAMP_FILE, Store
 
 RUN_FILE = "run.json"
 _MOST_STAMP_BYTES = 1 << 20
-SUFFIX = ".lmdb"
+SUFFIX, _TABLE, _SHEET = ".lmdb", ".faces.tsv", ".faces.jpg"
 
 
 class Cutter(Protocol):
@@ -110,7 +110,10 @@ def _list(root: Path, unlabelled: bool) -> _Photographs:
     names: list[str] = []
     labels: list[int] = []
     identities = 0
-    for folder, files in image_folders(root):
+    for folder, found in image_folders(root):
+        files = [name for name in found if not _is_sheet(folder / name)]
+        if not files:
+            continue
         is_nobody = unlabelled or folder == root
         inside = folder.relative_to(root)
         names += [str(inside / name) for name in files]
@@ -122,6 +125,12 @@ def _list(root: Path, unlabelled: bool) -> _Photographs:
             f"PNG, WebP, TIFF, BMP and GIF are also read"
         )
     return _Photographs(names, labels)
+
+
+def _is_sheet(path: Path) -> bool:
+    """Whether this is the sheet of an earlier run whose store is among the photographs."""
+    name = path.name.removesuffix(_SHEET)
+    return name != path.name and path.with_name(name + _TABLE).exists()
 
 
 def _stamp(root: Path, listed: _Photographs, cutter: Cutter) -> SourceStamp:
@@ -151,7 +160,7 @@ def _existing(destination: Path, listed: _Photographs, stamp: SourceStamp) -> Co
             f"{destination} exists and was made from other photographs, with another detector or "
             f"with other settings; choose another destination, or remove it"
         )
-    table = _beside(destination, ".faces.tsv")
+    table = _beside(destination, _TABLE)
     fates = count_fates(table) if table.exists() else Counter()
     return _collected(store, listed, fates, True)
 
@@ -159,7 +168,7 @@ def _existing(destination: Path, listed: _Photographs, stamp: SourceStamp) -> Co
 def _collected(
     store: Store, listed: _Photographs, fates: Counter[str], complete: bool
 ) -> Collected:
-    table, sheet = (_beside(store.path, suffix) for suffix in (".faces.tsv", ".faces.jpg"))
+    table, sheet = (_beside(store.path, suffix) for suffix in (_TABLE, _SHEET))
     return Collected(store, table, sheet, len(listed.names), fates, complete)
 
 
@@ -216,8 +225,8 @@ def _labels(photograph: Photograph, label: int, which: Which) -> list[int]:
 
 
 def _write(work: Path, destination: Path, listed: _Photographs) -> Counter[str]:
-    fates = write_table(_beside(destination, ".faces.tsv"), read_rows(work), listed.names)
-    write_sheet(_beside(destination, ".faces.jpg"), work, read_rows(work), fates)
+    fates = write_table(_beside(destination, _TABLE), read_rows(work), listed.names)
+    write_sheet(_beside(destination, _SHEET), work, read_rows(work), fates)
     return fates
 
 
@@ -225,6 +234,6 @@ def _nothing_kept(root: Path, fates: Counter[str], destination: Path) -> str:
     told = ", ".join(f"{count:,} {fate}" for fate, count in fates.most_common())
     return (
         f"no face of the photographs in {root} was kept: {told}; "
-        f"{_beside(destination, '.faces.tsv')} has the reasons; allow smaller, turned or less "
+        f"{_beside(destination, _TABLE)} has the reasons; allow smaller, turned or less "
         "sharp faces, or give other photographs"
     )

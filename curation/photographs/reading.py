@@ -34,7 +34,9 @@ def read_photograph(data: bytes) -> "np.ndarray":
     """
     kind = kind_of(data[:BEGINNING_BYTES])
     if kind is None or kind.name.removeprefix("image ") not in READ_KINDS:
-        known = "is not an image" if kind is None or not data else f"is {kind.what}"
+        if kind is not None and not kind.name.startswith("image "):
+            raise UserError(f"is {kind.what}, not an image; {kind.advice}")
+        known = "is not an image" if kind is None else f"is {kind.what}"
         raise UserError(f"{known}; {', '.join(READ_KINDS)} are read: convert it")
     if kind.name == "image JPEG":
         return turn_upright(_read_jpeg(data), exif_orientation(data))

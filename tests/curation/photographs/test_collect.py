@@ -68,6 +68,19 @@ def table_of(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file, delimiter="\t"))
 
 
+def test_a_store_among_the_photographs_adds_none(
+    album: Path, tmp_path: Path, cutter: FaceCutter
+) -> None:
+    first = collect_faces(album, album / "faces.lmdb", cutter)
+    assert first.sheet.parent == album
+    again = collect_faces(album, album / "faces.lmdb", cutter)
+    assert again.was_complete
+    assert again.photographs == first.photographs
+    (album / "family.faces.jpg").write_bytes((album / "anna/1.jpg").read_bytes())
+    other = collect_faces(album, tmp_path / "b.lmdb", cutter)
+    assert other.photographs == first.photographs + 1
+
+
 def test_photographs_become_a_store_and_a_table(
     album: Path, tmp_path: Path, cutter: FaceCutter
 ) -> None:
