@@ -25,6 +25,8 @@ _TEXT = re.compile(rb"\{" + rb",".join([_ITEM] * 3) + rb",?\s*\}\s*")
 _KIND = re.compile(rb"'([<>|=](?:[biuf][1248]|U[1-9][0-9]{0,3}))'")
 _SHAPE = re.compile(rb"\((?:\s*[0-9]{1,18}\s*,)*(?:\s*[0-9]{1,18}\s*)?\)")
 _MOST_AXES = 8
+_BLOCK = 1 << 22
+"""Numbers that are converted at a time"""
 
 
 class ArrayHeader(NamedTuple):
@@ -72,6 +74,27 @@ def read_array(path: Path, kind: np.dtype, shape: tuple[int, ...]) -> np.ndarray
     if numbers.size != math.prod(shape):
         raise UnreadableError(path, "it became shorter while it was read")
     return head.arranged(numbers)
+
+
+def read_floats(path: Path, wanted: ArrayHeader) -> np.ndarray:
+    """The array with the header ``wanted``, of floats of any size, as float32.
+
+    Converts block by block. Numbers beyond float32 become infinite. Raises ``UnreadableError`` as
+    ``read_head`` does, or if the file has another header by now.
+    """
+    with open_regular(path) as file:
+        head = _checked_head(path, file)
+        _refuse_other(path, head, wanted.kind, wanted.shape)
+        file.seek(head.begin)
+        found = np.empty(math.prod(head.shape), np.float32)
+        for start in range(0, len(found), _BLOCK):
+            part = found[start : start + _BLOCK]
+            numbers = np.fromfile(file, head.kind, len(part))
+            if len(numbers) < len(part):
+                raise UnreadableError(path, "it became shorter while it was read")
+            with np.errstate(over="ignore"):
+                part[:] = numbers
+    return head.arranged(found)
 
 
 def map_array(path: Path, kind: np.dtype, shape: tuple[int, ...]) -> np.memmap:

@@ -35,16 +35,24 @@ class VerificationPairs:
     """P pairs: ``images[2 * i]`` and ``images[2 * i + 1]``, and whether they are the same person.
 
     ``images`` are image files of equal size; ``same`` is bool ``[P]``; ``digest`` is the SHA-256 of
-    the ``.bin`` file, shown with every score; ``name`` is the file's, without ``.bin``.
+    the ``.bin`` file, shown with every score; ``name`` is the file's, without ``.bin``. ``order``
+    [P] has the place of each pair in the list that the set was read from; None if it is the same.
     """
 
     images: list[bytes] = field(repr=False)
     same: np.ndarray = field(repr=False)
     digest: str
     name: str
+    order: np.ndarray | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
         return len(self.same)
+
+    @property
+    def numbers(self) -> np.ndarray:
+        """The number of each image, int64 [2P], in the file or list that the set was read from."""
+        order = np.arange(len(self)) if self.order is None else self.order
+        return (2 * order[:, None] + np.arange(2)).ravel()
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -92,7 +100,10 @@ def _load(data: bytes, path: Path) -> Any:
         raise UserError(f"{path} is refused as a verification set: {error}") from None
     except Exception as error:  # an invalid pickle can raise nearly anything
         reason = str(error) or type(error).__name__
-        raise other or UserError(f"{path} is not a verification set: {reason}") from None
+        raise other or UserError(
+            f"{path} is not a verification set: {reason}; download or copy it again, or make one "
+            "with `curate pairs`"
+        ) from None
 
 
 def _check_content(content: Any, path: Path) -> tuple[list[bytes], np.ndarray]:

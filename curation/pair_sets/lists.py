@@ -9,7 +9,8 @@
 ``SAME A B``         the same in another order
 ===================  ===========================================================================
 
-Words are separated by tabs, commas, semicolons or blanks, depending on the first line.
+Words are separated by tabs, commas, semicolons or blanks, depending on the first line. Column names
+in the first line are skipped, such as ``image1,image2,same``.
 """
 
 from collections.abc import Callable
@@ -24,7 +25,12 @@ from curation.text_numbers import whole
 
 MOST_PAIRS = MAX_IMAGES // 2
 _FORMS = "NAME I J and NAME I OTHER J (LFW's pairs.txt), A B SAME, or SAME A B"
-_SAME = {"1": True, "true": True, "yes": True, "0": False, "-1": False, "false": False, "no": False}
+_SAME = {
+    **dict.fromkeys(("1", "1.0", "true", "yes"), True),
+    **dict.fromkeys(("0", "0.0", "-1", "-1.0", "false", "no"), False),
+}
+_COLUMNS = ("same", "label", "genuine", "match", "pair", "path", "file", "image", "img", "name")
+"""Parts of the usual names of columns"""
 ENDINGS = (".jpg", ".jpeg", ".png")
 
 
@@ -78,9 +84,11 @@ Found = tuple[str, str, bool]
 
 def _is_heading(line: str) -> bool:
     """Whether the line has LFW's numbers of folds and pairs, or column names."""
-    words = line.replace(",", " ").replace(";", " ").split()
-    numbers = len(words) <= 2 and all(_is_number(word) for word in words)
-    return numbers or (words[-1].lower() in ("same", "issame", "is_same", "label"))
+    words = line.lower().replace(",", " ").replace(";", " ").split()
+    if len(words) <= 2 and all(map(_is_number, words)):
+        return True
+    can_be_names = not any(_is_number(word) or set(word) & set("/\\.") for word in words)
+    return can_be_names and any(part in word for word in words for part in _COLUMNS)
 
 
 def _form_of(
@@ -126,11 +134,11 @@ def _is_number(word: str) -> bool:
 
 
 def image_at(path: Path) -> Path:
-    """The file at ``path``; LFW's lists omit the extension."""
+    """The file at ``path``, with one of `ENDINGS` if there is none; LFW's lists omit them."""
     if path.suffix.lower() in ENDINGS:
         return path
-    found = [path.with_name(path.name + ending) for ending in ENDINGS]
+    found = [path, *(path.with_name(path.name + ending) for ending in ENDINGS)]
     try:
-        return next((file for file in found if file.exists()), found[0])
+        return next((file for file in found if file.exists() and not file.is_dir()), path)
     except OSError:  # not a valid file name
-        return found[0]
+        return path

@@ -14,7 +14,7 @@ from curation.image_set import ImageSet
 from curation.images import check_pixels, probe_size
 from curation.pair_sets.drawing import draw_pairs
 from curation.pair_sets.folds import in_folds
-from curation.pair_sets.lists import ListedPair, image_at, read_pair_list
+from curation.pair_sets.lists import ENDINGS, ListedPair, image_at, read_pair_list
 from curation.pair_sets.stored import StoredImages
 from curation.pairs import MAX_FILE_BYTES, read_pairs, write_pairs
 from curation.progress import Progress
@@ -26,13 +26,13 @@ class PairSet:
     """2P image files of one size, whether each pair shows one person, and skipped pairs with
     reasons.
 
-    ``is_reordered`` tells that the pairs of a list were reordered into folds.
+    ``order`` [P] has the place of each pair in the list, if the pairs were reordered into folds.
     """
 
     images: Sequence[bytes] = field(repr=False)
     same: np.ndarray = field(repr=False)
     left_out: tuple[str, ...] = ()
-    is_reordered: bool = False
+    order: np.ndarray | None = field(default=None, repr=False)
 
 
 def pairs_of_list(
@@ -52,14 +52,19 @@ def pairs_of_list(
     left_out: list[str] = []
     size = 0
     listed, reader, hint = _opened(path, images)
+    known: dict[frozenset[Path], ListedPair] = {}
     for done, pair in enumerate(listed, 1):
+        wrong = _why_no_pair(pair, known)
         try:
+            if wrong is not None:
+                raise UserError(f"{path}: line {pair.line}: {wrong}")
             kept.append(_read(pair, reader, f"{path}: line {pair.line}"))
             same.append(pair.same)
         except UserError as error:
             if not skip_bad:
+                others = hint if wrong is None else ""
                 raise UserError(
-                    f"{error}; correct the list,{hint} or leave such pairs out with "
+                    f"{error}; correct the list,{others} or leave such pairs out with "
                     "`curate pairs --skip-bad`"
                 ) from None
             left_out.append(str(error))
@@ -73,7 +78,20 @@ def pairs_of_list(
     order = in_folds(same)
     files = [image for place in order.tolist() for image in kept[place]]
     is_reordered = bool((np.diff(order) < 0).any())
-    return PairSet(files, np.array(same, bool)[order], tuple(left_out), is_reordered)
+    return PairSet(
+        files, np.array(same, bool)[order], tuple(left_out), order if is_reordered else None
+    )
+
+
+def _why_no_pair(pair: ListedPair, known: dict[frozenset[Path], ListedPair]) -> str | None:
+    """Why a line of a list cannot be right; enters its pair into ``known``."""
+    if pair.first == pair.second:
+        return f"both images are {pair.first}; a pair has two different images"
+    before = known.setdefault(frozenset((pair.first, pair.second)), pair)
+    if before.same == pair.same:
+        return None
+    kinds = ["the same person" if each.same else "two people" for each in (before, pair)]
+    return f"the pair shows {kinds[1]}, but {kinds[0]} on line {before.line}"
 
 
 def drawn_pairs(
@@ -149,6 +167,13 @@ def _read(
         raise UserError(f"{where}: {error}") from None
 
 
+def _hint(path: Path) -> str:
+    """A possible reason why there is no file ``path``."""
+    if "\\" in str(path):
+        return " (separate folders with / instead of \\)"
+    return "" if path.suffix else f" (nor with {', '.join(ENDINGS)})"
+
+
 class _ImageReader:
     """Reads each image once; checks that it decodes and has the same size as the first."""
 
@@ -170,10 +195,10 @@ class _ImageReader:
     def _read(self, path: Path) -> bytes:
         try:
             data = read_whole(path, MAX_IMAGE_BYTES)
-        except UnreadableError:
+        except UnreadableError as error:
             kind = what_is_this(path)
             if kind is None:
-                raise
+                raise UserError(f"{error}{_hint(path)}") from None
             raise kind.refusal(path, "an image") from None
         size = probe_size(data, str(path))
         self._size = self._size or size

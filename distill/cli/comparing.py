@@ -118,6 +118,7 @@ def _compare_on(
 ) -> None:
     """Compares two models on the same draws of the people of each set."""
     from distill.evaluation.evaluate_sets import check_names
+    from distill.evaluation.features import why_broken
     from distill.evaluation.paired import check_comparable, differences
 
     check_names(sets)
@@ -129,6 +130,9 @@ def _compare_on(
     for each in sets:
         with watch(each.name, "images") as progress:
             first, second = (network.features(each, progress) for network in answers.values())
+        for name, features in zip(models, (first, second), strict=True):
+            if broken := why_broken(features):
+                raise UserError(f"{name} on {each.name}: {broken}")
         found[each.name] = differences(first, second, each)
     names = short_names(models)
     if picture is not None:

@@ -85,7 +85,8 @@ class SetOptions:
 def open_model(name: str, file: ModelFileOptions, place: "Workspace") -> "SetFeatures":
     """The features of a model of any kind; ``UserError`` if there is no such model."""
     from distill.cli.curate.set_embedder import open_embedder
-    from distill.evaluation.set_features import FEATURES, GivenFeatures, NetworkFeatures
+    from distill.evaluation.given_features import GivenFeatures
+    from distill.evaluation.set_features import FEATURES, NetworkFeatures
 
     folder = Path(name)
     if _has_embeddings(folder):

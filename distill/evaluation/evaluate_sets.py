@@ -28,7 +28,7 @@ from distill.evaluation.rates import no_rates, pair_rates, plan_rates
 from distill.evaluation.sampled_pairs import sampled_scores
 from distill.evaluation.score_counts import CountedScores, ScoreCounts
 from distill.evaluation.set_features import EvaluationSet, SetFeatures, distinct_images
-from distill.evaluation.slice_tables import Attribute, quality, why_no_quality
+from distill.evaluation.slice_tables import QUALITY, Attribute, quality, why_no_quality
 from distill.evaluation.slices import slice_images, slice_pairs
 from distill.evaluation.thresholds import cosine_of, recommended_thresholds
 from distill.evaluation.verification import (
@@ -135,7 +135,7 @@ def sliced(
     """
     slices: dict[str, dict] = {}
     if reason := why_no_quality(embedded.norms):
-        slices["quality"] = {"reason": reason}
+        slices[QUALITY] = {"reason": reason}
     else:
         attributes = (*attributes, quality(embedded.norms))
     for one in attributes:

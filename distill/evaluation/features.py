@@ -145,6 +145,17 @@ def mirrored_seconds(embedder: Embedder) -> float:
 
 def why_broken(features: np.ndarray) -> str | None:
     """Names the first feature [N, D] without unit length; None if all have unit length."""
+    count, first = how_many_broken(features)
+    if not count:
+        return None
+    return (
+        f"the network's embedding of image {first} is zero or not finite ({count:,} of "
+        f"{len(features):,} are); check the network's preprocessing and weights"
+    )
+
+
+def how_many_broken(features: np.ndarray) -> tuple[int, int]:
+    """The number of features [N, D] without unit length, and the index of the first."""
     broken = np.concatenate(
         [
             ~(np.linalg.norm(np.asarray(features[start : start + ROWS], np.float32), axis=1) > 0.5)
@@ -152,10 +163,4 @@ def why_broken(features: np.ndarray) -> str | None:
         ]
         or [np.zeros(0, bool)]
     )
-    if not broken.any():
-        return None
-    return (
-        f"the network's embedding of image {int(np.argmax(broken))} is zero or not finite "
-        f"({int(broken.sum()):,} of {len(features):,} are); check the network's preprocessing and "
-        "weights"
-    )
+    return int(broken.sum()), int(np.argmax(broken)) if len(broken) else 0

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from distill.gpu_driver import has_gpu_driver
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -157,6 +159,8 @@ class GpuArithmetic:
 
 def arithmetic(tile: int) -> Any:
     """`GpuArithmetic` if torch is installed and finds a GPU, otherwise `CpuArithmetic`."""
+    if not has_gpu_driver():
+        return CpuArithmetic(tile)
     try:
         import torch
     except ModuleNotFoundError:

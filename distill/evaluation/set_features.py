@@ -1,33 +1,29 @@
-"""Unit features of evaluation sets, computed by a network and cached, or read from files."""
+"""Unit features of evaluation sets, computed by a network and cached."""
 
 import errno
-import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
-from curation.arrays import ArrayHeader, read_array, read_head
-from curation.errors import UserError
-from curation.files import UnreadableError, atomic_file, can_make_files, open_regular
+from curation.arrays import read_array
+from curation.files import UnreadableError, atomic_file, can_make_files
 from curation.image_set import ImageSet
 from curation.images import decode
 from curation.pairs import VerificationPairs
 from curation.progress import Progress
 from distill.evaluation.embedded_parts import EmbeddedParts, held_parts
-from distill.evaluation.features import ALONE, ROWS, Embedded, Share, embed_distinct, embed_pixels
+from distill.evaluation.features import ALONE, Embedded, Share, embed_distinct, embed_pixels
 from distill.evaluation.protocols.protocol import ProtocolSet, open_named
 from distill.evaluation.set_source import SetSource
-from teachers.embedder import Embedder, normalise
+from teachers.embedder import Embedder
 
 EvaluationSet = VerificationPairs | ImageSet | ProtocolSet
 FEATURES = "features"
 """The folder in a workspace's cache for features"""
 MOST_KEPT_BYTES = 1 << 33
 """The largest cached set: 4 million images with 512 dimensions. Larger ones are recomputed."""
-ENDINGS = (".npy", ".bin")
-"""Suffixes of files with embeddings of other tools"""
 
 
 def open_sets(sources: Sequence[SetSource], protocols: Sequence[str] = ()) -> list[EvaluationSet]:
@@ -38,8 +34,11 @@ def open_sets(sources: Sequence[SetSource], protocols: Sequence[str] = ()) -> li
 class SetFeatures(Protocol):
     """The features of sets, from a network with the digests ``embedder`` and ``preprocessing``."""
 
-    embedder: str
-    preprocessing: str
+    @property
+    def embedder(self) -> str: ...
+
+    @property
+    def preprocessing(self) -> str: ...
 
     def features(self, each: EvaluationSet, progress: Progress | None = None) -> np.ndarray:
         """Unit features, float32 [N, D], of a set's images, in order; two per pair in a pair set.
@@ -200,61 +199,6 @@ def _tell_all(each: EvaluationSet, progress: Progress | None) -> None:
         progress(distinct_images(each), distinct_images(each))
 
 
-class GivenFeatures:
-    """`SetFeatures` from files: ``folder``/NAME.npy is float32 [N, D] for the set NAME, in order.
-
-    A set of pairs has two rows per pair. Protocols may have their own file formats. Vectors are
-    normalised to unit length.
-    """
-
-    preprocessing = "given"
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        digest = hashlib.sha256()
-        files = (path for ending in ENDINGS for path in folder.rglob(f"*{ending}"))
-        for path in sorted(path for path in files if path.is_file()):
-            with open_regular(path) as file:
-                content = hashlib.file_digest(file, "sha256").hexdigest()
-            name = path.relative_to(folder).as_posix()
-            digest.update(f"{name}\n{content}\n".encode(errors="surrogateescape"))
-        self.embedder = digest.hexdigest()
-
-    def features(self, each: EvaluationSet, progress: Progress | None = None) -> np.ndarray:
-        return self.embedded(each, progress).unit
-
-    def embedded(self, each: EvaluationSet, progress: Progress | None = None) -> Embedded:
-        found = self._raw(each)
-        norms = np.empty(len(found), np.float32)
-        with np.errstate(invalid="ignore", over="ignore"):
-            # In place and in parts, so that a million images are not in memory twice.
-            for start in range(0, len(found), ROWS):
-                part = slice(start, start + ROWS)
-                norms[part] = np.linalg.norm(found[part], axis=1)
-                found[part] = normalise(found[part])
-        return Embedded(found, norms)
-
-    def check(self, each: EvaluationSet) -> None:
-        path, count = self.folder / f"{each.name}.npy", image_count(each)
-        if path.is_file():
-            _given_head(path, count)
-        elif not isinstance(each, ProtocolSet) or each.written(self.folder) is None:
-            raise UserError(
-                f"{self.folder}: no embeddings of {each.name}; write {path.name}: float32 "
-                f"[{count}, D], one row per image, in the order of the set"
-            )
-
-    def _raw(self, each: EvaluationSet) -> np.ndarray:
-        self.check(each)
-        path = self.folder / f"{each.name}.npy"
-        if isinstance(each, ProtocolSet) and not path.is_file():
-            own = each.written(self.folder)
-            assert own is not None, "it was looked for"
-            return own
-        head = _given_head(path, image_count(each))
-        return read_array(path, head.kind, head.shape)
-
-
 def image_count(each: EvaluationSet) -> int:
     """The number of features of a set."""
     if isinstance(each, ProtocolSet):
@@ -273,10 +217,3 @@ def _read_features(path: Path, shape: tuple[int, ...]) -> np.ndarray | None:
         return read_array(path, np.dtype("<f4"), shape)
     except UnreadableError:
         return None
-
-
-def _given_head(path: Path, count: int) -> ArrayHeader:
-    head = read_head(path)
-    if len(head.shape) != 2 or head.shape[0] != count or head.kind != np.dtype("<f4"):
-        raise UserError(f"{path}: the array is {head}; expected float32 [{count}, D]")
-    return head

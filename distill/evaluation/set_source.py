@@ -61,4 +61,4 @@ def _listed(
     digest = hashlib.sha256(made.same.tobytes())
     for image in made.images:
         digest.update(hashlib.sha256(image).digest())
-    return VerificationPairs(list(made.images), made.same, digest.hexdigest(), name)
+    return VerificationPairs(list(made.images), made.same, digest.hexdigest(), name, made.order)

@@ -22,6 +22,8 @@ from curation.text_numbers import whole
 from distill.evaluation.identify_sets import people_of
 
 KEYS = ("identity", "image")
+QUALITY = "quality"
+"""The attribute of `quality`"""
 NOWHERE = -1
 MOST_GROUPS = 50
 MOST_ATTRIBUTES = 100
@@ -76,7 +78,7 @@ def quality(norms: np.ndarray) -> Attribute:
     rank = np.empty(len(norms), np.int64)
     rank[np.argsort(norms, kind="stable")] = np.arange(len(norms))
     names = ["lowest tenth", *(f"tenth {number}" for number in range(2, 10)), "highest tenth"]
-    return Attribute("quality", names, rank * 10 // max(len(norms), 1))
+    return Attribute(QUALITY, names, rank * 10 // max(len(norms), 1))
 
 
 def why_no_quality(norms: np.ndarray) -> str | None:
@@ -96,6 +98,11 @@ def _heading(path: Path, line: str) -> tuple[str, str, list[str]]:
         )
     if not names or not all(names) or len(set(names)) < len(names):
         raise UserError(f"{path}: the first row must name every attribute once")
+    if QUALITY in names:
+        raise UserError(
+            f"{path}: the first row names an attribute {QUALITY!r}, which is measured for every "
+            "set; rename that column"
+        )
     if len(names) > MOST_ATTRIBUTES:
         raise UserError(
             f"{path}: the first row names {len(names):,} attributes; allowed: {MOST_ATTRIBUTES}"
@@ -112,7 +119,7 @@ def _number(word: str, where: str, key: str) -> int:
 
 def _keys(each: VerificationPairs | ImageSet, key: str) -> np.ndarray:
     if isinstance(each, VerificationPairs):
-        return np.arange(len(each.images))
+        return each.numbers
     return people_of(each) if key == "identity" else np.arange(len(each))
 
 

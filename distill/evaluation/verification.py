@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from curation.errors import UserError
+from curation.wording import counted
 
 FOLDS = 10
 ACCURACY_THRESHOLDS = np.arange(0, 4, 0.01)
@@ -67,12 +68,12 @@ def why_no_folds(same: np.ndarray) -> str | None:
     Every fold needs pairs of both kinds. The accuracy of a fold with only one kind is meaningless:
     0 or 1 for a network that cannot distinguish anybody.
     """
-    counts = {"genuine": np.count_nonzero(same), "impostor": np.count_nonzero(~same)}
+    counts = {"genuine": int(np.count_nonzero(same)), "impostor": int(np.count_nonzero(~same))}
     for kind, count in counts.items():
         if count < FOLDS:
             return (
-                f"{count:,} {kind} pairs are too few for ten folds, each of which needs pairs of "
-                "both kinds; give at least 10"
+                f"{counted(count, f'{kind} pair')} {'is' if count == 1 else 'are'} too few for ten "
+                "folds, each of which needs pairs of both kinds; give at least 10"
             )
     for fold in _folds(len(same)):
         if same[fold].all() or not same[fold].any():

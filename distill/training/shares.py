@@ -4,11 +4,11 @@ import os
 from collections.abc import Mapping
 from importlib.util import find_spec
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 
 from curation.views import ImageSet
+from distill.gpu_driver import has_gpu_driver
 from distill.launcher import launched_ranks
 from distill.losses.needs import Supply
 from distill.resources import UNSAID, Resources
@@ -19,12 +19,11 @@ from distill.training.several_sets import labelled_share
 
 MOST_RANKS = 8
 """Limit on a machine with fewer cores and no GPU, where more ranks only use memory."""
-_GPU_DRIVERS = Path("/proc/driver/nvidia"), Path("/dev/kfd"), Path("/dev/nvidiactl")
 
 
 def gpu_count() -> int:
     """The number of GPUs according to torch, which is imported only if a driver is present."""
-    if not any(path.exists() for path in _GPU_DRIVERS):
+    if not has_gpu_driver():
         return 0
     import torch
 

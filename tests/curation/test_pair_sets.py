@@ -50,6 +50,8 @@ class TestLists:
             f"{A1},{A3},1\n{B1},{C1},0\n",
             f'"{A1}", "{A3}", True\n"{B1}", "{C1}", False\n',
             f"path_a,path_b,same\n{A1},{A3},yes\n{B1},{C1},no\n",
+            f"img1,img2,genuine\n{A1},{A3},1.0\n{B1},{C1},0.0\n",
+            f"label,first image,second image\n1,{A1},{A3}\n0,{B1},{C1}\n",
             f"1;{A1};{A3}\n-1;{B1};{C1}\n",
             f"\ufeff{A1}\t{A3}\tTRUE\n\n{B1}\t{C1}\tFALSE",
         ],
@@ -99,6 +101,25 @@ class TestLists:
         reasons = ["is damaged", "has 9x9 pixels, the first image 24x20", "device", "cannot read"]
         assert all(said in line for said, line in zip(reasons, made.left_out, strict=True))
 
+    @pytest.mark.parametrize(
+        ("text", "complaint"),
+        [
+            ("Ann 1 3\nBo 1 1\n", "line 2: both images are .*Bo_0001; a pair has two different"),
+            (
+                f"{A1},{A3},1\n{B1},{A1},0\n{A3},{A1},0\n",
+                "line 3: the pair shows two people, but the same person on line 1; correct the "
+                "list, or leave such pairs out",
+            ),
+            ("Ann\\Ann_1.jpg b.jpg 1\n", r"line 1: .*separate folders with / instead of \\\)"),
+            ("Ann b.jpg 1\n", r"line 1: .*/Ann: it is a directory"),
+            ("Ann/1 b.jpg 1\n", r"line 1: .*/Ann/1: .*nor with \.jpg, \.jpeg, \.png"),
+        ],
+        ids=["twice", "contradictory", "backslash", "folder", "no-ending"],
+    )
+    def test_a_wrong_pair_is_named(self, tmp_path, people, text, complaint):
+        with pytest.raises(UserError, match=complaint):
+            pairs_of_list(listed(tmp_path, text))
+
     @pytest.mark.parametrize("name", ["a" * 5000, "b" * 300 + ".jpg", "/".join("c" * 3000)])
     def test_impossible_file_names(self, tmp_path, people, name):
         path = listed(tmp_path, f"{A1} {name} 1\n{A1} {A3} 1\n")
@@ -117,7 +138,7 @@ class TestLists:
 
     def test_no_usable_pairs_is_an_error(self, tmp_path):
         with pytest.raises(
-            UserError, match=r"none of the 1 pairs is usable: .*line 1: .*Ann_0001\.jpg: cannot"
+            UserError, match=r"none of the 1 pairs is usable: .*line 1: .*Ann_0001: cannot"
         ):
             pairs_of_list(listed(tmp_path, "Ann 1 3\n"), skip_bad=True)
 

@@ -106,7 +106,7 @@ def _explain(made: "PairSet") -> None:
         note(f"left out: {reason}")
     if len(made.left_out) > SHOWN:
         note(f"left out: {len(made.left_out) - SHOWN:,} more pairs")
-    if made.is_reordered:
+    if made.order is not None:
         note(
             "the list gives all pairs of one kind before the other; its pairs were spread over "
             "ten folds"

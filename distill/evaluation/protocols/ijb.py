@@ -79,6 +79,8 @@ def _open(name: str, folder: Path, weights: TemplateWeights) -> ProtocolSet:
     names, template, medium = _media(meta / f"{name}_face_tid_mid.txt")
     points, scores = _faces(meta / f"{name}_name_5pts_score.txt", names)
     numbers = np.unique(template)
+    if weights.detector:
+        _check_scores(template, scores, meta / f"{name}_name_5pts_score.txt")
     pairs, same = _pairs(meta / f"{name}_template_pair_label.txt", numbers)
     probes, galleries = _searches(name, meta, numbers)
     files = sorted(path for path in meta.iterdir() if path.name.startswith(f"{name}_"))
@@ -119,6 +121,9 @@ def _root(name: str, folder: Path) -> Path:
     for root in (folder, folder / name.upper(), folder / name):
         if (root / _META / wanted).exists():
             return root
+    other = next(each for each in _GALLERIES if each != name)
+    if (folder / _META / f"{other}_face_tid_mid.txt").exists():
+        raise UserError(f"{folder} has the lists of {other}; give {other}:{folder}")
     raise UserError(
         f"{folder} has no {_META}/{wanted}; give the folder that holds {_META}/ and {_IMAGES}/"
     )
@@ -170,7 +175,22 @@ def _faces(path: Path, names: list[str]) -> tuple[np.ndarray, np.ndarray]:
         raise UserError(f"{path}: the numbers of {names[row]!r} cannot be points and a score")
     if (values[:, -1] < 0).any():
         raise UserError(f"{path}: {names[int(np.argmin(values[:, -1]))]!r} has a negative score")
-    return values[:, :-1].reshape(-1, 5, 2), values[:, -1].astype(np.float32)
+    points = values[:, :-1].reshape(-1, 5, 2)
+    coincide = (points == points[:, :1]).all(axis=(1, 2))
+    if coincide.any():
+        raise UserError(f"{path}: the five points of {names[int(np.argmax(coincide))]!r} coincide")
+    return points, values[:, -1].astype(np.float32)
+
+
+def _check_scores(template: np.ndarray, scores: np.ndarray, path: Path) -> None:
+    """Raise `UserError` if all images of a template have the score, and so the weight, 0."""
+    weightless = np.setdiff1d(template, template[scores > 0])
+    if len(weightless):
+        raise UserError(
+            f"{path}: all images of template {weightless[0]} have the score 0 "
+            f"(such templates: {len(weightless):,}); weight images without it "
+            "(--template-weights norm)"
+        )
 
 
 def _pairs(path: Path, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -189,6 +209,13 @@ def _pairs(path: Path, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     rates = plan_rates(int(same.sum()), int((~same).sum()))
     if all(rate.reason is not None for rate in rates):
         raise UserError(f"{path}: no TAR can be measured at any FAR: {rates[0].reason}")
+    itself = (listed[:, 0] == listed[:, 1]) & ~same
+    if itself.any():
+        row = int(np.argmax(itself))
+        raise UserError(
+            f"{path}: pair {row + 1} is template {listed[row, 0]} with itself, labelled 0; "
+            "correct the list"
+        )
     return _places(listed[:, :2], numbers, path), same
 
 
@@ -196,8 +223,12 @@ def _places(listed: np.ndarray, numbers: np.ndarray, path: Path) -> np.ndarray:
     found = np.minimum(np.searchsorted(numbers, listed), len(numbers) - 1)
     unknown = numbers[found] != listed
     if unknown.any():
+        row = int(np.argmax(unknown.reshape(len(listed), -1).any(axis=1)))
         first = int(listed[unknown][0])
-        raise UserError(f"{path}: template {first} has no image in the templates' list")
+        raise UserError(
+            f"{path}: template {first} (row {row + 1}) has no image in the templates' list; its "
+            f"templates are {numbers[0]} to {numbers[-1]}"
+        )
     return found.astype(np.int32)
 
 
@@ -220,6 +251,12 @@ def _searches(
     for each, gallery in galleries.items():
         if not np.isin(probes.subjects, gallery.subjects).any():
             raise UserError(f"{files[each]}: none of its subjects is in {mixed.name}")
+        shared = np.intersect1d(probes.templates, gallery.templates)
+        if len(shared):
+            raise UserError(
+                f"{files[each]}: template {numbers[shared[0]]} is also in {mixed.name} "
+                f"({len(shared):,} are) and would find itself; correct the lists"
+            )
     return probes, galleries
 
 

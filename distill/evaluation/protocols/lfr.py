@@ -65,15 +65,16 @@ def score(
 
 def _entries(path: Path) -> list[tuple[int, str]]:
     """The line number and name of each entry; ignores everything after the name."""
-    found = []
+    found: dict[str, int] = {}
     for line, text in listed_lines(path, "a list of images or videos"):
         name = text.split()[0]
         if not is_inside(name):
             raise UserError(f"{path}: line {line}: {name[:60]!r} is not a name below {path.parent}")
-        found.append((line, name))
+        if (before := found.setdefault(name, line)) != line:
+            raise UserError(f"{path}: line {line}: {name[:60]!r} is also on line {before}")
     if not found:
         raise UserError(f"{path} lists no images or videos")
-    return found
+    return [(line, name) for name, line in found.items()]
 
 
 def _frames(path: Path, where: str) -> list[Path]:

@@ -184,7 +184,7 @@ def _shown(each: EvaluationSet, read: dict[int, Picture], pair: WorstPair) -> _S
             else:
                 read[image] = thumbnail(each.read(image), SMALL)
     if isinstance(each, VerificationPairs):
-        title = f"pair {pair.left // 2}"
+        title = f"pair {each.numbers[pair.left] // 2}"
     else:
         people = sorted({int(each.labels[pair.left]), int(each.labels[pair.right])})
         title = f"{_people(people)}, images {pair.left} and {pair.right}"

@@ -2,8 +2,11 @@
 
 import hashlib
 import json
+import os
 import re
+from itertools import combinations
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,10 +17,13 @@ from curation.pairs import VerificationPairs, read_pairs, write_pairs
 from curation.store import Store
 from distill.evaluation import set_features
 from distill.evaluation.evaluate_sets import evaluate
+from distill.evaluation.given_features import GivenFeatures
 from distill.evaluation.measurable import check_measurable, why_no_accuracy
-from distill.evaluation.set_features import GivenFeatures, NetworkFeatures
+from distill.evaluation.set_features import NetworkFeatures
+from distill.evaluation.set_source import SetSource
 from distill.evaluation.thresholds import cosine_of, recommended_thresholds
 from teachers.preprocessing import Preprocessing
+from tests.distill.evaluation.small_protocols import write_faces
 
 
 @pytest.fixture(scope="module")
@@ -289,16 +295,94 @@ def test_given_embeddings_are_scored_like_the_networks(pairs, drawn, tmp_path: P
     assert given["sets"]["easy"]["accuracy"] == expected["accuracy"]
 
 
+@pytest.mark.parametrize("kind", ["<f2", "<f8", ">f4"])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_given_embeddings_are_floats_of_any_size(kind: str, order: str, pairs, tmp_path: Path):
+    raw = np.random.default_rng(0).normal(size=(40, 8)).astype(kind)
+    np.save(tmp_path / "easy.npy", np.asarray(raw, order=order))
+    found = GivenFeatures(tmp_path).embedded(pairs)
+    norms = np.linalg.norm(raw.astype(np.float64), axis=1)
+    np.testing.assert_allclose(found.norms, norms, rtol=1e-5)
+    np.testing.assert_allclose(found.unit, raw / norms[:, None], atol=1e-5)
+    assert found.unit.dtype == np.float32
+
+
+_GIVEN = np.random.default_rng(0).normal(size=(40, 8)).astype(np.float32)
+
+
+def _with_row(value: float) -> np.ndarray:
+    changed = _GIVEN.copy()
+    changed[7] = value
+    return changed
+
+
 @pytest.mark.parametrize(
     ("array", "said"),
     [
-        (np.zeros((3, 8), np.float32), "expected float32 [40, D]"),
-        (np.zeros((40, 8)), "expected float32 [40, D]"),
+        (_GIVEN[:3], "float32 [3, 8]; expected float32 [40, D] (or float16, float64)"),
+        (_GIVEN[0], "float32 [8]; expected float32 [40, D]"),
+        (_GIVEN.astype(np.int32), "int32 [40, 8]; expected float32 [40, D]"),
+        (_GIVEN[:, :0], "the embeddings have 0 dimensions; allowed: 1 to 65,536"),
+        (_GIVEN.astype(object), "numbers are expected; expected float32 [40, D]"),
+        (_with_row(np.nan), "easy.npy: row 7 of the embeddings of easy is zero or not finite"),
+        (_with_row(np.inf), "row 7 of the embeddings of easy is zero or not finite (1 of 40 are)"),
+        (_with_row(0), "row 7 of the embeddings of easy is zero or not finite (1 of 40 are)"),
         (None, "no embeddings of easy; write easy.npy: float32 [40, D]"),
     ],
+    ids=["rows", "axes", "integers", "no-dimension", "objects", "nan", "infinite", "zero", "none"],
 )
-def test_embeddings_of_another_kind_are_refused(array, said: str, pairs, tmp_path: Path):
+def test_unusable_embeddings_are_refused(array, said: str, pairs, tmp_path: Path):
     if array is not None:
         np.save(tmp_path / "easy.npy", array)
     with pytest.raises(UserError, match=re.escape(said)):
         evaluate(GivenFeatures(tmp_path), [pairs])
+
+
+def test_embeddings_beyond_the_memory_are_refused(pairs, tmp_path: Path, monkeypatch):
+    free = SimpleNamespace(available=4 * 40 * 8 - 1)
+    monkeypatch.setattr("psutil.virtual_memory", lambda: free)
+    np.save(tmp_path / "easy.npy", _GIVEN)
+    with pytest.raises(UserError, match=r"of memory as float32, and .* GiB are free"):
+        GivenFeatures(tmp_path).check(pairs)
+
+
+def test_a_sparse_file_of_terabytes_is_refused_at_once(pairs, tmp_path: Path):
+    path = tmp_path / "easy.npy"
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(
+            file, {"descr": "<f4", "fortran_order": False, "shape": (40, 10**10)}
+        )
+        file.truncate(file.tell() + 4 * 40 * 10**10)
+    with pytest.raises(UserError, match="the embeddings have 10,000,000,000 dimensions"):
+        GivenFeatures(tmp_path).check(pairs)
+
+
+def test_a_pipe_instead_of_embeddings_is_named(pairs, tmp_path: Path):
+    os.mkfifo(tmp_path / "easy.npy")
+    with pytest.raises(UserError, match="it is a named pipe"):
+        GivenFeatures(tmp_path).check(pairs)
+
+
+def test_rows_follow_the_list_of_pairs_not_its_folds(tmp_path: Path):
+    """Pairs sorted by kind are reordered into folds; the rows of a user's file are not."""
+    write_faces(tmp_path, [f"{i}.jpg" for i in range(8)], (8, 8))
+    files = [(tmp_path / f"{i}.jpg").read_bytes() for i in range(8)]
+    sides = list(combinations(range(8), 2))[:24]
+    (tmp_path / "list.txt").write_text(
+        "".join(f"{a}.jpg {b}.jpg {int(place < 12)}\n" for place, (a, b) in enumerate(sides))
+    )
+    vectors = np.random.default_rng(0).normal(size=(48, 8)).astype(np.float32)
+    vectors[1:24:2] = vectors[:24:2]
+    np.save(tmp_path / "list.npy", vectors)
+    opened = SetSource(tmp_path / "list.txt").open()
+    assert not opened.same[:12].all()
+    report = evaluate(GivenFeatures(tmp_path), [opened], intervals=False)["sets"]["list"]
+    assert report["auc"] == 1
+    names = [files.index(image) for image in opened.images]
+    assert [sides[number // 2][number % 2] for number in opened.numbers] == names
+
+
+def test_other_embeddings_of_the_folder_are_listed(pairs, tmp_path: Path):
+    np.save(tmp_path / "hard.npy", _GIVEN)
+    with pytest.raises(UserError, match=r"no embeddings of easy; .*; the folder has hard\.npy"):
+        GivenFeatures(tmp_path).check(pairs)

@@ -11,6 +11,7 @@ from curation.errors import UserError
 from curation.mat_files import read_mat
 from distill.evaluation.evaluate_sets import evaluate
 from distill.evaluation.features import Embedded
+from distill.evaluation.given_features import GivenFeatures
 from distill.evaluation.protocols import protocol as registry
 from distill.evaluation.protocols import tables
 from distill.evaluation.protocols.protocol import (
@@ -20,7 +21,7 @@ from distill.evaluation.protocols.protocol import (
     protocols,
     split_name,
 )
-from distill.evaluation.set_features import GivenFeatures, NetworkFeatures
+from distill.evaluation.set_features import NetworkFeatures
 from distill.evaluation.templates import template, templates
 from tests.distill.evaluation.drawn_images import GridEmbedder
 from tests.distill.evaluation.features_of_people import normalised
@@ -236,7 +237,10 @@ def test_the_release_folder_is_found_by_its_name(tmp_path: Path):
         ("name_5pts_score", lambda t: t + t.splitlines()[-1], "more images than the 48"),
         ("template_pair_label", lambda t: t + "0 1 x\n", "'0 1 x'"),
         ("template_pair_label", lambda t: t + "0 1 2\n", "allowed: 1 and 0"),
-        ("template_pair_label", lambda t: t + "0 99 1\n", "template 99 has no image"),
+        ("template_pair_label", lambda t: t + "0 99 1\n", "template 99 .row 1381. has no image"),
+        ("template_pair_label", lambda t: "0 0 0\n" + t, "pair 1 is template 0 with itself"),
+        ("name_5pts_score", lambda t: re.sub("jpg.*", "jpg" + " 1" * 11, t), "coincide"),
+        ("name_5pts_score", lambda t: re.sub(r" 0\.5.*\n", " 0\n", t, count=2), "the score 0"),
         ("template_pair_label", lambda t: re.sub(r" 1\n", " 0\n", t), "none of its .* is genuine"),
         ("template_pair_label", lambda t: "0 1 1\n0 10 0\n", "no TAR can be measured at any FAR"),
         ("template_pair_label", lambda t: "", "is empty"),
@@ -244,6 +248,7 @@ def test_the_release_folder_is_found_by_its_name(tmp_path: Path):
         ("1N_gallery_G1", lambda t: "T,S\n", "names no templates"),
         ("1N_gallery_G1", lambda t: "T,S\n10,100\n", "none of its subjects"),
         ("1N_probe_mixed", lambda t: t + "a,b\n", "line 18"),
+        ("1N_gallery_G1", lambda t: t + "1,0\n", "template 1 is also in ijbc_1N_probe"),
     ],
 )  # fmt: skip
 def test_bad_ijb_lists_are_refused(
@@ -255,6 +260,12 @@ def test_bad_ijb_lists_are_refused(
     with pytest.raises(UserError, match=message) as refused:
         open_protocol("ijbc", tmp_path)
     assert path.name in str(refused.value)
+
+
+def test_the_lists_of_the_other_release_are_recognised(tmp_path: Path):
+    write_ijb(tmp_path)
+    with pytest.raises(UserError, match=f"has the lists of ijbc; give ijbc:{tmp_path}"):
+        open_protocol("ijbb", tmp_path)
 
 
 def test_a_missing_list_of_searches_is_named(tmp_path: Path):
@@ -308,7 +319,7 @@ def test_a_probe_without_a_mate_is_refused(tmp_path: Path):
     write_tinyface(tmp_path)
     for path in (tmp_path / "Gallery_Match").glob("3_*"):
         path.unlink()
-    with pytest.raises(UserError, match="Gallery_Match has no image of person 3 \\(1 probes"):
+    with pytest.raises(UserError, match="no image of person 3 \\(probes without a mate: 1\\)"):
         open_protocol("tinyface", tmp_path)
 
 
@@ -419,6 +430,7 @@ def test_bad_submissions_are_refused(tmp_path: Path, content: bytes, message: st
         ("labels.txt", "-1\n" * 148, "no genuine pair"),
         ("filelist.txt", "", "lists no images or videos"),
         ("filelist.txt", "/etc/passwd\n" * 148, "is not a name below"),
+        ("filelist.txt", "1.jpg\n0.jpg\n1.jpg\n", "line 3: '1.jpg' is also on line 1"),
     ],
 )
 def test_bad_lfr_lists_are_refused(tmp_path: Path, file: str, content: str | None, message: str):

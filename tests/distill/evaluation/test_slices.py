@@ -11,7 +11,8 @@ from curation.pairs import VerificationPairs, read_pairs
 from curation.store import Store
 from distill.evaluation.evaluate_sets import evaluate
 from distill.evaluation.features import Embedded
-from distill.evaluation.set_features import EvaluationSet, GivenFeatures
+from distill.evaluation.given_features import GivenFeatures
+from distill.evaluation.set_features import EvaluationSet
 from distill.evaluation.slice_tables import Attribute, quality, read_slices
 from distill.evaluation.slices import slice_images
 from tests.distill.evaluation.features_of_people import unit_features
@@ -49,9 +50,10 @@ def test_images_are_in_the_groups_of_their_identities(drawn_store: Store, tmp_pa
         ("identity,sex\n999999,f\n", "no row has an identity of"),
         ("image,sex\n0,f\n", "the group 'f' of sex has 1 images"),
         ("image,sex\n0,\n1,\n", "sex has no groups"),
+        ("image,sex,quality\n", "an attribute 'quality', which is measured for every set"),
         ("image," + ",".join(map(str, range(101))), "names 101 attributes; allowed: 100"),
     ],
-    ids=range(11),
+    ids=range(12),
 )
 def test_bad_tables_are_refused(drawn_store: Store, tmp_path: Path, text: str, message: str):
     table = tmp_path / "groups.csv"

@@ -11,14 +11,10 @@ from curation.pairs import VerificationPairs
 from curation.progress import Progress
 from distill.evaluation.evaluate_sets import evaluate
 from distill.evaluation.features import Embedded
+from distill.evaluation.given_features import GivenFeatures
 from distill.evaluation.measurable import check_measurable
 from distill.evaluation.protocols.protocol import open_protocol
-from distill.evaluation.set_features import (
-    EvaluationSet,
-    GivenFeatures,
-    NetworkFeatures,
-    image_count,
-)
+from distill.evaluation.set_features import EvaluationSet, NetworkFeatures, image_count
 from distill.evaluation.set_source import SetSource
 from distill.evaluation.slice_tables import read_slices
 from teachers.preprocessing import Preprocessing
