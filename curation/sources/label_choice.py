@@ -48,13 +48,14 @@ def usual_key(names: Iterable[str]) -> str | None:
     return next((by_lower[key] for key in LABEL_KEYS if key in by_lower), None)
 
 
-def no_label(what: str, names: Iterable[str]) -> str:
+def no_label(what: str, names: Iterable[str], choice: LabelChoice) -> str:
     """The remark that none of ``names`` is that of a label; ``what`` each of them is: "column"."""
     shown = [name[:40] for name in names]
     more = ", ..." if len(shown) > _SHOWN else ""
+    wanted = choice.key or f"{', '.join(LABEL_KEYS[:4])}, ..."
     return (
-        f"no image has a label: no {what} is called {', '.join(LABEL_KEYS[:4])}, ...; "
-        f"`curate convert --label-key` takes another one: {', '.join(shown[:_SHOWN])}{more}"
+        f"no image has a label: no {what} is called {wanted}; `curate convert --label-key` takes "
+        f"another one: {', '.join(shown[:_SHOWN])}{more}"
     )
 
 

@@ -125,7 +125,7 @@ class ParquetSource(EntrySource):
         self, images: int, identities: int, image_size: tuple[int, int]
     ) -> Iterator[str]:
         if not identities and self._unread:
-            yield no_label("column", self._unread)
+            yield no_label("column", self._unread, self.choice)
 
     def describe(self, key: int, offset: int) -> str:
         return f"{self.shard_of(offset)}: {self._row_name(offset)}"

@@ -16,7 +16,7 @@ from curation.json_text import parse_json
 from curation.labels import UNLABELLED
 from curation.sources.entries import ImageEntry, LabelNumbers, whole_label
 from curation.sources.folders import LOOKS_LIKE_IMAGES
-from curation.sources.label_choice import USUAL, FolderLabels, LabelChoice, no_label
+from curation.sources.label_choice import USUAL, FolderLabels, LabelChoice, no_label, usual_key
 from curation.text_files import decoded
 
 LABELS = ("cls", "json", "txt", "text", "label")
@@ -129,7 +129,7 @@ class Samples:
         """Doubts about the labels of the archives that were read."""
         yield from self._folders.remarks()
         if not identities and self._keys:
-            yield no_label("JSON key", self._keys)
+            yield no_label("JSON key", self._keys, self._choice)
 
     def _is_whole(self, images: list[ArchiveFile], others: list[ArchiveFile]) -> bool:
         """Whether the sample at the point of truncation is complete."""
@@ -171,7 +171,8 @@ class Samples:
         value = _value(file)
         label = self._choice.label_in(value)
         if label is None and isinstance(value, dict) and not self._keys:
-            self._keys = list(value)
+            is_empty = not self._choice.key and usual_key(value) is not None
+            self._keys = [] if is_empty else list(value)
         return label
 
 

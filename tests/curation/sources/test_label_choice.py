@@ -123,6 +123,19 @@ class TestLabelKey:
             store = convert(source, tmp_path / f"{number}.lmdb", choice=choice)
             assert store.source_labels_of(store.rows).tolist() == [0, 0, 1]
 
+    def test_a_key_that_no_object_has_is_named(self, tmp_path, noise_images):
+        shard = write_json(tmp_path / "a.tar", noise_images[:2], [{"label": 3, "age": 1}] * 2)
+        warnings: list[str] = []
+        choice = LabelChoice(key="who.id")
+        store = convert(shard, tmp_path / "a.lmdb", choice=choice, warn=warnings.append)
+        assert store.identities == 0
+        assert "no JSON key is called who.id" in warnings[0]
+
+    def test_a_label_of_nobody_is_one(self, tmp_path, noise_images):
+        shard = write_json(tmp_path / "a.tar", noise_images[:2], [{"label": None, "age": 1}] * 2)
+        description = inspect_path(shard)
+        assert (description["unlabelled"], description["warnings"]) == (2, [])
+
     def test_nested_keys(self, tmp_path, noise_images):
         values = [{"who": {"id": n}} for n in (4, 9, None)]
         table = write_table(tmp_path / "a.parquet", noise_images[:3], meta=values)
