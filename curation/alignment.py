@@ -1,7 +1,7 @@
 """Face alignment by five landmarks, the only alignment used in training and embedding.
 
 Landmarks are (x, y) of left eye, right eye, nose, left and right corner of the mouth, as seen in
-the picture. Coordinates refer to pixel centres and start at 0.
+the image. Coordinates refer to pixel centres and start at 0.
 """
 
 from typing import TYPE_CHECKING
@@ -45,7 +45,7 @@ def similarity(points: "np.ndarray", target: "np.ndarray") -> "np.ndarray":
 def align(pixels: "np.ndarray", points: "np.ndarray") -> "np.ndarray":
     """The face with landmarks ``[5, 2]`` in uint8 RGB ``[H, W, 3]``, aligned: ``[112, 112, 3]``.
 
-    Areas outside the picture are black. Each pixel averages about as many pixels as it covers, to
+    Areas outside the image are black. Each pixel averages about as many pixels as it covers, to
     avoid aliasing of large faces. Raises ``ValueError`` as ``similarity`` does.
     """
     import cv2
@@ -54,7 +54,7 @@ def align(pixels: "np.ndarray", points: "np.ndarray") -> "np.ndarray":
     matrix = similarity(points, np.array(ARCFACE_POINTS))
     scale = float(np.hypot(matrix[0, 0], matrix[1, 0]))
     samples = max(1, min(_MOST_SAMPLES, round(1 / scale))) if scale > 0 else 1
-    # Pixel i of the supersampled picture is centred at (i + 0.5) / samples - 0.5 of the other.
+    # Pixel i of the supersampled image is centred at (i + 0.5) / samples - 0.5 of the other.
     matrix *= samples
     matrix[:, 2] += (samples - 1) / 2
     height, width = (side * samples for side in ALIGNED_SIZE)

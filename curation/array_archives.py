@@ -56,7 +56,7 @@ def _check_list(file: BinaryIO) -> None:
     file.seek(max(0, size - ends))
     last = file.read()
     if len(last) < _END.size or last[-_END.size :][:4] != _END_MARK:
-        raise ValueError("it is not an archive of NumPy arrays (.npz), or is cut off")
+        raise ValueError("it is not an archive of NumPy arrays (.npz), or is truncated")
     length = _END.unpack(last[-_END.size :])[5]
     if last[: -_END.size][-_LOCATOR_BYTES:][:4] == _END_OF_LARGE and len(last) == ends:
         length = max(length, _LARGE_END.unpack(last[: _LARGE_END.size])[8])
@@ -70,7 +70,7 @@ def _members(archive: ZipFile, largest: int) -> Iterator[tuple[str, ZipInfo, Arr
     if len(members) > MOST_MEMBERS:
         raise ValueError(f"it holds {len(members)} arrays, more than {MOST_MEMBERS}")
     if len({member.filename for member in members}) < len(members):
-        raise ValueError("it holds two arrays of one name")
+        raise ValueError("two of its arrays have the same name")
     for member in members:
         try:
             head = _member_head(archive, member, largest)
@@ -82,7 +82,7 @@ def _members(archive: ZipFile, largest: int) -> Iterator[tuple[str, ZipInfo, Arr
 def _member_head(archive: ZipFile, member: ZipInfo, largest: int) -> ArrayHeader:
     """The header; ``ValueError`` with a message that continues after the member's name."""
     if member.compress_type not in (ZIP_STORED, ZIP_DEFLATED) or member.flag_bits & 1:
-        raise ValueError("is packed in a way that NumPy does not use")
+        raise ValueError("is compressed in a way that NumPy does not use")
     with archive.open(member) as stream:
         try:
             head = parse_head(stream)

@@ -72,7 +72,7 @@ def read_array(path: Path, kind: np.dtype, shape: tuple[int, ...]) -> np.ndarray
         file.seek(head.begin)
         numbers = np.fromfile(file, kind, math.prod(shape))
     if numbers.size != math.prod(shape):
-        raise UnreadableError(path, "it became shorter while it was read")
+        raise UnreadableError(path, "it was truncated while it was read")
     return head.arranged(numbers)
 
 
@@ -103,7 +103,7 @@ def map_array(path: Path, kind: np.dtype, shape: tuple[int, ...]) -> np.memmap:
         head = _checked_head(path, file)
         _refuse_other(path, head, kind, shape)
         if head.is_transposed and len(shape) > 1:
-            raise UnreadableError(path, "its numbers are in Fortran's order")
+            raise UnreadableError(path, "its values are in Fortran order")
         return np.memmap(file, kind, "r", head.begin, shape)
 
 
@@ -114,7 +114,7 @@ def _checked_head(path: Path, file: BinaryIO) -> ArrayHeader:
         raise UnreadableError(path, str(error)) from None
     size = os.fstat(file.fileno()).st_size - head.begin
     if size != head.size:
-        raise UnreadableError(path, f"it holds {size:,} bytes of {head}, which has {head.size:,}")
+        raise UnreadableError(path, f"it has {size:,} bytes of data; {head} needs {head.size:,}")
     return head
 
 
@@ -131,11 +131,13 @@ def parse_head(file: IO[bytes]) -> ArrayHeader:
         raise ValueError("it is not a NumPy array (.npy)")
     version = file.read(2)
     if version not in _LENGTHS:
-        raise ValueError(f"it is of NumPy's format {'.'.join(map(str, version))}, not 1.0 or 2.0")
+        raise ValueError(
+            f"its NumPy format version is {'.'.join(map(str, version))}, not 1.0 or 2.0"
+        )
     length = _LENGTHS[version]
     (size,) = length.unpack(exactly(file, length.size))
     if size > _LONGEST_TEXT:
-        raise ValueError(f"its head has {size:,} bytes, more than {_LONGEST_TEXT:,}")
+        raise ValueError(f"its header has {size:,} bytes, more than {_LONGEST_TEXT:,}")
     found = _TEXT.fullmatch(exactly(file, size))
     items = (
         {} if found is None else dict(zip(found.groups()[::2], found.groups()[1::2], strict=True))
@@ -153,7 +155,7 @@ def exactly(file: IO[bytes], size: int) -> bytes:
     """The next ``size`` bytes; ``ValueError`` if there are fewer."""
     content = file.read(size)
     if len(content) < size:
-        raise ValueError("its head is cut off")
+        raise ValueError("its header is truncated")
     return content
 
 

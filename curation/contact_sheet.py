@@ -1,4 +1,4 @@
-"""Combining many small pictures into one for viewing."""
+"""Combining many small images into one for viewing."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING

@@ -71,7 +71,7 @@ class Environment:
         self._end = (meta.last_page + 1) * meta.page_size
         self._check_length(os.fstat(self._file).st_size)
         if meta.main.flags or self._depth > DEEPEST:
-            self._damaged("it is an LMDB file of another kind than stores are")
+            self._damaged("it is an LMDB file, but not of the kind that stores use")
         if self._root != NO_PAGE and self._root > meta.last_page:
             self._damaged(f"its root page {self._root} lies outside the file")
         if entries > self._end // SMALLEST_ENTRY:
@@ -84,7 +84,7 @@ class Environment:
             self._sizes = np.zeros(entries, np.uint32).data
         except MemoryError:
             raise UserError(
-                f"{self._path} claims to have {entries:,} entries, too many for the memory"
+                f"{self._path} claims to have {entries:,} entries, more than the memory can hold"
             ) from None
 
     def get(self, key: bytes, most: int | None = None) -> bytes | None:
@@ -172,11 +172,11 @@ class Environment:
         for number in (0, 1):
             head = PAGE_HEADER.unpack(self._read(number * self._page_size, HEADER))
             if (head[0], head[2]) != (number, META_PAGE):
-                self._damaged(f"page {number} is no meta page")
+                self._damaged(f"page {number} is not a meta page")
         try:
             for tree in (meta.free, meta.main):
                 if (tree.root == NO_PAGE) != (tree.depth == 0) or tree.depth > DEEPEST:
-                    raise ValueError("a tree has pages and no depth")
+                    raise ValueError("a tree has pages, but its depth is 0")
                 self._check_tree(tree, pages)
             pages.check()
         except UserError:
@@ -290,14 +290,14 @@ class Environment:
     def _node(self, page: bytes, place: int) -> tuple[int, int, int]:
         """Size of the value (in a branch: half of a page number), flags, size of the key."""
         if place + NODE.size > self._page_size:
-            self._damaged("a node goes beyond its page")
+            self._damaged("a node extends beyond its page")
         return NODE.unpack_from(page, place)
 
     def _key(self, page: bytes, place: int) -> bytes:
         _, _, size = self._node(page, place)
         begin = place + NODE.size
         if begin + size > self._page_size:
-            self._damaged("a key goes beyond its page")
+            self._damaged("a key extends beyond its page")
         return page[begin : begin + size]
 
     def _place_of_value(self, number: int, page: bytes, place: int) -> tuple[int, int]:
@@ -311,7 +311,7 @@ class Environment:
                 "environments without named databases are read: copy its entries into such a one"
             )
         if flags not in (0, ELSEWHERE) or begin + room > self._page_size:
-            self._damaged(f"a value goes beyond its page {number}")
+            self._damaged(f"a value extends beyond its page {number}")
         if flags != ELSEWHERE:
             return number * self._page_size + begin, size
         far = PAGE_NUMBER.unpack_from(page, begin)[0] * self._page_size + HEADER
@@ -340,9 +340,9 @@ class Environment:
         if first is not None:
             second = parse_meta(os.pread(self._file, META_BYTES, first.page_size))
         if first is None or second is None:
-            self._damaged("it does not begin like an LMDB file")
+            self._damaged("it does not start like an LMDB file")
         if first.page_size != second.page_size:
-            self._damaged("its two meta pages have pages of different sizes")
+            self._damaged("its two meta pages state different page sizes")
         return max(first, second, key=lambda meta: meta.transaction)
 
     def _check_length(self, length: int) -> None:

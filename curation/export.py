@@ -113,7 +113,7 @@ def destination_of(folder: Path) -> Path:
     folder = Path(folder).absolute()
     if folder.suffix in OTHER_FORMS:
         raise UserError(
-            f"{folder} looks like a file of another form; give a folder without a suffix"
+            f"{folder} looks like the name of a file; give the name of a folder, without a suffix"
         )
     return folder
 

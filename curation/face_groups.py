@@ -28,7 +28,7 @@ def check_unlabelled(images: ImageSet) -> None:
     """Raise ``UserError`` if there are fewer than two unlabelled images."""
     if images.unlabelled < 2:
         raise UserError(
-            f"{images.path} has {images.unlabelled:,} images without a label; so there is nothing "
+            f"{images.path} has {images.unlabelled:,} images without a label, so there is nothing "
             "to group; `curate convert SOURCE NAME.lmdb --unlabelled` makes a store without "
             "labels; `curate check --only divided` finds people under several labels"
         )
@@ -132,8 +132,8 @@ def write_groups(
         decisions = propose_into(both, embedded, progress)
     if not decisions:
         raise UserError(
-            f"no two of the {gathered.unlabelled:,} images without a label in {gathered.path} are "
-            f"clearly of one person; check the teacher's --colour, --mean and --std"
+            f"no two of the {gathered.unlabelled:,} unlabelled images of {gathered.path} clearly "
+            f"show the same person; check the teacher's --colour, --mean and --std"
         )
     if both is None:
         made = write_clean(path, gathered, decisions)

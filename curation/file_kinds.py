@@ -56,21 +56,22 @@ def _data_set(name: str, what: str, advice: str = _AS_FILES) -> FileKind:
 
 _TAR = FileKind(
     "tar",
-    "a tar archive (webdataset shards are such)",
-    "`curate convert` takes it as NAME.tar; for anything else unpack it (tar -xf FILE)",
+    "a tar archive (WebDataset shards have this format)",
+    "`curate convert` reads it if its name ends in .tar; otherwise unpack it (tar -xf FILE)",
 )
 _ZIP = FileKind(
     "zip",
     "a zip archive",
-    "`curate convert` takes one of images as NAME.zip; for anything else unpack it (unzip FILE)",
+    "`curate convert` reads an archive of images whose name ends in .zip; otherwise unpack it "
+    "(unzip FILE)",
 )
 _HTML = FileKind(
     "html",
-    "a web page (a download that failed, or a page that asks for a login)",
+    "a web page (a failed download, or a login page)",
     f"{_AGAIN}, and look at its size",
 )
 _LMDB = _data_set("lmdb", "an LMDB data file", "give its folder, as data.mdb in it")
-_TORCH = FileKind("torch", "a PyTorch file", "give it where weights are wanted")
+_TORCH = FileKind("torch", "a PyTorch file", "give it where weights are expected")
 _SIGNATURES = {
     b"version https://git-lfs.github.com/": FileKind(
         "git-lfs",
@@ -89,7 +90,9 @@ _SIGNATURES = {
     b"\x04\x22\x4d\x18": _compressed("lz4", "unlz4 FILE"),
     b"7z\xbc\xaf\x27\x1c": _archive("7z", "7z x FILE"),
     b"Rar!\x1a\x07": _archive("RAR", "unrar x FILE"),
-    b"PAR1": _data_set("parquet", "a Parquet table", "`curate convert` takes it as NAME.parquet"),
+    b"PAR1": _data_set(
+        "parquet", "a Parquet table", "`curate convert` reads it if its name ends in .parquet"
+    ),
     b"ARROW1": _data_set("arrow", "an Arrow table"),
     b"ORC": _data_set("orc", "an ORC table"),
     b"\x89HDF\r\n\x1a\n": _data_set("hdf5", "an HDF5 file"),
@@ -97,7 +100,7 @@ _SIGNATURES = {
     b"SQLite format 3\0": _data_set("sqlite", "an SQLite database"),
     b"\x93NUMPY": _data_set("numpy", "a saved numpy array (.npy)"),
     b"\x0a\x23\xd7\xce": FileKind(
-        "recordio", "a RecordIO file", "`curate convert` takes it as NAME.rec"
+        "recordio", "a RecordIO file", "`curate convert` reads it if its name ends in .rec"
     ),
     b"\xff\xd8\xff": _image("JPEG"),
     b"\x89PNG\r\n\x1a\n": _image("PNG"),
@@ -106,7 +109,7 @@ _SIGNATURES = {
     b"MM\0*": _image("TIFF"),
     b"\0\0\0\x0cjP  ": _image("JPEG 2000"),
     b"\0\x05\x16\x07": FileKind(
-        "appledouble", "what macOS keeps beside a file (._NAME), not the file itself", _NO_DATA
+        "appledouble", "macOS metadata of a file (._NAME), not the file itself", _NO_DATA
     ),
     b"\0\0\0\x01Bud1": FileKind("ds-store", "a .DS_Store of macOS", _NO_DATA),
     b"%PDF": FileKind("pdf", "a PDF document", _NO_DATA),
@@ -248,7 +251,7 @@ def _crc32c(data: bytes) -> int:
 
 
 def _media(data: bytes) -> FileKind | None:
-    """Pictures and videos whose type follows a length field."""
+    """Images and videos whose type follows a length field."""
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return _image("WebP")
     if data[4:8] == b"ftyp":
@@ -266,7 +269,7 @@ def _media(data: bytes) -> FileKind | None:
 
 
 def _weights(data: bytes) -> FileKind | None:
-    advice = "give it where weights are wanted"
+    advice = "give it where weights are expected"
     if data[8:10] == b'{"' and 2 <= int.from_bytes(data[:8], "little") <= 100 << 20:
         return FileKind("safetensors", "a safetensors file of weights", advice)
     if data[4:8] == b"TFL3":

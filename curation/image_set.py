@@ -144,7 +144,7 @@ class ImageSet(ABC):
     def read_many(self, indices: np.ndarray) -> Iterator[bytes]:
         """The files of the images ``indices`` in turn; cheaper than single calls of ``read``."""
         if len(indices) and not 0 <= indices.min() <= indices.max() < len(self):
-            raise IndexError(f"{self.path} has the images 0 to {len(self) - 1} only")
+            raise IndexError(f"{self.path} has only the images 0 to {len(self) - 1}")
         return self._read(indices)
 
     @abstractmethod

@@ -27,11 +27,11 @@ MAX_PIXELS = 64 << 20
 MAX_FILE_BYTES = 32 << 20
 """Far more than an aligned face needs; a whole file must fit into memory."""
 _PIXEL_BYTES_TOGETHER = 128 << 20
-"""3,566 pictures of 112x112 pixels; a picture of the maximum size exceeds it by itself."""
+"""3,566 images of 112x112 pixels; an image of the maximum size exceeds it by itself."""
 
 
 def count_together(size: tuple[int, int], most: int) -> int:
-    """How many pictures of this (height, width) to decode together, at most ``most``."""
+    """How many images of this (height, width) to decode together, at most ``most``."""
     return max(1, min(most, _PIXEL_BYTES_TOGETHER // (size[0] * size[1] * 3)))
 
 

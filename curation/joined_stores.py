@@ -41,9 +41,9 @@ class JoinedStores(RootStore):
         for store in stores[1:]:
             if store.image_size != stores[0].image_size:
                 raise UserError(
-                    f"the images of {stores[0].path} are {_size(stores[0])} and those of "
-                    f"{store.path} {_size(store)}; together they must be of one size: align the "
-                    "faces of one of them again"
+                    f"{stores[0].path} has images of {_size(stores[0])} and {store.path} of "
+                    f"{_size(store)}; both must have the same size: align the faces of one of "
+                    "them again"
                 )
 
     def __reduce__(self) -> tuple[type["JoinedStores"], tuple[tuple[Store, ...]]]:  # type: ignore[override]

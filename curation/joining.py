@@ -164,13 +164,13 @@ def _check_named(images: ImageSet) -> None:
     names = images.store.source_names
     if names is None:
         raise UserError(
-            f"{images.path} was made of records, whose people have no names; find those that are "
-            "in both by their faces: --teacher"
+            f"{images.path} was made from records, in which people have no names; match people "
+            f"by their faces with --teacher"
         )
     if not any(_folder(names[row]) for row in images.rows[:100].tolist()):
         raise UserError(
-            f"the images of {images.path} lie in no folders that could name people (such as "
-            f"{names[images.rows[0]]!r}); find those that are in both by their faces: --teacher"
+            f"the images of {images.path} are not in folders that could name people (such as "
+            f"{names[images.rows[0]]!r}); match people by their faces with --teacher"
         )
 
 

@@ -199,7 +199,7 @@ def _remark(
     """libjpeg's error if the file cannot be decoded; warnings too if ``strict``."""
     import simplejpeg
 
-    # libjpeg chooses the smallest picture that is at least this large.
+    # libjpeg chooses the smallest image that is at least this large.
     least = (0, 0) if shrink == 1 else pixels.shape[:2]
     try:
         simplejpeg.decode_jpeg(

@@ -12,6 +12,7 @@ from typing import Any, NoReturn, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from curation.errors import UserError
+from curation.faults import requirement
 from curation.files import read_whole
 
 AnyModel = TypeVar("AnyModel", bound=BaseModel)
@@ -64,7 +65,7 @@ def parse_json(content: bytes) -> Any:
         )
         _check(value, DEEPEST)
     except RecursionError:
-        raise ValueError(f"it is nested more than {DEEPEST} deep") from None
+        raise ValueError(f"it is nested deeper than {DEEPEST} levels") from None
     except UnicodeDecodeError as error:
         raise ValueError(f"it is not UTF-8 at byte {error.start}") from None
     except json.JSONDecodeError as error:
@@ -112,9 +113,9 @@ def read_record(
 
 def first_fault(error: ValidationError, with_place: bool = True) -> str:
     """The first error: its place, as dotted keys, and the reason."""
-    fault = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    fault = error.errors(include_url=False, include_input=False)[0]
     place = ".".join(str(part) for part in fault["loc"])[:80]
-    message = fault["msg"].removeprefix("Value error, ")[:_LONGEST_FAULT]
+    message = requirement(fault)[:_LONGEST_FAULT]
     return f"{place}: {message}" if place and with_place else message
 
 
@@ -137,7 +138,7 @@ def _refuse_constant(name: str) -> NoReturn:
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     built = dict(pairs)
     if len(built) < len(pairs):
-        raise ValueError("an object has one key twice")
+        raise ValueError("an object has a key twice")
     return built
 
 
@@ -158,4 +159,4 @@ def _check_text(text: str) -> None:
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise ValueError(f"a text has half of a surrogate pair: {text[error.start]!a}") from None
+        raise ValueError(f"a string has half of a surrogate pair: {text[error.start]!a}") from None

@@ -97,7 +97,7 @@ class UsedPages:
         begins = begins[order]
         ends = begins + np.frombuffer(self._lengths, np.uint64)[order]
         if (ends[:-1] > begins[1:]).any() or ends[-1] > self._count:
-            raise ValueError("it has pages that are used twice, or lie behind its end")
+            raise ValueError("it has pages that are used twice, or are behind its end")
 
 
 def check_nodes(page: bytes, places: Sequence[int], is_leaf: bool) -> None:
@@ -106,13 +106,13 @@ def check_nodes(page: bytes, places: Sequence[int], is_leaf: bool) -> None:
     end = upper
     for place in sorted(places):
         if place != end or place + NODE.size > len(page):
-            raise ValueError("the nodes of a page do not lie side by side")
+            raise ValueError("the nodes of a page are not contiguous")
         size, flags, key_size = NODE.unpack_from(page, place)
         value = 0 if not is_leaf else PAGE_NUMBER.size if flags == ELSEWHERE else size
         end += NODE.size + key_size + value
         end += end % 2
     if end != len(page) or not HEADER + 2 * len(places) <= lower <= upper:
-        raise ValueError("the nodes of a page do not lie side by side")
+        raise ValueError("the nodes of a page are not contiguous")
 
 
 def parse_meta(page: bytes) -> Meta | None:

@@ -22,7 +22,7 @@ def locked(folder: Path) -> Iterator[None]:
         try:
             stack.enter_context(held(folder))
         except BlockingIOError:
-            raise UserError(f"another process is writing {folder}; wait for it") from None
+            raise UserError(f"another process is writing {folder}; wait until it ends") from None
         yield
 
 

@@ -36,7 +36,7 @@ def read_mat(path: Path) -> dict[str, Value]:
     data = read_whole(path, MAX_FILE_BYTES)
     if data[:8] == b"\x89HDF\r\n\x1a\n" or data[:10] == b"MATLAB 7.3":
         raise UserError(
-            f"{path} is of MATLAB's version 7.3 (HDF5); save it with -v7, which is read here"
+            f"{path} has the format of MATLAB 7.3 (HDF5), which cannot be read; save it with -v7"
         )
     order = {b"IM": "<", b"MI": ">"}.get(data[126:128])
     if order is None or len(data) < _HEAD:
@@ -118,7 +118,7 @@ class _MatReader:
     def _text(self, how: int, values: bytes) -> str:
         encoding = _TEXTS.get(how)
         if encoding is None:
-            raise ValueError("a text is of an unknown encoding")
+            raise ValueError("a string has an unknown encoding")
         if encoding in ("utf-16", "utf-32"):
             encoding += "-le" if self._order == "<" else "-be"
         return values.decode(encoding, "replace")

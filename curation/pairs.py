@@ -82,7 +82,7 @@ def read_pairs(path: Path) -> VerificationPairs:
 def write_pairs(path: Path, images: Sequence[bytes], same: Sequence[bool]) -> None:
     """Write 2P image files and P booleans as insightface's ``.bin`` (pickle protocol 4)."""
     if len(images) != 2 * len(same):
-        raise ValueError(f"{len(images)} images are not two for each of {len(same)} pairs")
+        raise ValueError(f"{len(images)} images, but two are needed for each of {len(same)} pairs")
     content = [bytes(image) for image in images], [bool(value) for value in same]
     with atomic_file(Path(path)) as file:
         pickle.dump(content, file, protocol=4)
@@ -121,7 +121,7 @@ def _check_content(content: Any, path: Path) -> tuple[list[bytes], np.ndarray]:
         raise UserError(f"{what}: same must be a list of booleans, True or False for each pair")
     if not len(same) or len(images) != 2 * len(same):
         raise UserError(
-            f"{what}: {len(images):,} images are not two for each of {len(same):,} pairs"
+            f"{what}: {len(images):,} images, but two are needed for each of {len(same):,} pairs"
         )
     files = [_image_file(image, f"{path}: image {i}") for i, image in enumerate(images)]
     _check_sizes(files, path)

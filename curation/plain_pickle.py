@@ -193,7 +193,7 @@ def _array(kind: Any, shape: Any, data: Any) -> PlainArray:
 def _reconstruct(kind: Any, shape: Any, code: Any) -> PlainArray:
     """An array whose content is set later."""
     if kind is not _NDARRAY:
-        raise RefusedError("it makes an array that is none of numpy's")
+        raise RefusedError("it makes an array of another class than numpy.ndarray")
     return PlainArray(PlainType("u1"), (0,), b"")
 
 

@@ -89,7 +89,7 @@ def _header(data: bytes) -> _Header:
     _check_sum(data, 12, _HEADER_END)
     depth, colours, *methods, interlaced = data[24:29]
     if depth not in _DEPTHS.get(colours, ()) or any(methods) or interlaced > 1:
-        raise DamagedError("its header has a kind of pixels that PNG does not know")
+        raise DamagedError("its header states a kind of pixels that PNG does not have")
     return _Header(size[1], size[0], depth, colours, bool(interlaced))
 
 

@@ -1,4 +1,4 @@
-"""Quality measures of one picture, without a network: sharpness, brightness, contrast."""
+"""Quality measures of one image, without a network: sharpness, brightness, contrast."""
 
 from collections.abc import Callable
 
@@ -18,7 +18,7 @@ def luma(image: np.ndarray) -> np.ndarray:
 
 
 def sharpness(image: np.ndarray) -> float:
-    """The variance of the Laplacian of the luma: low if the picture is blurred or empty.
+    """The variance of the Laplacian of the luma: low if the image is blurred or empty.
 
     It increases with noise and contrast, so thresholds depend on the data. Source: Pech-Pacheco et
     al., "Diatom autofocusing in brightfield microscopy", ICPR 2000.

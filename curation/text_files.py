@@ -40,7 +40,7 @@ def text_lines(path: Path, wanted: str) -> Iterator[tuple[int, str]]:
         file = io.TextIOWrapper(binary, "utf-8", "surrogateescape")
         for number, line in enumerate(bounded_lines(file, path), 1):
             if "\0" in line:
-                raise UserError(f"{path}: line {number} holds a zero byte; it is not a text")
+                raise UserError(f"{path}: line {number} holds a zero byte; it is not a text file")
             text = line.removesuffix("\n")
             if text and not text.isspace():
                 yield number, text

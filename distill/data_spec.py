@@ -107,6 +107,6 @@ class DataSpec(Strict):
             raise SpecError(
                 ("train",),
                 f"the shares {' + '.join(f'{share:g}' for share in shares)} are "
-                f"{sum(shares):g} together; they must be 1",
+                f"{sum(shares):g} together; they must add up to 1",
             )
         return self

@@ -21,7 +21,7 @@ class Displaced(Exception):  # noqa: N818 - what happened
     """Another attempt of the job has started, or this one was closed: it must not write."""
 
     def __str__(self) -> str:
-        return "another attempt of this job has begun, or this one was abandoned"
+        return "another attempt of this job has started, or this one was abandoned"
 
 
 class _Newest(Record):

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from curation.errors import UserError
+from curation.faults import requirement
 from curation.suggestions import LINE, in_lines, meant
 from curation.toml_positions import Location, TomlSource, in_words, within_document
 from curation.toml_text import read_toml
@@ -165,7 +166,7 @@ def _reason(fault: Mapping[str, Any], location: Location) -> str:
     if fault["type"] == "string_pattern_mismatch":
         return f"{shown} is not {FORMS[fault['ctx']['pattern']]}"
     given = f", got {shown}" if isinstance(value, str | int | float) else ""
-    return fault["msg"] + given
+    return requirement(fault) + given
 
 
 def _shortened(text: str, most: int) -> str:

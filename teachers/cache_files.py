@@ -97,5 +97,5 @@ def open_to_lock(folder: Path, name: str) -> BinaryIO:
     file = os.fdopen(descriptor, "rb+", buffering=0)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         file.close()
-        raise damaged(folder, f"{name} is no regular file")
+        raise damaged(folder, f"{name} is not a regular file")
     return file

@@ -275,14 +275,14 @@ def _complaint(path: Path, network: nn.Module, match: _Match, part: str | None) 
         sizes = f"{_size(found)}, not {_size(own)}"
         complaints.append(f"has other shapes: {_first(match.misshapen)} ({sizes})")
     if match.is_whole and match.name:
-        hint = f'where the network is {shortened(match.name)} alone, say part = "{match.name}"'
+        hint = f'set part = "{match.name}" to compare only {shortened(match.name)}'
     else:
         names = _fitting([match.part], part)
         hint = "no registered network fits"
         if names:
             hint = f"these are the keys of {' or '.join(names)}"
         elif not (match.missing or match.misshapen):
-            hint = "save the state dict without them if they are no part of the network"
+            hint = "save the state dict without them if they are not part of the network"
     return f"{path}: not weights of this {type(network).__name__}: {', '.join(complaints)}; {hint}"
 
 

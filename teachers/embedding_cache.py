@@ -80,7 +80,7 @@ class EmbeddingCache:
         if off.any():
             raise damaged(self.folder, f"row {rows[np.argmax(off)]} has changed")
         if not _are_unit_vectors(unit) or not (np.isfinite(norm) & (norm > 0)).all():
-            raise damaged(self.folder, "it has rows that are no unit vectors")
+            raise damaged(self.folder, "it has rows that are not unit vectors")
 
 
 class JoinedRows:

@@ -30,7 +30,7 @@ class Ensemble:
         if combine == "average" and len(set(lengths)) > 1:
             raise UserError(
                 f'combine = "average" needs embeddings of one length, but the members have '
-                f'{", ".join(map(str, lengths))}; take combine = "concatenate"'
+                f'{", ".join(map(str, lengths))}; use combine = "concatenate"'
             )
         self.members, self.combine = tuple(members), combine
         self.embedding = sum(lengths) if combine == "concatenate" else lengths[0]

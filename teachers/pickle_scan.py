@@ -124,7 +124,7 @@ def _scan_zip(path: Path, file: BinaryIO) -> dict[str, Any]:
 def _place_in_zip(path: Path, file: BinaryIO, member: Any, length: int) -> int:
     """The position in the file where the bytes of a member begin."""
     if member is None or member.file_size < length:
-        raise _damaged(path, "elements of a tensor are not in it")
+        raise _damaged(path, "elements of a tensor are missing")
     file.seek(member.header_offset)
     signature, name, more = LOCAL_HEADER.unpack(file.read(LOCAL_HEADER.size))
     if signature != ZIP_MAGIC or file.read(name) != _raw_name(member):
@@ -138,7 +138,7 @@ def _raw_name(member: zipfile.ZipInfo) -> bytes:
 
 def _scan_old(path: Path, file: BinaryIO) -> dict[str, Any]:
     if Reader(file).load() != MAGIC or Reader(file).load() != PROTOCOL:
-        raise _damaged(path, "it does not begin as torch.save's files do")
+        raise _damaged(path, "it does not start like a file of torch.save")
     system = Reader(file).load()
     _check_order(path, isinstance(system, dict) and system.get("little_endian") is True)
     reader = Reader(file)
@@ -147,7 +147,7 @@ def _scan_old(path: Path, file: BinaryIO) -> dict[str, Any]:
 
     def place(storage: Storage, length: int) -> int:
         if storage.key not in places:
-            raise _damaged(path, "elements of a tensor are not in it")
+            raise _damaged(path, "elements of a tensor are missing")
         return places[storage.key]
 
     return _Description(path, place).of(content, reader.names)
@@ -164,7 +164,7 @@ def _old_storages(path: Path, file: BinaryIO, reader: "Reader") -> Iterator[tupl
         start = file.tell()
         end = start + count * _item_bytes(known.kind)
         if end > size:
-            raise _damaged(path, "elements of a tensor are not in it")
+            raise _damaged(path, "elements of a tensor are missing")
         yield key, start
         file.seek(end)
 

@@ -94,8 +94,8 @@ def read_parts(path: Path) -> list[Part]:
     kind = what_is_this(path)
     if kind is None and path.suffix != ".safetensors":
         raise UserError(
-            f"{path}: not a file of weights: it begins neither as torch.save's nor as safetensors "
-            "do; copy or download it again"
+            f"{path}: not a file of weights: it starts like neither a torch.save file nor a "
+            f"safetensors file; copy or download it again"
         )
     if kind is not None and kind.name not in ("torch", "safetensors", "zip"):
         raise _foreign(path, kind)
@@ -204,7 +204,7 @@ def _read(
     with open_regular(path) as file:
         file.seek(start + offset * dtype.itemsize)
         if file.readinto(content) < span:
-            raise UserError(f"{path}: it became shorter while it was read; copy it again")
+            raise UserError(f"{path}: it was truncated while it was read; copy it again")
     flat = torch.frombuffer(content, dtype=dtype) if span else torch.empty(0, dtype=dtype)
     return flat.as_strided(size, stride)
 
@@ -212,7 +212,7 @@ def _read(
 def _unsafe(path: Path, reason: str) -> UserError:
     return UserError(
         f"{path}: not a file of weights that can be read safely ({reason}); "
-        "a whole file of a state dict alone, as .safetensors or by torch.save, can"
+        "give a complete file that holds only a state dict, as .safetensors or from torch.save"
     )
 
 

@@ -67,7 +67,7 @@ SIZE = 48
 
 
 def draw(identity: int, image: int) -> np.ndarray:
-    """A picture with the identity's colours and stripes, and noise that differs per image."""
+    """An image with the identity's colours and stripes, and noise that differs per image."""
     random = np.random.default_rng([identity, image])
     rows, columns = np.mgrid[0:SIZE, 0:SIZE]
     waves = np.sin(columns / (2 + identity) + rows / (9 - identity))

@@ -1,4 +1,4 @@
-"""``just prose``: finds habits of translated text in docs, docstrings, comments and messages.
+"""``just prose``: finds habits of translated text in docs, specs, code comments and messages.
 
 A rule is a pattern and what to write instead. Quoted code is not checked. A message is a string of
 at least four words in a package.
@@ -36,7 +36,7 @@ RULES = {
     r"\bcomes along\b": "is included",
     r"\bevery single one of\b": "each of",
     r"\bdoes likewise\b": "does the same",
-    r"\bin small[,:;]": "a small version",
+    r"\bin small\b": "a small version",
     r"\bsay(?:s)? of (?:itself|themselves)\b": "states",
     r"\bit is this .{1,40} that\b": "put the subject first",
     r"\bwhatever it is,": "in every case",
@@ -70,7 +70,7 @@ RULES = {
     r"\bwho(?:ever)? (?:asks|is told|takes)\b": "name the caller, the user, the client",
     r"\bunless (?:said|given)\b": "by default",
     r"\bat the door\b": "on input",
-    r"\b(?:plain|mixed|aligned) pictures?\b": "image",
+    r"(?<!-)\bpictures?\b": "image, photograph, chart or drawing",
     r"\b(?:sampled|sharded) (?:class )?centres\b": "class weights",
     r"\bset of class centres\b": "class weights",
     r"\b(?:one|a) (?:file|folder|line|process|row|record|result) an? (?!few\b)\w+\b": "per",
@@ -85,6 +85,7 @@ MESSAGE_RULES = {
     r"\bis there (?:\{|twice)": "occurs",
     r"\bis (?:not )?that of\b": "belongs to",
     r"\bnot one that\b": "was not written by",
+    r"\bis none of\b": "is not one of",
     r"\bof the earlier one\b|\bthe stage before\b": "the previous one",
 }
 """For messages only: docs may say some of these."""
@@ -110,10 +111,12 @@ def comments(source: str) -> str:
 
 
 def texts() -> Iterator[tuple[Path, str]]:
-    """Every page and module with its prose."""
+    """Every page, job spec, recipe and module with its prose."""
     for page in sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]):
         if "lab-notes" not in page.parts:
             yield page, prose(page.read_text("utf-8"))
+    for spec in sorted([*ROOT.glob("jobs/*.toml"), *ROOT.glob("curation/recipes/*.toml")]):
+        yield spec, spec.read_text("utf-8")
     for folder in FOLDERS:
         for module in sorted(ROOT.glob(f"{folder}/**/*.py")):
             if module != Path(__file__):

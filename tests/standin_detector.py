@@ -150,7 +150,7 @@ def drawn_face(person: int, shot: int = 0) -> np.ndarray:
 def picture_with(
     faces: Sequence[tuple[np.ndarray, tuple[int, int], int]], size: tuple[int, int] = (640, 960)
 ) -> np.ndarray:
-    """A picture, uint8 RGB ``[*size, 3]``, with aligned faces at (column, row) in cells.
+    """An image, uint8 RGB ``[*size, 3]``, with aligned faces at (column, row) in cells.
 
     Each face is scaled to the given side in pixels; its marker is one cell to the upper left.
     """

@@ -44,7 +44,7 @@ LANGUAGES = {"cpp": "contract.hpp", "kotlin": "Contract.kt", "swift": "Contract.
 
 @pytest.fixture(scope="module")
 def picture() -> np.ndarray:
-    """A smooth picture of 320x340 pixels; its face is rotated and twice the aligned size."""
+    """A smooth image of 320x340 pixels; its face is rotated and twice the aligned size."""
     rows, columns = np.mgrid[0:340, 0:320].astype(np.float64)
     waves = [np.sin(columns / a + rows / b) for a, b in ((37, 61), (53, -41), (-71, 29))]
     return np.round(127.5 + 120 * np.stack(waves, axis=-1)).astype(np.uint8)

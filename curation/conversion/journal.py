@@ -75,8 +75,8 @@ def load_state(folder: Path) -> JournalState | None:
     """
     if any((folder / name).exists() for name in _FORMER_FILES):
         raise UserError(
-            f"{folder} was begun by an earlier version of this program, whose progress records "
-            f"have another form; remove it and convert again"
+            f"{folder} was started by an earlier version of this program, whose progress records "
+            f"have another format; remove it and convert again"
         )
     content = read_state(folder)
     try:

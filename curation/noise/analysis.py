@@ -167,7 +167,7 @@ def _free(folder: Path, key: str) -> Path:
 
 def _sentence(folder: Path, aside: Path, meta: FindingsMeta | None, images: ImageSet) -> str:
     if meta is None:
-        return f"{folder / FINDINGS_FILE} was damaged; everything beside it was moved to {aside}"
+        return f"{folder / FINDINGS_FILE} was damaged; the folder was moved to {aside}"
     if meta.images_digest != images.digest:
         return (
             f"{folder} was made for earlier contents of {images.path.name}; it is kept, with its "
@@ -242,7 +242,7 @@ def _with_evaluation(
     again = [entry.check for entry in meta.checks if entry.check in using]
     if again:
         say(
-            f"the evaluation sets were {', '.join(meta.evaluation) or 'none'} and are "
+            f"the evaluation sets have changed from {', '.join(meta.evaluation) or 'none'} to "
             f"{', '.join(sets) or 'none'}: {', '.join(again)} runs again; other findings are kept"
         )
     others = tuple(entry for entry in meta.checks if entry.check not in using)

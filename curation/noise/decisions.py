@@ -263,7 +263,7 @@ def _check_title(path: Path, number: int, cells: Sequence[str], images_digest: s
     digest = cells[0].removeprefix(TITLE).strip()
     if digest != images_digest:
         raise UserError(
-            f"{path} line {number} decides on other images (digest {digest[:12]}, these have "
+            f"{path} line {number} is about other images (digest {digest[:12]}, these have "
             f"{images_digest[:12]}); give the store or view for which it was written, or run "
             f"`curate check` again"
         )

@@ -214,7 +214,7 @@ def _check_about(path: Path, meta: FindingsMeta, images: ImageSet) -> None:
     if (meta.images, meta.identities) != (len(images), identities):
         raise UserError(
             f"{path / FINDINGS_FILE} is damaged: {meta.images:,} images of {meta.identities:,} "
-            f"identities, {images.path} has {len(images)} of {identities}; check again"
+            f"identities, but {images.path} has {len(images)} of {identities}; check again"
         )
 
 
@@ -245,14 +245,14 @@ def _check_arrays(finding: Finding, meta: FindingsMeta) -> None:
         if array.shape != (summary.scored,):
             raise ValueError(
                 f"its arrays do not fit its summary: {name} is {list(array.shape)}, "
-                f"{summary.scored} were scored"
+                f"and {summary.scored} subjects were scored"
             )
         if array.dtype.kind not in ("b" if name == "flagged" else "iuf"):
             raise ValueError(f"{name} holds {array.dtype}, expected numbers")
     for name, array in finding.images.items():
         _check_indices(f"{_IMAGES}{name}", array, 1 << 31, least=0)
         if array.shape != (meta.images,):
-            raise ValueError(f"{_IMAGES}{name} is {list(array.shape)}, there are {meta.images}")
+            raise ValueError(f"{_IMAGES}{name} is {list(array.shape)}; expected [{meta.images}]")
     most = meta.images if finding.subject == "image" else meta.identities
     _check_indices("subjects", finding.subjects, most, least=0)
     is_ascending = (np.diff(finding.subjects) > 0).all()
@@ -279,7 +279,7 @@ def _check_indices(name: str, array: np.ndarray, limit: int, least: int) -> None
         raise ValueError(f"{name} holds {array.dtype}, expected whole numbers")
     if len(array) and not (least <= int(array.min()) and int(array.max()) < limit):
         raise ValueError(
-            f"{name} has {array.min()} to {array.max()}, allowed are {least} to {limit - 1}"
+            f"{name} has {array.min()} to {array.max()}; allowed: {least} to {limit - 1}"
         )
 
 

@@ -109,9 +109,9 @@ def _refuse_others(named: Iterable[Decision], known: Collection[str], holder: st
     others = [line for line in named if line.findings not in known]
     if others:
         raise UserError(
-            f"these lines were decided on other findings than {holder} holds (by another teacher, "
-            "or at another time); decide again in a new report, or empty their column `findings` "
-            "to apply them anyway\n  " + "\n  ".join(_stale(others))
+            f"these lines were made for other findings than those in {holder} (with another "
+            f"teacher, or by an earlier check); decide again in a new report, or empty their "
+            f"column `findings` to apply them anyway\n  " + "\n  ".join(_stale(others))
         )
 
 

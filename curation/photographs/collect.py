@@ -179,7 +179,7 @@ def _check_resumable(work: Path, stamp: SourceStamp) -> None:
             file.write(stamp.model_dump_json(indent=2).encode())
     elif _known(path) != _essence(stamp):
         raise UserError(
-            f"{work} was begun with other photographs, another detector or other settings; give "
+            f"{work} was started with other photographs, another detector or other settings; give "
             f"those again to continue, or remove it to start over"
         )
 

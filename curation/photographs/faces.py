@@ -177,9 +177,9 @@ def _judge(
          lambda: f"{size:.0f} pixels; the minimum is {settings.least_size}"),
         (bool(outside), "cut-off", lambda: "eyes, nose or mouth lie outside the photograph"),
         (turn > settings.most_turn, "turned",
-         lambda: f"{turn:.0f} degrees; at most {settings.most_turn:g} are wanted"),
+         lambda: f"{turn:.0f} degrees; the maximum is {settings.most_turn:g}"),
         (sharp < settings.least_sharpness, "blurred",
-         lambda: f"sharpness {sharp:.1f}; at least {settings.least_sharpness:g} is wanted"),
+         lambda: f"sharpness {sharp:.1f}; the minimum is {settings.least_sharpness:g}"),
     ]  # fmt: skip
     return next(((fate, why()) for is_so, fate, why in reasons if is_so), ("kept", ""))
 
@@ -191,7 +191,7 @@ def _rounded(values: "np.ndarray") -> list[float]:
 def pose(points: "np.ndarray") -> tuple[float, float]:
     """(yaw, pitch) in degrees of a face from its five points ``[5, 2]``.
 
-    Yaw is positive if the face looks to the right of the picture, pitch if it looks down. The
+    Yaw is positive if the face looks to the right of the image, pitch if it looks down. The
     points are modelled as an average face under rotation, scale and translation: a least-squares
     affine map, then the nearest rotation. For half of real profiles the result is between 45 and
     61 degrees.

@@ -37,7 +37,7 @@ def read_photograph(data: bytes) -> "np.ndarray":
         if kind is not None and not kind.name.startswith("image "):
             raise UserError(f"is {kind.what}, not an image; {kind.advice}")
         known = "is not an image" if kind is None else f"is {kind.what}"
-        raise UserError(f"{known}; {', '.join(READ_KINDS)} are read: convert it")
+        raise UserError(f"{known}; convert it to one of {', '.join(READ_KINDS)}")
     if kind.name == "image JPEG":
         return turn_upright(_read_jpeg(data), exif_orientation(data))
     return _read_other(data)
@@ -53,7 +53,7 @@ def _read_jpeg(data: bytes) -> "np.ndarray":
                 return jpeg.decode_jpeg(data, frame, shrink)
     except jpeg.DamagedError as error:
         raise UserError(f"is damaged: {error}") from None
-    raise UserError(f"has {frame.width:,}x{frame.height:,} pixels, which are not read")
+    raise UserError(f"has {frame.width:,}x{frame.height:,} pixels, which is too large")
 
 
 def _read_other(data: bytes) -> "np.ndarray":
@@ -68,9 +68,9 @@ def _read_other(data: bytes) -> "np.ndarray":
         what = f"has more than {MAX_PIXELS:,} pixels" if too_large else f"cannot be read ({reason})"
         raise UserError(what) from None
     if pixels is None or pixels.dtype != np.uint8:
-        raise UserError("is damaged, or of a kind of its format that is not read")
+        raise UserError("is damaged, or a variant of its format that cannot be read")
     if pixels.shape[0] * pixels.shape[1] > MAX_PIXELS:
-        raise UserError(f"has {pixels.shape[1]:,}x{pixels.shape[0]:,} pixels, which are not read")
+        raise UserError(f"has {pixels.shape[1]:,}x{pixels.shape[0]:,} pixels, which is too large")
     return pixels
 
 
@@ -80,7 +80,7 @@ def turn_upright(pixels: "np.ndarray", orientation: int) -> "np.ndarray":
 
     if orientation in (5, 6, 7, 8):
         pixels = pixels.transpose(1, 0, 2)
-    # In the transposed picture, 6 and 7 are mirrored, 7 and 8 upside down.
+    # In the transposed image, 6 and 7 are mirrored, 7 and 8 upside down.
     if orientation in (2, 3, 6, 7):
         pixels = pixels[:, ::-1]
     if orientation in (3, 4, 7, 8):

@@ -77,11 +77,13 @@ def refuse_views_of_people(
     if not expected.is_last_of(view):
         raise UserError(
             f"{_in_the_way(path)}: it was made by {_describe(view.history[-1])}, "
-            f"the recipe says {expected}"
+            f"the recipe expects {expected}"
         )
     if of_clean is not None and is_of_clean != of_clean:
         what = "the cleaned images" if of_clean else "all images"
-        raise UserError(f"{_in_the_way(path)}: the recipe makes it of {what}, this one is not")
+        raise UserError(
+            f"{_in_the_way(path)}: the recipe makes it from {what}, and this one was not"
+        )
 
 
 def unreadable_views(context: RecipeContext) -> Iterator[StepResult]:
@@ -95,7 +97,7 @@ def unreadable_views(context: RecipeContext) -> Iterator[StepResult]:
 
 def _in_the_way(path: Path) -> str:
     return (
-        f"{path} was not made by a recipe, and recipes do not change files of other origin; rename "
+        f"{path} was not made by a recipe, and recipes change only files that they made; rename "
         f"it, or give the recipe's data set another name (--dataset)"
     )
 
@@ -158,4 +160,4 @@ def _children(context: RecipeContext, path: Path, before: View | None) -> Iterat
     for other in sorted(context.target.glob("*.view")):
         view = None if other == path or context.ledger.is_ours(other) else _open(other)
         if view is not None and view.history[:steps] == before.history:
-            yield f"{other.name} was made from the earlier one and is kept"
+            yield f"{other.name} was made from the earlier {path.name} and is kept"

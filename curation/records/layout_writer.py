@@ -31,7 +31,9 @@ def write_layout(
     or, with ``ranges``, a number of records that float32 cannot represent.
     """
     if array_labels and not ranges:
-        raise ValueError("label vectors need the header record, or the first would pass for one")
+        raise ValueError(
+            "label vectors need the header record; without it, the first image would be read as one"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     unfinished = folder / "train.rec.partial"
     try:
@@ -51,7 +53,7 @@ def check_label(label: int) -> None:
     if not 0 <= label <= FLOAT32_INTEGERS:
         raise UserError(
             f"label {label} cannot be written: RecordIO holds labels as float32, exact from 0 to "
-            f"{FLOAT32_INTEGERS}; take new labels (without --original), or write folders"
+            f"{FLOAT32_INTEGERS}; use new labels (without --original), or write folders"
         )
 
 
@@ -109,7 +111,7 @@ def _in_a_row(images: Iterable[tuple[bytes, int]]) -> Iterator[tuple[bytes, int,
     for payload, label in images:
         is_first = label != previous
         if is_first and label in seen:
-            raise ValueError(f"the images of identity {label} are not in a row")
+            raise ValueError(f"the images of identity {label} are not contiguous")
         seen.add(label)
         previous = label
         yield payload, label, is_first

@@ -214,7 +214,7 @@ class RecordReader:
         except OSError as error:
             raise UnreadableError(self.path, f"cannot read it: {error.strerror}") from None
         if len(data) < size:
-            raise self._error(offset, "the file became shorter while it was read")
+            raise self._error(offset, "the file was truncated while it was read")
         return data
 
     def _error(self, offset: int, reason: str) -> BadRecordError:

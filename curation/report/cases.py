@@ -104,13 +104,13 @@ def _chosen(
     below = borderline[~is_flagged]
     yield (
         "Worst",
-        f"the highest scores, of one identity at most {OF_ONE} while others are left",
+        f"the highest scores, at most {OF_ONE} while others are left",
         worst,
     )
-    yield "Borderline, flagged", "the lowest scores above the flag's edge", above[::-1]
+    yield "Borderline, flagged", "the lowest scores that were flagged", above[::-1]
     yield (
         "Borderline, not flagged",
-        "the highest scores below the edge: nothing is done unless you accept it",
+        "the highest scores that were not flagged: nothing is done unless you accept the case",
         below,
     )
 

@@ -77,7 +77,7 @@ def given_pairs(paths: Sequence[Path], findings: Findings | None) -> list[Verifi
     for path, one in zip(paths, pairs, strict=True):
         if one.digest not in checked.values():
             raise UserError(
-                f"{path} is none of the evaluation sets that were checked "
+                f"{path} is not one of the evaluation sets that were checked "
                 f"({', '.join(checked) or 'none'}); leave it out, or check again with it"
             )
     return pairs

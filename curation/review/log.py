@@ -88,7 +88,7 @@ class DecisionLog:
         try:
             parse_event(line)  # an unreadable event would make the file unreadable
         except ValueError as error:
-            raise UserError(f"this decision cannot be written down: {error}") from None
+            raise UserError(f"this decision cannot be saved: {error}") from None
         descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
         try:
             written = 0

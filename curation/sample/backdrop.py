@@ -23,7 +23,7 @@ def draw_backdrop(
 
 
 def canvas_points(places: np.ndarray) -> np.ndarray:
-    """Picture coordinates as integer canvas pixels for cv2."""
+    """Image coordinates as integer canvas pixels for cv2."""
     return np.round((np.asarray(places) + 0.5) * (CANVAS / PICTURE) - 0.5).astype(np.int32)
 
 

@@ -4,7 +4,7 @@ The map is Lambert's azimuthal equal-area projection centred on the face. A head
 relief) and a colour (its skin) for each place of the map. A photograph follows each pixel's ray to
 the surface and samples the map there.
 
-Head axes: x to the right of the picture, y down, z towards the camera. A *direction* is a unit
+Head axes: x to the right of the image, y down, z towards the camera. A *direction* is a unit
 vector after division by the semi-axes of the head's ellipsoid; (0, 0, 1) is the middle between the
 eyes.
 """

@@ -101,7 +101,7 @@ def _fault_slots(plan: Plan, mixed: set[int], rng: np.random.Generator) -> list[
 def _take(slots: Iterator[tuple[int, int]], count: int) -> list[tuple[int, int]]:
     taken = [slot for slot, _ in zip(slots, range(count), strict=False)]
     if len(taken) < count:
-        raise ValueError(f"{count} faults of one kind do not fit a sample this small")
+        raise ValueError(f"{count} faults of one kind do not fit into a sample this small")
     return taken
 
 

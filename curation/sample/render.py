@@ -12,7 +12,7 @@ import numpy as np
 from curation.alignment import ARCFACE_POINTS, similarity
 from curation.sample.head_map import EXTENT, RELIEF_SIZE, SKIN_SIZE
 
-CANVAS = 168  # pictures are drawn at one and a half times their final size
+CANVAS = 168  # images are drawn at one and a half times their final size
 PICTURE = 112
 COARSE = 56
 MARCH_STEPS = 14
@@ -22,9 +22,9 @@ OUTERMOST = 1.36  # no relief exceeds this radius
 
 @dataclass(frozen=True)
 class Camera:
-    """Maps head pixels to picture pixels: ``rotation`` [3, 3], then a 2-D similarity.
+    """Maps head pixels to image pixels: ``rotation`` [3, 3], then a 2-D similarity.
 
-    ``similarity`` is [2, 3]: picture = similarity[:, :2] @ (x, y) + similarity[:, 2].
+    ``similarity`` is [2, 3]: image = similarity[:, :2] @ (x, y) + similarity[:, 2].
     """
 
     rotation: np.ndarray
@@ -32,11 +32,11 @@ class Camera:
 
     @property
     def scale(self) -> float:
-        """Picture pixels per head pixel."""
+        """Image pixels per head pixel."""
         return float(np.hypot(self.similarity[0, 0], self.similarity[1, 0]))
 
     def project(self, points: np.ndarray) -> np.ndarray:
-        """Picture coordinates [N, 2] of head points [N, 3]."""
+        """Image coordinates [N, 2] of head points [N, 3]."""
         turned = np.asarray(points) @ self.rotation.T
         return turned[:, :2] @ self.similarity[:, :2].T + self.similarity[:, 2]
 
@@ -62,7 +62,7 @@ class Surface:
 
 
 def rotation(yaw: float, pitch: float, roll: float) -> np.ndarray:
-    """Rotation [3, 3] of the head; degrees. Positive yaw turns to the picture's right."""
+    """Rotation [3, 3] of the head; degrees. Positive yaw turns to the image's right."""
     (sy, sp, sr), (cy, cp, cr) = (
         np.sin(np.radians((yaw, pitch, roll))),
         np.cos(np.radians((yaw, pitch, roll))),
@@ -113,7 +113,7 @@ class _Rays:
     def through(cls, size: int, axes: np.ndarray, camera: Camera) -> "_Rays":
         line = (np.arange(size) + 0.5) * (PICTURE / size) - 0.5
         inverse = np.linalg.inv(camera.similarity[:, :2])
-        plane = camera.rotation[:2].T / axes[:, None] @ inverse  # picture to ellipsoid axes
+        plane = camera.rotation[:2].T / axes[:, None] @ inverse  # image to ellipsoid axes
         centre = plane @ camera.similarity[:, 2]
         across = (plane[:, :1] * line - centre[:, None]).astype(np.float32)
         down = (plane[:, 1:] * line).astype(np.float32)

@@ -205,7 +205,7 @@ class ImageFiles(ImageSource):
     def _name_orphans(self, on_bad: OnBad) -> None:
         for number, name in enumerate(self._orphans, len(self._files)):
             wanted = self._root / "IDENTITY" / name
-            reason = f"it lies in no identity's folder; expected {wanted}"
+            reason = f"it is not in an identity's folder; expected {wanted}"
             on_bad(BadRecordError(str(self._root / name), None, number, reason))
 
     def _status(self, file: ImageFile) -> tuple[int, int]:

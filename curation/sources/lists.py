@@ -122,8 +122,8 @@ def read_list(path: Path) -> ImageFiles:
         return ImageFiles("list", path, path.absolute().parent, bare)
     if form is None:
         raise UserError(
-            f"{path}: line {first[0]}: {first[1][:60]!r} has none of the forms {_FORMS}, with "
-            "tabs, commas, semicolons or blanks between; KEY and LABEL are whole numbers"
+            f"{path}: line {first[0]}: {first[1][:60]!r} matches none of the forms {_FORMS}, "
+            f"separated by tabs, commas, semicolons or blanks; KEY and LABEL are whole numbers"
         )
     named = _image_files(chain([first], lines), form, path)
     files = ImageFiles("list", path, path.absolute().parent, named)
@@ -174,8 +174,7 @@ def _check_path(path: str, where: str, form: str) -> None:
         raise UserError(f"{where}: the path is empty; expected {form}")
     if len(path) > _LONGEST_PATH:
         raise UserError(
-            f"{where}: the path has {len(path):,} characters; no system takes more than "
-            f"{_LONGEST_PATH:,}"
+            f"{where}: the path has {len(path):,} characters; the limit is {_LONGEST_PATH:,}"
         )
 
 

@@ -106,7 +106,7 @@ class ParquetSource(EntrySource):
             except UserError:
                 raise
             except _arrow_errors() as error:
-                reason = f"it cannot be read from here on: {_in_one_line(error)}"
+                reason = f"it cannot be read past this point: {_in_one_line(error)}"
                 yield ImageEntry("", UNLABELLED, first + row, b"", reason)
 
     def _table_entries(

@@ -127,18 +127,18 @@ class RecordImages(ImageSource):
         """Contradictions between the images and the header or property file."""
         announced = stated_images(self.path)
         if announced is not None and announced != images:
-            yield f"{self.path}: its header announces {announced:,} images, {images:,} came"
+            yield f"{self.path}: its header states {announced:,} images, but it has {images:,}"
         stated = read_property(self.source)
         if stated is None:
             return
         if stated.identities != identities:
             yield (
-                f"{self.source.property}: it says {stated.identities:,} identities, "
-                f"{identities:,} came"
+                f"{self.source.property}: it states {stated.identities:,} identities, "
+                f"but there are {identities:,}"
             )
         if (stated.height, stated.width) != image_size:
             yield (
-                f"{self.source.property}: it says {stated.height}x{stated.width} pixels, the "
+                f"{self.source.property}: it states {stated.height}x{stated.width} pixels, but the "
                 f"images have {image_size[0]}x{image_size[1]}"
             )
 

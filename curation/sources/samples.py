@@ -27,7 +27,7 @@ MOST_BYTES = {IMAGE: MAX_FILE_BYTES, LABEL: 1 << 16}
 _MOST_IN_SAMPLE = 16
 """Files of a role; a larger group of images is a tree, or is refused"""
 _ALONE = (
-    "its sample has no image: the files of a WebDataset sample follow each other; write the "
+    "its sample has no image: the files of a WebDataset sample must be adjacent; write the "
     "archive again, sorted by name (tar --sort=name)"
 )
 _IN_TREE = (

@@ -104,10 +104,10 @@ def _refusal(kind: bytes, size: int, role: str) -> str:
 
 def _no_header(block: bytes) -> str:
     if not block:
-        return "it ends without the blocks that end it: it was cut off"
+        return "its end-of-archive blocks are missing: it was cut off"
     if len(block) < BLOCK:
         return "a header is cut off"
-    return "there is no header with a right checksum"
+    return "there is no header with a valid checksum"
 
 
 @lru_cache(1 << 12)

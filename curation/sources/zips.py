@@ -163,19 +163,19 @@ def _directory(file: BinaryIO) -> tuple[int, int, int]:
         raise ZipError("it is a part of an archive that was split; join the parts first")
     if _FULL in (length, offset) or count == 0xFFFF:
         if end < _LOCATOR.size:
-            raise ZipError("its directory is not where it says")
+            raise ZipError("its directory is not at the stated position")
         file.seek(end - _LOCATOR.size)
         mark, _, end64, _ = _LOCATOR.unpack(file.read(_LOCATOR.size))
         if mark == b"PK\6\7":
             if end64 > size - _END64.size:
-                raise ZipError("its directory is not where it says")
+                raise ZipError("its directory is not at the stated position")
             file.seek(end64)
             mark, *_, count, length, offset = _END64.unpack(file.read(_END64.size))
             end = end64
             if mark != b"PK\6\6":
-                raise ZipError("its directory is not where it says")
+                raise ZipError("its directory is not at the stated position")
     if length > end or offset != end - length or count > length // _ENTRY.size:
-        raise ZipError("its directory is not where it says")
+        raise ZipError("its directory is not at the stated position")
     return offset, end, count
 
 
@@ -239,7 +239,7 @@ def _refusal(member: ZipMember, role: str) -> str:
     if member.flags & _ENCRYPTED:
         return "it is encrypted; unpack the archive first"
     if member.method not in (_STORED, _DEFLATED):
-        return f"it is packed by method {member.method}; allowed are 0 and 8, stored and deflated"
+        return f"it is compressed by method {member.method}; allowed: 0 (stored) and 8 (deflated)"
     larger = max(member.size, member.packed)
     if larger > MOST_BYTES[role]:
         return f"it has {larger:,} bytes, more than {MOST_BYTES[role]:,}"
@@ -251,7 +251,7 @@ def _unpacked(file: BinaryIO, member: ZipMember) -> bytes:
     file.seek(member.offset)
     head = file.read(_LOCAL.size)
     if len(head) < _LOCAL.size or head[:4] != b"PK\3\4":
-        raise ValueError("its bytes are not where the directory says")
+        raise ValueError("its bytes are not at the position that the directory states")
     *_, name, extra = _LOCAL.unpack(head)
     file.read(name + extra)
     data = file.read(member.packed)
@@ -261,5 +261,5 @@ def _unpacked(file: BinaryIO, member: ZipMember) -> bytes:
         except zlib.error as error:
             raise ValueError(f"it cannot be unpacked: {error}") from None
     if len(data) != member.size or zlib.crc32(data) != member.checksum:
-        raise ValueError("its bytes are not those that the directory states")
+        raise ValueError("its bytes differ from the checksum in the directory")
     return data

@@ -101,7 +101,9 @@ def write_retina_s(path: Path, parent: ImageSet, maximum: int = 50) -> View:
 def write_cap(path: Path, parent: ImageSet, maximum: int, seed: int = 0) -> View:
     """Write the view of at most ``maximum`` images of each identity, chosen by row in the store."""
     if maximum < 1:
-        raise UserError(f"the maximum of images of each identity is {maximum}; allowed: 1 or more")
+        raise UserError(
+            f"the maximum number of images per identity is {maximum}; allowed: 1 or more"
+        )
     _check_seed(seed)
     keep = cap(each_alone(parent.labels), maximum, parent.rows, seed)
     return write_subset(path, parent, keep, CAP, {"maximum": maximum, "seed": seed})
@@ -139,7 +141,7 @@ def _count(parent: ImageSet, there: int, identities: int | None, fraction: float
             raise UserError(f"the fraction of identities is {fraction:g}; allowed: above 0, to 1")
         return max(1, round(fraction * there))
     if not 1 <= identities <= there:
-        also = " (each image without a label counts as one)" if parent.unlabelled else ""
+        also = " (each unlabelled image counts as one)" if parent.unlabelled else ""
         raise UserError(
             f"{identities} identities were requested, and {parent.path} has {there}{also}; "
             f"allowed: 1 to {there}"

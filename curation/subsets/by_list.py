@@ -85,7 +85,7 @@ def _are_named(images: ImageSet, listed: Path, skip_missing: bool) -> tuple[np.n
     names = images.store.source_names
     if names is None:
         raise UserError(
-            f"{images.path} was made of records, whose images have no file names; list them by "
+            f"{images.path} was made from records, whose images have no file names; list them by "
             "key, label, index or identity"
         )
     named = _NamedImages(images, [names[row] for row in images.rows.tolist()])
@@ -98,7 +98,7 @@ def _are_named(images: ImageSet, listed: Path, skip_missing: bool) -> tuple[np.n
             first = first if missing else (number, choices[0][:80])
             missing += 1
     if not missing + found:
-        raise UserError(f"{listed} is empty; expected names of images, one a line")
+        raise UserError(f"{listed} is empty; expected names of images, one per line")
     if missing and not (skip_missing and found):
         raise UserError(
             f"{listed}: line {first[0]}: {images.path} has no image and no folder {first[1]!r}; "

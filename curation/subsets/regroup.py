@@ -23,7 +23,7 @@ def merge_identities(labels: np.ndarray, groups: Sequence[Sequence[int]]) -> np.
     """
     members = [label for group in groups for label in set(group)]
     if len(members) > len(set(members)):
-        raise ValueError("a label stands in two groups")
+        raise ValueError("a label is in two groups")
     becomes = np.arange(max([*members, int(labels.max())]) + 1)
     for group in groups:
         becomes[list(group)] = min(group)

@@ -38,7 +38,7 @@ def numbers_of_images(images: ImageSet, by: By) -> np.ndarray:
     stores = len(images.store.stores)
     if stores > 1 and by in (By.LABEL, By.KEY):
         raise UserError(
-            f"{images.path} is of {stores} stores, in which a {by} may stand for different images; "
+            f"{images.path} is of {stores} stores, in which one {by} can mean different images; "
             f"list by {By.INDEX}, {By.IDENTITY} or {By.NAME}"
         )
     match by:
@@ -74,7 +74,7 @@ def read_list(path: Path) -> Iterator[tuple[int, "array[int]"]]:
 def _number(word: str, path: Path, line: int) -> int:
     found = whole(word)
     if found is None:
-        raise UserError(f"{path}: line {line}: {word[:40]!r} is not a whole number from 0 on")
+        raise UserError(f"{path}: line {line}: {word[:40]!r} is not a whole number of at least 0")
     return found
 
 

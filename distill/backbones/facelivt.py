@@ -314,7 +314,7 @@ NETWORKS: dict[str, tuple[Version, Dims, str, dict[str, Figure], str]] = {
     "facelivt_s_sa": (
         V1(by_softmax_attention), S, f"Setyawan et al., FaceLiVT, 2025 ({README}, FaceLiVTv1-S)",
         _in_millions("5.89", "237", madds_within=0.06),
-        f"{MERGED} Its operations have the products inside attention among them.",
+        f"{MERGED} Its operations include the products inside attention.",
     ),
     "facelivt_m_sa": (
         V1(by_softmax_attention), M, "Setyawan et al., FaceLiVT, 2025 (its code)", {}, "",
@@ -322,13 +322,13 @@ NETWORKS: dict[str, tuple[Version, Dims, str, dict[str, Figure], str]] = {
     "facelivtv2_xs": (
         V2, (32, 64, 128, 256), f"Setyawan et al., FaceLiVTv2 ({README})",
         _in_millions("2.9", "90", params_within=0.04),
-        f"{MERGED} The printed number is cut, not rounded.",
+        f"{MERGED} The printed number is truncated, not rounded.",
     ),
     "facelivtv2_s": (
         V2, (48, 96, 192, 320), f"Setyawan et al., FaceLiVTv2 ({README})",
         _in_millions("4.62", "179"),
-        f"{MERGED} The README prints 384 channels in the last stage; the figures are of 320, as "
-        "the code has.",
+        f"{MERGED} The README prints 384 channels in the last stage; the figures are for 320, as "
+        f"in the code.",
     ),
     "facelivtv2_m": (
         V2, (56, 112, 224, 448), f"Setyawan et al., FaceLiVTv2 ({README})",
@@ -337,7 +337,7 @@ NETWORKS: dict[str, tuple[Version, Dims, str, dict[str, Figure], str]] = {
     "facelivtv2_l": (
         V2, M, f"Setyawan et al., FaceLiVTv2 ({README})",
         _in_millions("8.52", "309", params_within=None, madds_within=None),
-        "The authors' code gives neither of the printed figures; this is the network of the code.",
+        "The authors' code gives neither of the printed figures; this network follows the code.",
     ),
 }  # fmt: skip
 

@@ -240,7 +240,7 @@ _register(
     Paper(
         f"{SOURCE}, GhostFaceNetV1-1.3-1",
         {"params": Figure("4.1M", 4.1e6), "madds": Figure("216M", 216e6)},
-        f"{_COUNTING} Its parameters have the running statistics among them.",
+        f"{_COUNTING} Its parameters include the running statistics.",
     ),
 )
 _register(

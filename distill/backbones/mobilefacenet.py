@@ -27,7 +27,7 @@ BOTTLENECKS: tuple[Row, ...] = (
 )
 BOTTLENECKS_EXPANSION_X2 = (*BOTTLENECKS[:3], (8, 128, 1, 2), *BOTTLENECKS[4:])
 SOURCE = "Chen et al., MobileFaceNets, 2018, Table 2"
-NOTE = "The printed MAdds follow from no reading of the published layers."
+NOTE = "No reading of the published layers gives the printed MAdds."
 
 
 class MobileFaceNet(nn.Module):

@@ -108,7 +108,7 @@ Mark = Line | Area | Lettering
 
 @dataclass(frozen=True)
 class Drawing:
-    """All marks of a picture, from the upper left corner, and a textual description."""
+    """All marks of a drawing, from the upper left corner, and a textual description."""
 
     title: str
     width: int

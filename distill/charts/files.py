@@ -12,9 +12,9 @@ KINDS = (".svg", ".png")
 
 
 def check_picture(path: Path) -> None:
-    """Raise `UserError` if no picture can be written there; call it before the work."""
+    """Raise `UserError` if no drawing can be written there; call it before the work."""
     if path.suffix.lower() not in KINDS:
-        raise UserError(f"{path}: a picture is an .svg or a .png; give it such a name")
+        raise UserError(f"{path}: a drawing must be an .svg or .png file; give it such a name")
     check_writable(path)
 
 

@@ -20,7 +20,7 @@ CARD, INK, MUTED, LINE = (
 
 
 def variables() -> str:
-    """The definitions in the style sheet, for a picture without it."""
+    """The definitions in the style sheet, for a drawing without it."""
     named = {"card": CARD, "ink": INK, "muted": MUTED, "line": LINE} | {
         f"curve-{number}": colours for number, colours in enumerate(CURVE_COLOURS, 1)
     }

@@ -15,7 +15,7 @@ _WIDTHS = {"grid": 1, "axis": 1, "edge": 1, "curve": 4, "whisker": 6}
 
 
 def png(drawing: Drawing) -> bytes:
-    """The picture as a file; non-Latin characters become question marks."""
+    """The drawing as a file; non-Latin characters become question marks."""
     import cv2
 
     canvas = np.full((_SCALE * drawing.height, _SCALE * drawing.width, 3), 255, np.uint8)

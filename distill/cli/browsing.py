@@ -23,7 +23,7 @@ def open_pages(
         ),
     ] = None,
     only_print: Annotated[
-        bool, typer.Option("--print", help="Print the link, and open no browser.")
+        bool, typer.Option("--print", help="Print the link instead of opening a browser.")
     ] = False,
     json: JsonOption = False,
     workspace: WorkspaceOption = None,

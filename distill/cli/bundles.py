@@ -40,7 +40,7 @@ PublicKeyOption = Annotated[
     typer.Option(
         "--key",
         metavar="FILE",
-        help="Also check that the owner of this public ed25519 key (PEM) signed it.",
+        help="Also check the signature with this public ed25519 key (PEM).",
         show_default=False,
     ),
 ]
@@ -89,11 +89,12 @@ def embed(
     far: Annotated[
         str | None,
         typer.Option(
-            help="Decide at this false accept rate, such as 1e-3.", show_default="1e-3 or 1e-2"
+            help="Use the bundle's threshold for this false accept rate, such as 1e-3.",
+            show_default="1e-3 or 1e-2",
         ),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option(help="Write the embeddings [B, D] here, as .npy.")
+        Path | None, typer.Option(help="Write the embeddings to this .npy file, as [B, D].")
     ] = None,
     aligned: Annotated[
         bool, typer.Option("--aligned", help="Treat images of any size as aligned faces.")
@@ -107,7 +108,7 @@ def embed(
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Embed faces with a bundle and tell which show the same person.
+    """Embed faces with a bundle and decide which show the same person.
 
     Images are faces aligned to the ArcFace template, in the size that the network was trained on
     (usually 112x112). The embedding of a whole photograph says nothing about the person, so other
@@ -198,7 +199,7 @@ def _pairs(
 ) -> list[dict[str, Any]]:
     """Every pair of images once, with its cosine and decision (None without a threshold)."""
     if len(names) > MOST_COMPARED:
-        note(f"{len(names)} images: pairs are compared among at most {MOST_COMPARED}")
+        note(f"{len(names)} images: pairs are shown for at most {MOST_COMPARED} images")
         return []
     cosines = features @ features.T
     return [

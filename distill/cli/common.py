@@ -95,12 +95,12 @@ def version_printer(command: str) -> Callable[[bool], None]:
 def run_app(app: typer.Typer) -> None:
     """Run a command; a ``UserError`` becomes one line on stderr and exit status 1."""
     # Child processes (a daemon, a runner, ranks) must not import modules from the current folder:
-    # an `http.py` next to the user's pictures would run as part of them.
+    # an `http.py` next to the user's images would run as part of them.
     os.environ["PYTHONSAFEPATH"] = "1"
     # Threads that spin while waiting make training ten times slower if another program needs a
     # core. OpenMP reads this when torch is imported.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
-    # OpenCV reads this on import; larger pictures are refused before they reach it.
+    # OpenCV reads this on import; larger images are refused before they reach it.
     os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(MAX_PIXELS))
     # Characters missing in the terminal's encoding are shown as escapes.
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]

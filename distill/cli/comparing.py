@@ -38,14 +38,16 @@ def compare(
     names: Annotated[
         list[str],
         typer.Argument(
-            metavar="JOB|BUNDLE", help="Jobs, or bundles' folders.", autocompletion=completion.runs
+            metavar="JOB|BUNDLE",
+            help="Names of jobs, or folders of bundles.",
+            autocompletion=completion.runs,
         ),
     ],
     on: Annotated[
         list[str] | None,
         typer.Option(
-            help="Measure two models on this set (any set of `distill evaluate`; repeat for more) "
-            "and state whether they differ by more than noise.",
+            help="Measure two models on this set (as in `distill evaluate`; repeat for more) and "
+            "report whether they differ by more than noise.",
             autocompletion=completion.image_sets,
         ),
     ] = None,
@@ -64,9 +66,9 @@ def compare(
     """Compare results side by side, with the best marked, and the differences of the specs.
 
     Scores on different sets of the same name are not compared. The 95 % interval is in brackets;
-    older results have the standard deviation over ten folds after ±. With --on, the models may
-    also be files, and each difference has its 95 % interval, from the same draws of people for
-    both models.
+    older results have the standard deviation over ten folds after ±. With --on, the models may also
+    be files, and each difference has a 95 % interval, from a bootstrap that draws the same people
+    for both models.
 
     Example: distill compare student-a student-b ./pulled-student
 

@@ -20,7 +20,7 @@ def register(app: typer.Typer) -> None:
 def doctor(json: JsonOption = False, workspace: WorkspaceOption = None) -> None:
     """Check this machine and the workspace: GPUs, packages, disk, network, Slurm, clock.
 
-    Each problem is shown with the next command. The exit status is 1 if jobs would fail.
+    Each problem is shown with the command to run next. The exit status is 1 if jobs would fail.
 
     Example: distill doctor
     """

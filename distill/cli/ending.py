@@ -33,14 +33,14 @@ def cancel(
         ),
     ] = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Kill them at once, without time for a checkpoint.")
+        bool, typer.Option("--force", help="Kill the jobs at once, without time for a checkpoint.")
     ] = False,
     json: JsonOption = False,
     workspace: WorkspaceOption = None,
 ) -> None:
     """Cancel jobs and wait until they have stopped. Submit them again to continue.
 
-    A running job gets TERM and 30 s for a last checkpoint.
+    A running job receives SIGTERM and has 30 s to write a last checkpoint.
 
     Example: distill cancel sample
 
@@ -63,8 +63,8 @@ def cancel(
 def pause(jobs: JobsArgument, json: JsonOption = False, workspace: WorkspaceOption = None) -> None:
     """Pause jobs until `distill resume`, and wait until they have stopped.
 
-    A running job gets TERM and 30 s for a checkpoint. Its slot is then free, and it keeps its place
-    in the queue; `distill resume` continues from the last checkpoint.
+    A running job receives SIGTERM and has 30 s to write a checkpoint. Its slot is then free, and it
+    keeps its place in the queue; `distill resume` continues from the last checkpoint.
 
     Example: distill pause teacher student-a
     """

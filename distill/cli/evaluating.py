@@ -43,7 +43,7 @@ def evaluate(
     json: JsonOption = False,
     workspace: WorkspaceOption = None,
 ) -> None:
-    """Verify pairs of faces (1:1) with any network, every figure with its 95 % interval.
+    """Verify pairs of faces (1:1) with any network; every figure has a 95 % interval.
 
     Embeddings are cached in the workspace: a run with another set embeds only that set.
 
@@ -89,7 +89,7 @@ def identify(
     probes: Annotated[
         str,
         typer.Argument(
-            help="A store or view of known people.", autocompletion=completion.image_sets
+            help="A store or view of labelled images.", autocompletion=completion.image_sets
         ),
     ],
     gallery: Annotated[
@@ -112,11 +112,11 @@ def identify(
     json: JsonOption = False,
     workspace: WorkspaceOption = None,
 ) -> None:
-    """Search faces in a gallery (1:N) with any network, every figure with its 95 % interval.
+    """Search faces in a gallery (1:N) with any network; every figure has a 95 % interval.
 
-    Closed set: how often the mate is among the first R. Open set: FNIR, the share of probes of
-    enrolled people that are not found, at given values of FPIR, the share of probes of strangers
-    that match somebody. With distractors: identification as in MegaFace.
+    Closed set: how often the mate is among the first R. Open set: FNIR (the share of probes of
+    enrolled people that are not found) at given FPIR (the share of probes of strangers that match
+    somebody). With --distractors: identification as in MegaFace.
 
     Example: distill identify student ms1m/test
 

@@ -32,14 +32,15 @@ def export(
     evaluate: Annotated[
         list[str] | None,
         typer.Option(
-            "--evaluate", metavar="SET", help="Score each new format on this set; may be repeated."
+            "--evaluate", metavar="SET", help="Score each new format on this set; repeat for more."
         ),
     ] = None,
     calibrate: Annotated[
         str | None,
         typer.Option(
             metavar="SET",
-            help="For formats in int8: at least 500 faces like those of the training.",
+            help="Calibrate int8 formats on this set: at least 500 faces that resemble the "
+            "training data.",
         ),
     ] = None,
     json: JsonOption = False,

@@ -37,7 +37,7 @@ def register(app: typer.Typer) -> None:
 def watch(
     job: JobArgument,
     live: Annotated[
-        bool, typer.Option("--live", help="Full screen: curves, log, and keys to act.")
+        bool, typer.Option("--live", help="Full screen: curves, log, and keys to control the job.")
     ] = False,
     workspace: WorkspaceOption = None,
 ) -> None:
@@ -66,7 +66,9 @@ def wait(
     jobs: JobsArgument,
     timeout: Annotated[
         int | None,
-        typer.Option(min=0, max=_LONGEST_WAIT, help="Longest wait in seconds; 0 returns at once."),
+        typer.Option(
+            min=0, max=_LONGEST_WAIT, help="Wait at most this many seconds; 0 returns at once."
+        ),
     ] = None,
     json: JsonOption = False,
     workspace: WorkspaceOption = None,
@@ -150,9 +152,8 @@ def _looking_at(names: list[str], command: str = "watch") -> Iterator[None]:
     except KeyboardInterrupt:
         one = len(names) == 1
         if names:  # empty if the last one has just ended
-            again = "look" if command == "watch" else command
             note(
-                f"{', '.join(names)} {'goes' if one else 'go'} on; {again} again with "
+                f"{', '.join(names)} {'continues' if one else 'continue'}; {command} again with "
                 f"`distill {command} {' '.join(names)}`, end {'it' if one else 'one'} with "
                 f"`distill cancel {names[0]}`"
             )

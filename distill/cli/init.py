@@ -60,8 +60,8 @@ def init(
         typer.Option(
             min=1,
             max=1e9,
-            help="Instead of --student: the limit of operations in millions, counted as in the LFR "
-            "challenge.",
+            help="Instead of --student: the largest cost of the student in MFLOPs, as the LFR "
+            "challenge counts them.",
             show_default=f"{USUAL_BUDGET:g}",
         ),
     ] = None,
@@ -192,6 +192,7 @@ def _teacher_keys(
     from distill.pipeline.teacher_files import find_teacher
     from teachers.sources import is_onnx, is_weights, unsaid_preprocessing
 
+    file.choice(name)  # reports an invalid option by its name
     preprocessing = {"colour": file.colour, "mean": file.mean, "std": file.std}
     elsewhere = Path(name).is_absolute() or not (place.teachers / name).exists()
     name = _inside(Path(name), place) if elsewhere and Path(name).exists() else name
@@ -227,6 +228,7 @@ def _inside(file: Path, place: Workspace) -> str:
 def _teacher_facts(keys: list[tuple[str, Any, str]], place: Workspace) -> "TeacherFacts":
     from pydantic import ValidationError
 
+    from curation.faults import requirement
     from distill.first_spec.facts import TeacherFacts
     from distill.network_spec import TeacherSpec
     from distill.pipeline.teacher_files import open_spec_teacher
@@ -237,9 +239,8 @@ def _teacher_facts(keys: list[tuple[str, Any, str]], place: Workspace) -> "Teach
         spec = TeacherSpec.model_validate(said)
     except ValidationError as error:
         fault = error.errors(include_url=False)[0]
-        reason = str(fault.get("ctx", {}).get("error", fault["msg"]))
         where = "".join(f"{each}: " for each in fault["loc"][:1])
-        raise UserError(f"--teacher {said['from']}: {where}{reason}") from None
+        raise UserError(f"--teacher {said['from']}: {where}{requirement(fault)}") from None
     with settings_are_options():
         return TeacherFacts(open_spec_teacher(spec, place).embedding, said)
 

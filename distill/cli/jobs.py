@@ -68,23 +68,22 @@ def serve(
     executor: Annotated[str, typer.Option(help="Where the jobs run.")] = "local",
     notify_command: Annotated[
         str | None,
-        typer.Option(
-            help="A program to run whenever a job ends: it reads JSON from standard input."
-        ),
+        typer.Option(help="A program to run whenever a job ends; it gets JSON on standard input."),
     ] = None,
     notify_webhook: Annotated[
-        str | None, typer.Option(help="An address that gets a POST of JSON whenever a job ends.")
+        str | None, typer.Option(help="An address to which JSON is POSTed whenever a job ends.")
     ] = None,
     web: Annotated[bool, typer.Option("--web", help="Also serve pages for a browser.")] = False,
     web_address: Annotated[
         str | None,
         typer.Option(
-            help="IP and port of the pages; other machines need TLS.", show_default="8642"
+            help="IP and port of the pages; an address that other machines can reach needs TLS.",
+            show_default="8642",
         ),
     ] = None,
     web_url: Annotated[
         str | None,
-        typer.Option(help="The address in browsers, if a proxy is in front of the pages."),
+        typer.Option(help="The address that browsers use, if the pages are behind a proxy."),
     ] = None,
     web_cert: Annotated[
         Path | None, typer.Option(help="A PEM file with certificate and key, for TLS.")
@@ -162,7 +161,9 @@ def submit(
         int | None,
         typer.Option(help="-1000 to 1000; higher starts first.", show_default="0"),
     ] = None,
-    hold: Annotated[bool, typer.Option("--hold", help="Hold it until `distill resume`.")] = False,
+    hold: Annotated[
+        bool, typer.Option("--hold", help="Hold the job until `distill resume`.")
+    ] = False,
     label: Annotated[
         str | None,
         typer.Option(
@@ -174,7 +175,7 @@ def submit(
         list[str] | None,
         typer.Option(
             metavar="JOB",
-            help="Start it after this job is done; repeat for more.",
+            help="Start the job after this one is done; repeat for more.",
             autocompletion=completion.jobs,
         ),
     ] = None,
@@ -249,17 +250,16 @@ def status(
     page: Annotated[int, typer.Option(min=1, max=1 << 40, help="The page to show.")] = 1,
     limit: Annotated[int, typer.Option(min=1, max=MOST, help="Jobs per page.")] = LIMIT,
     live: Annotated[
-        bool, typer.Option("--live", help="Full screen, updated live, with keys to act.")
+        bool, typer.Option("--live", help="Full screen, updated live, with keys to control jobs.")
     ] = False,
     json: JsonOption = False,
     workspace: WorkspaceOption = None,
 ) -> None:
     """Show the jobs: state, progress, what they wait for, or why they failed.
 
-    The newest come first, one page at a time, after running and recently failed jobs of other
-    pages. With --live, the terminal shows the queue, the selected job with its curves, and its
-    log, until you press `q`; without a terminal of at least 60x16 characters, --live has no
-    effect.
+    Jobs are listed newest first, in pages. Running and recently failed jobs of other pages come
+    first. With --live, the terminal shows the queue, the selected job with its curves, and its log,
+    until you press `q`; without a terminal of at least 60x16 characters, --live has no effect.
 
     Example: distill status --label sweep --state failed
     """

@@ -27,8 +27,8 @@ def latency(
     """Measure the latency of every format of a bundle on this machine, and of PyTorch, one image
     at a time.
 
-    Each is measured in its own process, one after the other. The table is saved in the bundle's
-    evaluation.json. Compare only figures of one table, measured on an idle machine.
+    Each format is measured in its own process, one after the other. The table is saved in the
+    bundle's evaluation.json. Measure on an idle machine, and compare only figures of one table.
 
     Example: distill latency workspace/bundles/sample --threads 1,2
     """

@@ -20,21 +20,22 @@ class ModelFileOptions:
     part: Annotated[
         str | None,
         typer.Option(
-            help="Which output of an .onnx file with several outputs, or which part of a file of "
-            "weights that holds several copies of the network.",
+            help="The output to use of an .onnx file with several, or the part to use of a "
+            "weight file that holds several copies of the network.",
             show_default=False,
         ),
     ] = None
     mean: Annotated[
         float | None,
         typer.Option(
-            help="The mean of pixels 0 to 255 that an .onnx or weight file expects.",
+            help="The value that an .onnx or weight file expects to be subtracted from pixels of "
+            "0 to 255.",
             show_default=False,
         ),
     ] = None
     std: Annotated[
         float | None,
-        typer.Option(help="The divisor after --mean is subtracted.", show_default=False),
+        typer.Option(help="The value to divide by after --mean is subtracted.", show_default=False),
     ] = None
     colour: Annotated[
         str | None,
@@ -43,13 +44,14 @@ class ModelFileOptions:
             show_default=False,
         ),
     ] = None
-    size: Annotated[int, typer.Option(help="The side of a file's input, in pixels.")] = 112
+    size: Annotated[int, typer.Option(help="The side of the network's input, in pixels.")] = 112
 
     def choice(self, name: str) -> "TeacherChoice":
         """The model of this name; a ``UserError`` names the option with an invalid value."""
         from pydantic import ValidationError
 
         from curation.errors import UserError
+        from curation.faults import requirement
         from curation.noise.embedded import TeacherChoice
 
         try:
@@ -57,7 +59,7 @@ class ModelFileOptions:
         except ValidationError as error:
             first = error.errors()[0]
             option = f"--{first['loc'][0]}".replace("_", "-")
-            raise UserError(f"{option}: {first['msg']}, got {first['input']!r}") from None
+            raise UserError(f"{option}: {requirement(first)}, got {first['input']!r}") from None
 
 
 @dataclass(frozen=True)

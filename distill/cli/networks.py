@@ -9,9 +9,9 @@ from distill.cli.reports import print_below, print_table
 
 CAPTION = """\
 params, MAdds (conv + fc) and LFR FLOPs in millions; MiB as float32
-below ours, what the paper prints; != is a figure that its layers do not give
-inferred: some layers are our reading; --json says where each is published
-every timm model is there too: timm/NAME"""
+second line: the figures that the paper prints; != marks one that its layers do not give
+inferred: some layers are our interpretation; --json gives the source of each network
+every timm model can be used too, as timm/NAME"""
 HEADERS = {"params": "params", "madds": "MAdds", "lfr_flops": "LFR FLOPs", "size_mib": "MiB"}
 
 
@@ -28,7 +28,12 @@ def backbones(
         ),
     ] = None,
     latency: Annotated[
-        bool, typer.Option("--latency", help="Time each on one CPU thread, batch 1, folded.")
+        bool,
+        typer.Option(
+            "--latency",
+            help="Also measure the latency on one CPU thread, at "
+            "batch size 1 with folded batch normalisation.",
+        ),
     ] = False,
     json: JsonOption = False,
 ) -> None:

@@ -27,7 +27,7 @@ def register(app: typer.Typer) -> None:
 
 
 def resume(jobs: JobsArgument, json: JsonOption = False, workspace: WorkspaceOption = None) -> None:
-    """Let paused jobs continue from their last checkpoints when it is their turn.
+    """Let paused jobs continue from their last checkpoints when their turn comes.
 
     Example: distill resume teacher
     """
@@ -81,7 +81,7 @@ def retry(jobs: JobsArgument, json: JsonOption = False, workspace: WorkspaceOpti
 
 
 def drain(json: JsonOption = False, workspace: WorkspaceOption = None) -> None:
-    """Let no more jobs start, even after a restart of the daemon. Running jobs continue.
+    """Stop starting jobs, even after a restart of the daemon. Running jobs continue.
 
     Jobs can be submitted meanwhile; they start after `distill undrain`.
 

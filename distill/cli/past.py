@@ -47,7 +47,9 @@ def diff(
     first: Annotated[
         str,
         typer.Argument(
-            metavar="JOB", help="A job, or a run set aside.", autocompletion=completion.runs
+            metavar="JOB",
+            help="A job, or a run that was set aside.",
+            autocompletion=completion.runs,
         ),
     ],
     second: Annotated[

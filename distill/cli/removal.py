@@ -1,11 +1,11 @@
 """The commands that free disk space: remove, clean."""
 
 from dataclasses import asdict
+from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
 
-from curation.errors import UserError
 from curation.workspace import Workspace
 from distill.cli.common import (
     JOBS,
@@ -18,6 +18,15 @@ from distill.cli.common import (
 from distill.cli.display import amount
 from distill.cli.screen import note, say
 from distill.daemon.states import State
+
+
+class EndedState(StrEnum):
+    """The states whose jobs can be cleaned."""
+
+    DONE = State.DONE
+    FAILED = State.FAILED
+    CANCELLED = State.CANCELLED
+
 
 BundleOption = Annotated[
     bool, typer.Option("--bundles", "--bundle", help="Also remove bundles in runs/.")
@@ -57,11 +66,11 @@ def clean(
     older_than: Annotated[
         str,
         typer.Option(
-            metavar="AGE", help="Minimum age since the end of the job, such as 30d or 12h."
+            metavar="AGE", help="Only jobs that ended at least this long ago, such as 30d or 12h."
         ),
     ],
     state: Annotated[
-        State | None, typer.Option(help="Only done, failed or cancelled jobs.")
+        EndedState | None, typer.Option(help="Only jobs that ended in this state.")
     ] = None,
     label: LabelOption = None,
     bundles: BundleOption = False,
@@ -80,14 +89,11 @@ def clean(
     from distill.daemon.cleaning import parse_age
     from distill.daemon.placing import check_label
 
-    if state is not None and not state.ended:
-        raise UserError(
-            f"--state is {state}, and only ended jobs are cleaned; allowed: done, failed, cancelled"
-        )
     age = parse_age(older_than)
     label = None if label is None else check_label(label)
     place = Workspace.locate(workspace)
-    removed, left = client.clean(place, age, state, label, bundles=bundles, dry=dry_run)
+    ended = None if state is None else State(state)
+    removed, left = client.clean(place, age, ended, label, bundles=bundles, dry=dry_run)
     if not json:
         for name, reason in left.items():
             note(f"{name} stays: {reason}")

@@ -61,11 +61,11 @@ def report(
         Path | None, typer.Option(help="The page to write.", show_default="MODEL.report.html")
     ] = None,
     pictures: Annotated[
-        Path | None, typer.Option(help="Also write each chart as a PNG to this folder.")
+        Path | None, typer.Option(help="Also write each chart to this folder, as a PNG.")
     ] = None,
     faces: Annotated[
         int,
-        typer.Option(min=0, max=200, help="How many of the worst pairs of each kind are shown."),
+        typer.Option(min=0, max=200, help="How many of the worst pairs of each kind to show."),
     ] = 24,
     slices: SlicesOption = None,
     template_weights: TemplateWeightsOption = "norm+detector",
@@ -118,7 +118,7 @@ def report(
     what = f"{counted(len(subjects), 'network')} on {counted(len(sets), 'set')}"
     say(f"{target}: {what}, {max(len(content) / 1e6, 0.1):.1f} MB")
     if pictures is not None:
-        note(f"{counted(len(written), 'picture')} in {pictures}")
+        note(f"{counted(len(written), 'chart')} in {pictures}")
 
 
 def _check_targets(target: Path, pictures: Path | None) -> None:

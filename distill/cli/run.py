@@ -48,14 +48,14 @@ def check(
         bool,
         typer.Option(
             "--estimate",
-            help="Measure a few steps of each kind, in about a minute, to estimate time, memory "
-            "and disk.",
+            help="Run a few steps of each kind, for about a minute, to estimate time, memory and "
+            "disk space.",
         ),
     ] = False,
     json: JsonOption = False,
     workspace: WorkspaceOption = None,
 ) -> None:
-    """Check a job spec without running it: find what cannot work and what has no effect.
+    """Check a job spec without running it: report settings that cannot work or have no effect.
 
     A teacher that a queued or running job will make is checked when the job starts.
 

@@ -17,8 +17,8 @@ def register(app: typer.Typer) -> None:
 def schema() -> None:
     """Print the JSON Schema of job specs, for completion in an editor.
 
-    Editor extensions such as Even Better TOML use it if the first line of a spec is "#:schema
-    spec.schema.json", with a path relative to the spec.
+    Editor extensions such as Even Better TOML use it if the first line of a spec is "#:schema "
+    "spec.schema.json", where the path is relative to the spec.
 
     Example: distill schema > jobs/spec.schema.json
     """

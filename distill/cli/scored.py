@@ -35,7 +35,8 @@ SetsArgument = Annotated[
     typer.Argument(
         metavar="SET...",
         help="A .bin of pairs; a list of pairs (.txt, .csv, .tsv) of files or, as LIST:SET, of the "
-        "images of a store or view; or a store or view, all of whose images are compared. By path "
+        "images of a store or view; or a store or view, all of whose images are compared with "
+        "each other. By path "
         "or workspace name. Published protocols: NAME:FOLDER (ijbb, ijbc, tinyface, lfr, "
         "megaface).",
         show_default=False,
@@ -46,8 +47,8 @@ _WEIGHTS = ("norm+detector", "norm", "detector", "none")
 TemplateWeightsOption = Annotated[
     str,
     typer.Option(
-        help=f"How the images of a template are weighted (IJB): {', '.join(_WEIGHTS)}. By the norm "
-        f"of the feature and the detector's score.",
+        help=f"How the images of an IJB template are weighted: {', '.join(_WEIGHTS)}(the "
+        f"embedding's norm, the detector's score).",
     ),
 ]
 
@@ -56,9 +57,10 @@ QUALITY = "quality"
 SlicesOption = Annotated[
     str | None,
     typer.Option(
-        help="A table (.csv, .tsv) of groups, its first row such as identity,sex,age or "
-        f"image,pose: every measure by group, across groups and by tenths of quality; {QUALITY!r} "
-        "alone: only by tenths of quality.",
+        help="Also report every measure by group, across groups and by tenths of quality. The "
+        "groups come from a table (.csv, .tsv) whose first row is like identity,sex,age or "
+        f"image,pose; {QUALITY!r} "
+        "gives the tenths of quality alone.",
         show_default=False,
     ),
 ]

@@ -26,8 +26,8 @@ def sign(
     """Sign a bundle, so that others can check that it is yours: `distill verify --key`.
 
     The signature is the file SHA256SUMS.sig; a change of the bundle removes it. Make a key with
-    `openssl genpkey -algorithm ed25519 -out sign.pem`, and give others what
-    `openssl pkey -in sign.pem -pubout -out sign.pub` writes.
+    `openssl genpkey -algorithm ed25519 -out sign.pem`, and give others the public key that `openssl
+    pkey -in sign.pem -pubout -out sign.pub` writes.
 
     Example: distill sign workspace/bundles/sample --key sign.pem
     """

@@ -26,13 +26,16 @@ def views(
     images: Annotated[
         int,
         typer.Option(
-            "--images", min=1, max=200, help="The number of images, drawn at random: the rows."
+            "--images", min=1, max=200, help="The number of images to draw at random: the rows."
         ),
     ] = 6,
     most: Annotated[
         int,
         typer.Option(
-            "--views", min=1, max=200, help="The largest number of augmented views of each."
+            "--views",
+            min=1,
+            max=200,
+            help="At most this many augmented views of each image: the columns.",
         ),
     ] = 10,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the choice of images.")] = 0,
@@ -44,7 +47,7 @@ def views(
 
     Below each view are its number and the cosine of the teacher's embeddings of the view and of
     the plain image; "mix" if another image is blended in, "x" if the cosine is below
-    augment.least_cosine, so the view is not used. The job need not run.
+    augment.least_cosine, so the view is not used. The job does not need to have run.
 
     Example: distill views jobs/mine.toml --sheet views.png
     """
@@ -63,7 +66,7 @@ def views(
     job = given.job
     if job.student is None or not job.augment.augments:
         raise UserError(
-            f"{spec}: the student sees only the pictures and their mirror images; add [augment] "
+            f"{spec}: the student sees only the images and their mirror images; add [augment] "
             f"with views = 16"
         )
     with given.placed():

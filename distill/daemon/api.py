@@ -10,6 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from curation.errors import UserError
+from curation.faults import requirement
 from distill import __version__
 from distill.daemon.api_reports import Problem, Reporting
 from distill.daemon.api_routes import (
@@ -64,7 +65,9 @@ async def _check_parameters(request: Request) -> None:
         allowed = ", ".join(known) or "none"
         raise UserError(f"unknown parameter {unknown[:80]!r}; allowed here: {allowed}")
     if request.headers.get("content-type", "").startswith("application/json"):
-        raise UserError("no request takes JSON: parameters stand in the address, as ?label=NAME")
+        raise UserError(
+            "requests do not take JSON: give parameters in the address, as in ?label=NAME"
+        )
 
 
 def status_of(error: UserError) -> int:
@@ -92,7 +95,7 @@ def _answer_errors(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     def misunderstood(request: Request, error: RequestValidationError) -> JSONResponse:
-        faults = [f"{fault['loc'][-1]}: {fault['msg']}" for fault in error.errors()[:3]]
+        faults = [f"{fault['loc'][-1]}: {requirement(fault)}" for fault in error.errors()[:3]]
         return JSONResponse({"error": "; ".join(faults)}, 422)
 
     @app.exception_handler(ClientDisconnect)

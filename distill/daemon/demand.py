@@ -79,7 +79,7 @@ def _table(value: Any) -> dict[str, Any]:
 def excess(demand: Demand, machine: Machine) -> str | None:
     """Why the job can never run on the machine, with numbers; ``None`` if it can."""
     if demand.nodes > 1:
-        return f"{demand.nodes} nodes, which a cluster has: `distill serve --executor slurm`"
+        return f"{demand.nodes} nodes, which needs a cluster: `distill serve --executor slurm`"
     if (gpus := demand.gpus_on(machine)) > len(machine.gpus):
         return f"{in_gpus(gpus)}, and this machine has {len(machine.gpus) or 'none'}"
     if demand.cpus > machine.cores:

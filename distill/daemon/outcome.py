@@ -81,7 +81,7 @@ def judge_loss(rebooted: bool, cancelled: bool, damage: str | None = None) -> Ou
         return Outcome(event=Event.CANCEL, reason="cancelled by the user")
     cause = "the machine was restarted" if rebooted else "its runner process was killed"
     if damage is not None:
-        cause = f"its end is unknown: {damage}"
+        cause = f"how it ended is unknown: {damage}"
     return Outcome(event=Event.INTERRUPT, reason=f"interrupted: {cause}")
 
 
@@ -100,7 +100,8 @@ def judge_vanished(what: str, cancelled: bool) -> Outcome:
     return Outcome(
         event=Event.FAIL,
         reason=f"{what} was removed, renamed or replaced while the job ran",
-        hint="restore it, or do without it, and submit the job again: finished steps are reused",
+        hint="restore it, or change the spec to do without it, and submit the job again: "
+        "finished steps are reused",
     )
 
 

@@ -218,7 +218,9 @@ def _take_checked(
     """Fetch one file and verify its checksum; removes a file that does not match."""
     path = folder / name
     if name not in sums:
-        raise UserError(f"{SUMS_NAME} of the other side does not list {name}: not a whole bundle")
+        raise UserError(
+            f"{SUMS_NAME} of the remote bundle does not list {name}: not a whole bundle"
+        )
     if path.is_file() and file_digest(path) == sums[name]:
         return
     source.take(name, path, most)

@@ -120,7 +120,7 @@ def _run(
             record = _supervise(attempt, command, stop, grace)
             if record is None or _folder(run) != held:
                 note(
-                    "another attempt has begun, or the folder is gone: not recording the end of "
+                    "another attempt has started, or the folder is gone: not recording the end of "
                     "this one"
                 )
                 return _NOT_OURS

@@ -96,7 +96,7 @@ def run_to_end(command: list[str], attempt_tag: str, stop: StopRequest) -> int:
     stop.watch(process)
     while (status := _ended(job.pid, process)) is None:
         if is_displaced(Path(run), name):
-            note("another attempt has begun, or this one was given up: killing its job")
+            note("another attempt has started, or this one was given up: killing its job")
             stop.kill()
     job.returncode = status
     _end_descendants()

@@ -75,8 +75,8 @@ def check_sets(probes: ImageSet, gallery: ImageSet | None, distractors: ImageSet
         raise UserError(f"{probes.name}: no image has a label; give probes of known people")
     if gallery is not None and gallery.store.digest != probes.store.digest:
         raise UserError(
-            f"{probes.name} and {gallery.name} are of different stores, whose labels do not say "
-            "who is whom; give two views of one store"
+            f"{probes.name} and {gallery.name} are of different stores, whose labels cannot be "
+            f"compared; give two views of one store"
         )
     if gallery is not None and np.isin(probes.rows, gallery.rows).any():
         shared = int(np.isin(probes.rows, gallery.rows).sum())

@@ -259,7 +259,7 @@ class BundleConfig(BundleModel):
     @model_validator(mode="after")
     def _says_the_same_twice(self) -> "BundleConfig":
         if self.pretrained_cfg not in (None, TimmConfig.of(self.face.preprocessing)):
-            raise ValueError("pretrained_cfg says something else than face.preprocessing")
+            raise ValueError("pretrained_cfg disagrees with face.preprocessing")
         return self
 
 

@@ -141,7 +141,7 @@ def _decoded(image: Image) -> tuple[np.ndarray, str]:
     if isinstance(image, np.ndarray):
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
             raise UserError(
-                f"image is {image.dtype} {list(image.shape)}; uint8 RGB [H, W, 3] is wanted"
+                f"image is {image.dtype} {list(image.shape)}; expected uint8 RGB [H, W, 3]"
             )
         return image, "image"
     if isinstance(image, bytes):

@@ -16,6 +16,7 @@ import numpy as np
 from pydantic import AfterValidator, TypeAdapter, ValidationError
 
 from curation.errors import UserError
+from curation.faults import requirement
 from curation.registry import check_unused, import_files
 from curation.suggestions import hint
 from distill.export.bundle_files import FILES
@@ -264,7 +265,7 @@ def _files_in(written: Path, name: str) -> tuple[str, ...]:
     except ValidationError as error:
         wrong = error.errors()[0]
         raise UserError(
-            f"the {name} export writes {wrong['input']!r:.200}: {wrong['msg']}"
+            f"the {name} export writes {wrong['input']!r:.200}: {requirement(wrong)}"
         ) from None
 
 
@@ -300,6 +301,6 @@ def check_cosine(
     """Raise ``FormatRefusedError`` if the cosine of an export with its ``reference`` is too low."""
     if not cosine >= least:
         raise FormatRefusedError(
-            f"the {name} export gives other embeddings than {reference}: cosine {cosine:.6f} "
+            f"the {name} export gives different embeddings from {reference}: cosine {cosine:.6f} "
             f"{where}, at least {least} is required; leave {name} out of the formats"
         )

@@ -50,7 +50,7 @@ def write_golden(
     embeddings = embedder.embed(images)
     if not np.isfinite(embeddings).all():
         raise UserError(
-            "the network gives embeddings that are not finite, so it is not exported; train it "
+            "the network gives embeddings that are not finite, so it was not exported; train it "
             "again with a lower train.learning_rate"
         )
     write_arrays(path, {"images": images, EMBEDDINGS: embeddings})
@@ -90,8 +90,9 @@ def check_golden(
     cosine = golden_cosine(folder, embedder, expected)
     if not cosine >= least:
         raise UserError(
-            f"{folder / GOLDEN_NAME}: {runtime} gives other embeddings here than when the bundle "
-            f"was exported: cosine {cosine:.6f}, at least {least} is required; its files match "
+            f"{folder / GOLDEN_NAME}: {runtime} gives different embeddings here from those it "
+            f"gave when the bundle was exported: cosine {cosine:.6f}, at least {least} is "
+            f"required; its files match "
             f"their checksums, so update what runs {runtime}, or use another format"
         )
     return cosine

@@ -145,9 +145,9 @@ def through_the_gate(
     source.told[name] = found.told()
     if not passes(found.losses):
         raise FormatRefusedError(
-            f"the {name} format is refused, as it may lose less than 0.2 points of accuracy "
-            f"and 2 points of TAR at FAR 1e-3, on a set that is large enough to tell: {found}; "
-            "evaluate on larger sets where none can tell, else use onnx-fp16"
+            f"the {name} format is refused: it must lose less than 0.2 points of accuracy and 2 "
+            f"points of TAR at FAR 1e-3, on a set that is large enough to show this: {found}; "
+            "if no set is large enough, evaluate on larger ones; otherwise use onnx-fp16"
         )
     source.judged[name] = found.run
     return found.made

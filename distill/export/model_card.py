@@ -205,7 +205,7 @@ def _subject(terms: Terms) -> str:
     if terms.of == "weights":
         return "these weights"
     through = "".join(f", of {plain(each)}" for each in terms.through)
-    kind = {"data": "data", "teacher": "teacher", "beginning": "the network it began with"}
+    kind = {"data": "data", "teacher": "teacher", "beginning": "the initial network"}
     return f"{kind[terms.of]} {plain(terms.name)}{through}"
 
 
@@ -226,7 +226,7 @@ def _lineage(origin: Origin, spec: str | None) -> str:
         parts.append(f"Taught by {names} (SHA-256).")
     if spec is not None:
         parts.append(f"The job:\n\n{fenced(spec, 'toml')}")
-    return "\n\n".join(parts) or "`lineage.json` has all that is recorded."
+    return "\n\n".join(parts) or "`lineage.json` holds the full record."
 
 
 def _warnings(warnings: list[dict[str, str]]) -> str:
@@ -235,7 +235,7 @@ def _warnings(warnings: list[dict[str, str]]) -> str:
         return ""
     lines = [": ".join(filter(None, [each["step"], each["text"]])) for each in warnings]
     listed = "\n".join(f"- {plain(line)}" for line in lines)
-    return f"## Warnings\n\nOf the training, and of the scores above:\n\n{listed}\n\n"
+    return f"## Warnings\n\nFrom the training and the scores above:\n\n{listed}\n\n"
 
 
 def _evaluation(sets: dict[str, Any], origin: Origin) -> str:

@@ -85,7 +85,7 @@ def _load(path: Path, public: bool) -> Any:
         from cryptography.hazmat.primitives.asymmetric import ed25519
     except ModuleNotFoundError:
         raise UserError(
-            "signatures take cryptography, which is not installed: "
+            "signatures need the package cryptography, which is not installed: "
             "`pip install 'face-distill[sign]'`"
         ) from None
     content = read_whole(path, LARGEST_KEY)

@@ -138,8 +138,8 @@ class Loss(nn.Module):
 
     Args:
         settings: a settings object; or pass the settings as keyword arguments.
-        identities, embedding: the number of identities and the width of the embeddings; required
-            if the loss stores anything per identity.
+        identities: the number of identities; required if the loss stores anything per identity.
+        embedding: the width of the embeddings; required with ``identities``.
         teacher_embedding: the width of the teacher's embeddings, for ``project``.
         teacher_centres: the teacher's mean embedding of each identity, [identities, Dt].
         identity_counts: the images per identity, int64 [identities], for ``class_balance``.
@@ -255,7 +255,7 @@ class Loss(nn.Module):
     def _expect(self, argument: str, value: Any, wanted: bool) -> None:
         """Raise ``UserError`` if an argument is missing or has no use."""
         if (value is not None) != wanted:
-            wrong = "is missing" if wanted else "has no use with these settings"
+            wrong = "is missing" if wanted else "has no effect with these settings"
             raise UserError(f"{self._name}: {argument} {wrong}")
 
     def _inputs(self, embeddings: Any, labels: Any, teacher: Any) -> LossInputs:

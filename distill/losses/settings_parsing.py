@@ -8,6 +8,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from typing_extensions import TypedDict
 
 from curation.errors import UserError
+from curation.faults import requirement
 from curation.suggestions import hint, listed
 from distill.losses.settings import (
     AnySettings,
@@ -72,7 +73,7 @@ def _refusal(where: str, error: ValidationError) -> str:
     """The error message for the settings of several losses."""
     first = error.errors()[0]
     key = ".".join([where, *map(str, first["loc"])])
-    message = first["msg"].removeprefix("Value error, ")
+    message = requirement(first)
     if len(first["loc"]) < 2:
         return f"{key}: {message}"
     name, setting = str(first["loc"][0]), str(first["loc"][-1])
@@ -85,7 +86,7 @@ def _refusal(where: str, error: ValidationError) -> str:
 def _fault(error: ValidationError, kind: type[LossSettings]) -> str:
     """The error message for settings given by name."""
     first = error.errors()[0]
-    message = first["msg"].removeprefix("Value error, ")
+    message = requirement(first)
     if not first["loc"]:
         return message
     argument = str(first["loc"][0])

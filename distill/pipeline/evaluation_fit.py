@@ -63,7 +63,7 @@ def check_int8(spec: JobSpec, images: ImageSet, sets: Mapping[str, EvaluationSet
     if len(images) < LEAST:
         lack = f"at least {LEAST} training images, and data.train has {len(images)}"
     elif not sets:
-        lack = "a set that judges it, and data.evaluate has none"
+        lack = "a set to judge it on, and data.evaluate has none"
     if lack is not None:
         reason = f"{named[0]} takes {lack}; leave it out of the formats"
         raise SpecError(("export", "formats"), reason)

@@ -246,8 +246,8 @@ class TrainSettings(Strict):
         if self.tensorboard and find_spec("tensorboard") is None:
             raise SpecError(
                 ("tensorboard",),
-                "the package is not installed; "
-                'pip install "face-distill[tensorboard]", or leave it false',
+                "the package is not installed; run `pip install 'face-distill[tensorboard]'`, "
+                "or leave it false",
             )
         return self
 

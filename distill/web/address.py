@@ -47,7 +47,7 @@ def find_pages(workspace: Workspace) -> WebAddress:
     if address is None or address.process != daemon.process:
         raise UserError(
             f"the daemon (pid {daemon.process.pid}) serves no pages: `distill stop`, then "
-            "`distill serve --web --background`; running jobs go on"
+            "`distill serve --web --background`; running jobs continue"
         )
     return address
 

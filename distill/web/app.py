@@ -10,6 +10,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 
 from curation.errors import UserError
+from curation.faults import requirement
 from distill.daemon.api import create_app, status_of
 from distill.web.guard import Guard
 from distill.web.keys import Keys
@@ -69,13 +70,13 @@ def answer_errors(app: FastAPI, pages: PageMaker) -> None:
 
     @app.exception_handler(RequestValidationError)
     def misunderstood(request: Request, error: RequestValidationError) -> Response:
-        faults = [f"{fault['loc'][-1]}: {fault['msg']}" for fault in error.errors()[:3]]
+        faults = [f"{fault['loc'][-1]}: {requirement(fault)}" for fault in error.errors()[:3]]
         return answer(request, 422, "; ".join(faults))
 
     @app.exception_handler(Exception)
     def broken(request: Request, error: Exception) -> Response:
         """An internal error; the log has the traceback."""
-        return answer(request, 500, "a fault of the server; the end of its log says more")
+        return answer(request, 500, "internal server error; see the end of the daemon's log")
 
     @app.exception_handler(ClientDisconnect)
     def gone(request: Request, error: ClientDisconnect) -> Response:

@@ -13,7 +13,7 @@ from distill.web.limits import RateLimit
 LARGEST_BODY = 1 << 20
 """Bytes; enough for a decision on 100,000 faces (``MOST_LINES``), and ample for a job spec."""
 AT_ONCE, A_SECOND = 600, 300
-"""Burst and rate of one browser's requests; a page of faces requests a hundred pictures"""
+"""Burst and rate of one browser's requests; a page of faces requests a hundred images"""
 OPEN = ("/sign-in", "/static/")
 """Paths that need no sign-in"""
 _CHANGES_NOTHING = ("GET", "HEAD")

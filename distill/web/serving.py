@@ -23,7 +23,7 @@ from distill.web.site import Site
 _log = logging.getLogger("distill.daemon")
 
 _THREADS = 8
-"""Threads that render pages and read pictures"""
+"""Threads that render pages and read images"""
 
 
 def pages(settings: WebSettings) -> Pages:

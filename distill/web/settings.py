@@ -49,8 +49,9 @@ def web_settings(
     )
     if not ipaddress.ip_address(host).is_loopback and not settings.is_secure:
         raise UserError(
-            f"--web-address {address}: other machines reach this address, and would speak to it "
-            "without TLS; give --web-cert FILE, or --web-url https://NAME of the proxy before it"
+            f"--web-address {address}: other machines reach this address, and would connect to "
+            f"it without TLS; give --web-cert FILE, or --web-url https://NAME of the proxy in "
+            f"front of it"
         )
     return settings
 

@@ -47,7 +47,7 @@ class ViewSheets:
     def make(self, spec: str) -> Path:
         """Create the sheet, one at a time; the ``UserError`` states why it could not be created."""
         if not self._one.acquire(blocking=False):
-            raise UserError("a sheet of views is being made; ask again when it is done")
+            raise UserError("a sheet of views is being made; try again when it is finished")
         try:
             path = self._path(spec)
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -71,7 +71,7 @@ class ViewSheets:
                 [*command, *places], stdin=subprocess.DEVNULL, stdout=told, stderr=told
             )
             if not self._ended(process):
-                late = f"the sheet was not done in {LONGEST_SECONDS:.0f} s"
+                late = f"the sheet was not finished in {LONGEST_SECONDS:.0f} s"
                 raise UserError("the server stops" if self._ending.is_set() else late)
             told.seek(0)
             said = told.read(1 << 20).decode(errors="replace").replace(str(path), UNNAMED_SPEC)

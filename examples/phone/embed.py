@@ -15,7 +15,7 @@ import onnxruntime
 
 
 def embed(session, face: dict, path: str, points: str) -> np.ndarray:
-    """The unit feature of the face whose five points in the picture are (x, y)."""
+    """The unit feature of the face whose five points in the image are (x, y)."""
     w, z = (np.array(p, float).reshape(5, 2) @ (1, 1j)
             for p in (points.split(), face["alignment"]["points"]))  # fmt: skip
     a = np.vdot(w - w.mean(), z - z.mean()) / np.vdot(w - w.mean(), w - w.mean())

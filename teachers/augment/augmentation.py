@@ -46,13 +46,13 @@ class Augmentation:
         return draw(self.strengths, self._own(rows), numbers, size, len(self.images))
 
     def view(self, picture: np.ndarray, change: Change) -> np.ndarray:
-        """A view uint8 RGB [H, W, 3] of the stored picture; otherwise like ``views``."""
+        """A view uint8 RGB [H, W, 3] of the stored image; otherwise like ``views``."""
         return self.views([picture], [change])[0]
 
     def views(self, pictures: Sequence[np.ndarray], changes: Sequence[Change]) -> list[np.ndarray]:
-        """A view of each picture; see ``teachers.augment.pictures.changed`` for the formats.
+        """A view of each image; see ``teachers.augment.pictures.changed`` for the formats.
 
-        Raises ``UserError`` if a picture that is blended in is damaged.
+        Raises ``UserError`` if an image that is blended in is damaged.
         """
         from teachers.augment.pictures import changed  # imports OpenCV
 

@@ -42,11 +42,11 @@ def uniform(bits: np.ndarray) -> np.ndarray:
 
 
 class Change(NamedTuple):
-    """The changes that make a view of one picture; None or 0 for a change that does not apply.
+    """The changes that make a view of one image; None or 0 for a change that does not apply.
 
     ``motion`` float64 [2, 3], ``colours`` float64 [3, 4] and ``gamma`` uint8 [256] are defined in
     ``formulas``; ``box`` is (top, left, height, width). ``partner`` is the position in the data set
-    of the picture that is blended in with ``partner_weight``; -1 for none.
+    of the image that is blended in with ``partner_weight``; -1 for none.
     """
 
     mirrored: bool
@@ -72,7 +72,7 @@ def are_mirrored(seed: int, rows: np.ndarray, numbers: np.ndarray | int) -> np.n
 
 
 def are_mixed(strengths: Strengths, rows: np.ndarray, numbers: np.ndarray | int) -> np.ndarray:
-    """bool [n]: which views are blended with another picture."""
+    """bool [n]: which views are blended with another image."""
     return _draws(strengths.seed, rows, numbers, [_MIX])[:, 0] < strengths.mix
 
 
@@ -168,13 +168,13 @@ def _tones(
 
 
 def _sigmas(strengths: Strengths, u: np.ndarray, height: int) -> np.ndarray:
-    """float64 [n]: 0 for pictures without blur."""
+    """float64 [n]: 0 for images without blur."""
     sigmas = strengths.blur.sigma * u[:, 1] * height / NORMAL_SIDE
     return np.where(u[:, 0] < strengths.blur.share, sigmas, 0.0)
 
 
 def _heights(strengths: Strengths, u: np.ndarray, full: int) -> np.ndarray:
-    """int64 [n]: 0 for pictures that keep their resolution.
+    """int64 [n]: 0 for images that keep their resolution.
 
     Uniform on a logarithmic scale: 112 to 56 pixels is as likely as 56 to 28.
     """
@@ -184,7 +184,7 @@ def _heights(strengths: Strengths, u: np.ndarray, full: int) -> np.ndarray:
 
 
 def _qualities(strengths: Strengths, u: np.ndarray) -> np.ndarray:
-    """int64 [n]: 0 for pictures that are not compressed."""
+    """int64 [n]: 0 for images that are not compressed."""
     least = strengths.jpeg.quality
     qualities = least + (u[:, 1] * (96 - least)).astype(np.int64)
     return np.where(u[:, 0] < strengths.jpeg.share, qualities, 0)

@@ -1,4 +1,4 @@
-"""The formulas of picture changes, for n pictures at once."""
+"""The formulas of image changes, for n images at once."""
 
 import numpy as np
 
@@ -17,9 +17,9 @@ def motions(
     rotation: np.ndarray,
     mirrored: np.ndarray,
 ) -> np.ndarray:
-    """float64 [n, 2, 3]: the source (x, y), in a picture of (height, width), of each target (x, y).
+    """float64 [n, 2, 3]: the source (x, y), in an image of (height, width), of each target (x, y).
 
-    A picture is first mirrored if ``mirrored`` [n], then scaled by ``scale`` [n] and rotated by
+    An image is first mirrored if ``mirrored`` [n], then scaled by ``scale`` [n] and rotated by
     ``rotation`` [n] degrees (counter-clockwise as displayed) about its centre, then moved by
     ``shift`` [n, 2] pixels (right, down).
     """

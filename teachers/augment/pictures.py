@@ -1,4 +1,4 @@
-"""Changes of one picture, uint8 RGB [H, W, 3], as pure functions.
+"""Changes of one image, uint8 RGB [H, W, 3], as pure functions.
 
 They run on the loader's threads; OpenCV releases the GIL.
 """
@@ -24,8 +24,8 @@ def changed(
 ) -> list[np.ndarray]:
     """The views of ``pictures``, uint8 RGB [H, W, 3] each, blended with ``partners`` if not None.
 
-    A picture that is moved may have a fourth channel, see ``moved``. Each change is applied to all
-    pictures before the next one, which is a tenth faster because its code stays cached.
+    An image that is moved may have a fourth channel, see ``moved``. Each change is applied to all
+    images before the next one, which is a tenth faster because its code stays cached.
     """
     views = list(pictures)
     for step in _STEPS:
@@ -37,7 +37,7 @@ def changed(
 
 
 def moved(picture: np.ndarray, source: np.ndarray) -> np.ndarray:
-    """The picture with pixel (x, y) taken from ``source @ (x, y, 1)``, reflected at the borders.
+    """The image with pixel (x, y) taken from ``source @ (x, y, 1)``, reflected at the borders.
 
     A fourth channel halves the time, even if it has to be added first.
     """
@@ -107,7 +107,7 @@ def erased(
 
 
 def blended(picture: np.ndarray, other: np.ndarray, weight: float) -> np.ndarray:
-    """``weight`` times ``other`` plus the rest of this picture."""
+    """``weight`` times ``other`` plus the rest of this image."""
     return cv2.addWeighted(picture, 1.0 - weight, other, weight, 0.0)
 
 

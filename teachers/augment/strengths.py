@@ -71,10 +71,10 @@ class Erase(_Table):
 
 
 class Strengths(_Table):
-    """How far a view may differ from its picture; changes are uniform up to their strength.
+    """How far a view may differ from its image; changes are uniform up to their strength.
 
     ``grey`` is the share of views without colour, ``mix`` that of views blended with another
-    picture of the data set. ``seed`` seeds the random numbers.
+    image of the data set. ``seed`` seeds the random numbers.
     """
 
     seed: int = Field(default=0, ge=0, lt=2**32)
@@ -89,14 +89,14 @@ class Strengths(_Table):
 
     @property
     def change_nothing(self) -> bool:
-        """Whether every view would be the picture itself or its mirror image."""
+        """Whether every view would be the image itself or its mirror image."""
         parts = (self.crop, self.tone, self.blur, self.low_resolution, self.jpeg, self.erase)
         return not (self.grey or self.mix or any(part.share for part in parts))
 
     def digest(self, images: str) -> str:
-        """SHA-256 of everything that determines the pixels of the views besides the pictures.
+        """SHA-256 of everything that determines the pixels of the views besides the images.
 
-        ``images`` is the digest of the data set, whose pictures are blended in with ``mix``.
+        ``images`` is the digest of the data set, whose images are blended in with ``mix``.
         """
         said: dict[str, Any] = {"version": VERSION, **self.model_dump()}
         if self.mix:

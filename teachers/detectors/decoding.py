@@ -10,7 +10,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Faces:
-    """Detected faces by descending score, in pixels of the picture."""
+    """Detected faces by descending score, in pixels of the image."""
 
     boxes: np.ndarray
     """float32 ``[F, 4]``: x, y, width, height"""
@@ -27,7 +27,7 @@ class Faces:
         return Faces(self.boxes[which], self.points[which], self.scores[which])
 
     def scaled(self, factor: float) -> "Faces":
-        """The same faces in a picture scaled by ``factor``."""
+        """The same faces in an image scaled by ``factor``."""
         return Faces(self.boxes * factor, self.points * factor, self.scores)
 
 

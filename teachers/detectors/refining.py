@@ -28,7 +28,7 @@ def refined_points(
 ) -> np.ndarray:
     """The landmarks float64 ``[5, 2]`` of the face with this ``box`` in uint8 RGB ``[H, W, 3]``.
 
-    ``look`` detects faces in a small picture. Detections that agree with ``points`` are averaged;
+    ``look`` detects faces in a small image. Detections that agree with ``points`` are averaged;
     without any, ``points`` is returned.
     """
     side = float(box[2:].max())

@@ -55,7 +55,7 @@ def test_a_face_anywhere_in_a_picture_is_recovered(scale: float, turn: float) ->
 
 
 def test_a_large_face_does_not_alias() -> None:
-    """Stripes as fine as the pixels of the picture become grey."""
+    """Stripes as fine as the pixels of the image become grey."""
     stripes = np.zeros((1600, 1600, 3), np.uint8)
     stripes[:, ::2] = 255
     aligned = align(stripes, TEMPLATE * 12.3 + 40)

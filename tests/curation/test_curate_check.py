@@ -206,7 +206,7 @@ def test_a_table_for_other_images_is_refused_and_no_view_is_left(
 ) -> None:
     write_decisions(place / "other.tsv", "0" * 64, [])
     told = refusal(curate("clean", "train.lmdb", "wrong.view", "--decisions", "other.tsv"))
-    assert "decides on other images" in told
+    assert "is about other images" in told
     assert not (place / "wrong.view").exists()
 
 

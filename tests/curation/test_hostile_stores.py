@@ -99,7 +99,7 @@ class TestNodes:
             struct.pack_into("<Q", data, page + 16 + 24 + 96, (1 << 31) - 1)
         path.write_bytes(data)
         os.truncate(path, PAGE << 31)
-        assert "too many for the memory" in outcome(damaged)
+        assert "more than the memory can hold" in outcome(damaged)
 
 
 def outcome_raised(path):
@@ -206,7 +206,7 @@ class TestTrees:
         for page in (0, PAGE):
             struct.pack_into("<H", data, page + 16 + 24 + 48 + 4, 0x04)  # several values per key
         path.write_bytes(data)
-        with pytest.raises(UserError, match="LMDB file of another kind"):
+        with pytest.raises(UserError, match="LMDB file, but not of the kind"):
             Store(damaged)
 
 

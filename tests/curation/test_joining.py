@@ -167,7 +167,7 @@ def test_people_in_both_are_found_by_their_names(stores):
 
 
 def test_records_have_no_names(stores, drawn_store):
-    with pytest.raises(UserError, match="whose people have no names"):
+    with pytest.raises(UserError, match="in which people have no names"):
         same_by_name(bring_together(drawn_store, drawn_store))
 
 

@@ -37,10 +37,10 @@ def test_any_value_survives_a_round_trip(value):
         (b"1" * 100_000, "more than 64 bits: 11111111111111111111$"),
         (rb'"\ud800"', r"half of a surrogate pair: '\\ud800'"),
         (rb'[{"\udcff": 1}]', "half of a surrogate pair"),
-        (b'{"a": 1, "a": 2}', "one key twice"),
-        (b"[" * 500_000, "nested more than 64 deep"),
-        (b'{"a":' * 500_000, "nested more than 64 deep"),
-        (b"[" * (DEEPEST + 1) + b"]" * (DEEPEST + 1), "nested more than 64 deep"),
+        (b'{"a": 1, "a": 2}', "a key twice"),
+        (b"[" * 500_000, "nested deeper than 64 levels"),
+        (b'{"a":' * 500_000, "nested deeper than 64 levels"),
+        (b"[" * (DEEPEST + 1) + b"]" * (DEEPEST + 1), "nested deeper than 64 levels"),
     ],
     ids=lambda value: repr(value[:20]),
 )
@@ -58,11 +58,11 @@ def test_an_invalid_record_names_the_place():
     assert parse_record(b'{"attempt": 3, "names": ["a"]}', Record) == Record(
         attempt=3, names=("a",)
     )
-    with pytest.raises(ValueError, match=r"^attempt: Input should be a valid integer$"):
+    with pytest.raises(ValueError, match=r"^attempt: must be a whole number$"):
         parse_record(b'{"attempt": "3"}', Record)
-    with pytest.raises(ValueError, match=r"^names\.1: Input should be a valid string$"):
+    with pytest.raises(ValueError, match=r"^names\.1: must be a string$"):
         parse_record(b'{"attempt": 3, "names": ["a", 1]}', Record)
-    with pytest.raises(ValueError, match=r"^Input should be an object$"):
+    with pytest.raises(ValueError, match=r"^must be an object with keys$"):
         parse_record(b"[]", Record)
 
 

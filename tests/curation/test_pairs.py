@@ -379,7 +379,7 @@ class TestWrongContent:
             (lambda images, same: (images, None), "same must be a list of booleans"),
             (lambda images, same: (3, same), "images must be a list"),
             (lambda images, same: ([], []), "0 images"),
-            (lambda images, same: (images[:5], same), "5 images are not two"),
+            (lambda images, same: (images[:5], same), "5 images, but two are needed"),
             (lambda images, same: (images, ["yes", "no", "yes"]), "must be a list of booleans"),
             (lambda images, same: (images, [0, 1, 2]), "must be a list of booleans"),
             (lambda images, same: ([*images[:5], "text"], same), "image 5 is a str"),

@@ -149,7 +149,8 @@ class TestWhatAPersonMade:
         message = str(refusal.value)
         assert "long-tail-cut.view was not made by a recipe" in message
         assert (
-            "long-tail-cut with minimum 2, the recipe says long-tail-cut with minimum 5" in message
+            "long-tail-cut with minimum 2, the recipe expects long-tail-cut with minimum 5"
+            in message
         )
         assert "rename it" in message
         assert open_images(path).digest == digest
@@ -210,7 +211,7 @@ class TestWhatAPersonMade:
         (folder / "lfw.bin").unlink()
         said = []
         run_recipe("ms1m", workspace, source, say=said.append)
-        assert "recipe.json is damaged: made.clean.view: Input should be a valid string" in said[0]
+        assert "recipe.json is damaged: made.clean.view: must be a string" in said[0]
         assert (folder / "recipe.json.damaged").read_text() == '{"made": {"clean.view": 1}}'
         assert "lfw.bin" in (folder / "recipe.json").read_text()
 
@@ -423,7 +424,9 @@ class TestNoise:
         made = {entry.path.name: entry for entry in run()}
         assert made["clean.view"].images == 90
         assert "made again: the decisions have changed" in made["clean.view"].note
-        assert "mine.view was made from the earlier one and is kept" in made["clean.view"].note
+        assert (
+            "mine.view was made from the earlier clean.view and is kept" in made["clean.view"].note
+        )
         assert "other.view" not in made["clean.view"].note
         assert "made again: clean.view has changed since" in made["retina-s.view"].note
         for kept in (own, other):
@@ -554,14 +557,14 @@ class TestFiles:
             ("", "description"),
             ('dataset = "A"', "dataset|description"),
             ('[[step]]\ndo = "shell"', "3:3: step 1: there is no step 'shell'"),
-            ('[[step]]\ndo = "convert"\nto = "../train"', "5:6: step 1: to: String should"),
+            ('[[step]]\ndo = "convert"\nto = "../train"', "5:6: step 1: to: does not match"),
             (
                 '[[step]]\ndo = "convert"\nto = "train"\nthreads = 3',
                 "6:1: step 1: unknown key",
             ),
             (
                 '[[step]]\ndo = "retina-s"\nof = "a"\nto = "b"\nmaximum = "5"',
-                "7:11: step 1: maximum: Input should",
+                "7:11: step 1: maximum: must",
             ),
         ],
     )

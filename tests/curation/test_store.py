@@ -57,9 +57,9 @@ def test_the_format_is_as_documented(store, tmp_path):
 
 @pytest.mark.parametrize("i", [-1, 16, 1 << 40])
 def test_a_missing_image_is_an_index_error(store, i):
-    with pytest.raises(IndexError, match="has the images 0 to 15 only"):
+    with pytest.raises(IndexError, match="has only the images 0 to 15"):
         store.read(i)
-    with pytest.raises(IndexError, match="has the images 0 to 15 only"):
+    with pytest.raises(IndexError, match="has only the images 0 to 15"):
         list(store.read_many(np.array([3, i])))
 
 
@@ -198,7 +198,7 @@ class TestDamagedData:
     def test_garbage_is_refused(self, damaged, seed):
         (damaged / "data.mdb").write_bytes(random.Random(seed).randbytes(50_000))
         assert outcome_in_a_child(damaged) == 1
-        with pytest.raises(UserError, match="does not begin like an LMDB file"):
+        with pytest.raises(UserError, match="does not start like an LMDB file"):
             Store(damaged)
 
     def test_a_file_whose_second_half_is_zero_is_refused(self, damaged):

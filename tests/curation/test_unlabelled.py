@@ -93,7 +93,7 @@ class TestSources:
             path = tmp_path / "tree" / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(noise_images[0])
-        with pytest.raises(UserError, match="it lies in no identity's folder"):
+        with pytest.raises(UserError, match="it is not in an identity's folder"):
             convert(tmp_path / "tree", tmp_path / "tree.lmdb")
         store = convert(tmp_path / "tree", tmp_path / "tree.lmdb", unlabelled=True)
         assert (store.identities, store.unlabelled) == (0, 3)
@@ -167,8 +167,8 @@ class TestTheStore:
         [
             ({"unlabelled": 3}, "damaged"),
             ({"unlabelled": 8}, "damaged"),
-            ({"unlabelled": -1}, "unlabelled: Input should be greater"),
-            ({"unlabelled": 10**15}, "unlabelled: Input should be less"),
+            ({"unlabelled": -1}, "unlabelled: must be at least 0"),
+            ({"unlabelled": 10**15}, "unlabelled: must be below"),
             ({"identities": 0}, "damaged"),
             ({"identities": 4}, "damaged"),
             ({"unlabelled": 7, "identities": 0}, "damaged"),
@@ -224,7 +224,7 @@ class TestViews:
         assert view.identities + view.unlabelled == 6
         half = write_random_identities(tmp_path / "b.view", mixed, fraction=0.5)
         assert half.identities + half.unlabelled == 3
-        with pytest.raises(UserError, match=r"has 6 \(each image without a label counts as one\)"):
+        with pytest.raises(UserError, match=r"has 6 \(each unlabelled image counts as one\)"):
             write_random_identities(tmp_path / "c.view", mixed, identities=7)
 
     def test_by_lists_name_them_by_key(self, mixed, tmp_path):

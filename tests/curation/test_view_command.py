@@ -54,6 +54,19 @@ def test_every_kind_makes_its_view(curate, tmp_path, arguments, images, identiti
     assert len(View(tmp_path / "made.view")) == images
 
 
+def test_a_new_view_states_what_it_keeps_of_its_parent(curate):
+    made = curate("cap", "train.lmdb", "made.view", "--each", "2")
+    lines = [line.split(maxsplit=1) for line in made.stdout.splitlines()]
+    assert lines == [
+        ["path", "made.view"],
+        ["images", "9 of 16"],
+        ["identities", "5 of 5"],
+        ["step", "cap"],
+        ["maximum", "2"],
+        ["seed", "0"],
+    ]
+
+
 @pytest.mark.parametrize(
     ("kind", "images"), [("union", 16), ("intersection", 3), ("difference", 10)]
 )

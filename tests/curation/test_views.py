@@ -85,7 +85,7 @@ def test_a_pickled_view_can_be_read(view):
 
 def test_a_missing_image_is_an_index_error(view):
     for i in (-1, 13):
-        with pytest.raises(IndexError, match="has the images 0 to 12 only"):
+        with pytest.raises(IndexError, match="has only the images 0 to 12"):
             view.read(i)
 
 
@@ -266,21 +266,21 @@ class TestInvalidViews:
             ({"rows": 1 << 40}, r"rows\.npy: it names the images"),
             ({"labels": 7}, r"labels\.npy: it does not hold the identities 0 to"),
             ({"identities": 10**9}, r"of 1,000,000,000 identities, but its last step left 13 of 3"),
-            ({"identities": 10**15}, "identities: Input should be less"),
-            ({"images": -1}, "images: Input should be greater"),
+            ({"identities": 10**15}, "identities: must be below"),
+            ({"images": -1}, "images: must be at least"),
             (
                 {"history": {"identities_before": -1}},
-                r"history.*identities_before: Input should",
+                r"history.*identities_before: must",
             ),
             ({"history": {"images_after": 14}}, "13 images of 3 .*, but its last step left 14 of"),
             ({"history": {"parameters": {"minimum": 2**70}}}, "an integer of more than 64 bits"),
-            ({"history": {"name": "a" * 1000}}, r"history.*name: String should have at most 255"),
-            ({"history": []}, "history: Tuple should have at least 1 item"),
+            ({"history": {"name": "a" * 1000}}, r"history.*name: must have at most 255"),
+            ({"history": []}, "history: must not be empty"),
             ({"images": 10**9, "all": True}, "1,000,000,000 images of 3 .*of a store of 16"),
-            ({"store": "../\0"}, "store: String should match"),
+            ({"store": "../\0"}, "store: does not match"),
             ({"store": "../" + "a" * 300}, "a view of a store that cannot be read"),
-            ({"store": "a" * 5000}, "store: String should have at most 4096"),
-            ({"digest": "../../x"}, "digest: String should match"),
+            ({"store": "a" * 5000}, "store: must have at most 4096"),
+            ({"digest": "../../x"}, "digest: does not match"),
         ],
     )
     def test_a_manipulated_view_is_refused(self, view, change, complaint):

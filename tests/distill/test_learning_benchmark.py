@@ -231,7 +231,7 @@ def test_an_untrained_network_has_no_result(tmp_path):
 
 @pytest.fixture(scope="module")
 def pairs():
-    """Two pairs of smooth pictures."""
+    """Two pairs of smooth images."""
     generator = np.random.default_rng(0)
     images = []
     for _ in range(4):

@@ -75,7 +75,7 @@ def runner(python: Path, tmp_path: Path) -> Run:
 
 @pytest.fixture(scope="module")
 def faces(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Twenty people, two pictures each."""
+    """Twenty people, two images each."""
     folder, random = tmp_path_factory.mktemp("faces"), np.random.default_rng(0)
     people = random.integers(0, 256, (20, 8, 8, 3)).repeat(14, axis=1).repeat(14, axis=2)
     paths = []

@@ -23,7 +23,7 @@ def cells(kind: str) -> list[dict]:
 
 @pytest.fixture
 def checkout(small_bundle: Path, tmp_path: Path) -> Path:
-    """The files that the notebook finds after `just demo`, with smaller pictures."""
+    """The files that the notebook finds after `just demo`, with smaller images."""
     workspace = tmp_path / "workspace"
     (workspace / "bundles").mkdir(parents=True)
     (workspace / "bundles" / "sample").symlink_to(small_bundle)

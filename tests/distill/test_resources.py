@@ -48,9 +48,9 @@ def test_an_invalid_size_is_refused(text):
         ('memory = "much"',
          "s:8:10: resources.memory: 'much' is not a size; write \"16 GB\" (units: MB, GB, TB, MiB, "
          "GiB, TiB)"),
-        ("memory = 16", "s:8:10: resources.memory: Input should be a valid string, got 16"),
+        ("memory = 16", "s:8:10: resources.memory: must be a string, got 16"),
         ("gpus = -1", "s:8:8: resources.gpus: -1 is below 0"),
-        ("gpus = 1.5", "s:8:8: resources.gpus: Input should be a valid integer, got 1.5"),
+        ("gpus = 1.5", "s:8:8: resources.gpus: must be a whole number, got 1.5"),
         ("hours = 0", "s:8:9: resources.hours: must be above 0, got 0"),
         ('on_time = "fail"', "s:8:11: resources.on_time: needs hours; leave it out"),
         ('on_stall = "restart"',

@@ -74,7 +74,7 @@ def test_generations_and_stages_are_separate_steps(workspace):
         ('name = "try"', 'name = "../try"', ["name:", "is not a job name"]),
         ('name = "try"', "", ["'name' is missing"]),
         ("epochs = 1", 'epochs = "1"',
-         [":12:10: teacher.stage.epochs: Input should be a valid integer, got '1'"]),
+         [":12:10: teacher.stage.epochs: must be a whole number, got '1'"]),
         ("epochs = 1", "epoch = 1",
          [":12:1: teacher.stage: unknown key 'epoch'", "epochs, losses", "mean 'epochs'"]),
         ('evaluate = ["pairs"]', "evaluate = 3", ["data.evaluate"]),
@@ -272,7 +272,7 @@ def test_specs_of_any_size_are_refused_in_a_few_words(workspace, spoilt):
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ("angular = {}", "angular.project = 1", "19:44: stage 1: losses.angular.project: Input"),
+        ("angular = {}", "angular.project = 1", "19:44: stage 1: losses.angular.project: must"),
         ("losses = { arcface = {}, angular = {} }",
          '[stage.losses."arcface"]\n  "margin"\t= 28.6',
          "20:14: stage 1: losses.arcface.margin: 28.6"),
@@ -299,7 +299,7 @@ def test_specs_of_any_size_are_refused_in_a_few_words(workspace, spoilt):
         ("[student]", "[generations]\nseeds = [\n1,\n\n-3]\n[student]",
          "18:1: generations.seeds 2: -3"),
         ("[teacher.network]", '[[teacher.ensemble]]\nfrom = "a"\n[[teacher.ensemble]]\nfrom = 1\n'
-         "[teacher.network]", "9:8: teacher.ensemble 2: from: Input should"),
+         "[teacher.network]", "9:8: teacher.ensemble 2: from: must"),
     ],
 )  # fmt: skip
 def test_every_kind_of_fault_names_line_and_column(workspace, old, new, said):
@@ -314,7 +314,7 @@ def test_a_number_or_a_list_of_numbers_is_reported_once(workspace):
     teacher = (
         '[teacher]\nfrom = "a.onnx"\npreprocessing = {{ colour = "RGB", mean = {}, std = 1.0 }}\n'
     )
-    for mean, said in (('"x"', "Input should be a valid number, got 'x'"),
+    for mean, said in (('"x"', "must be a number, got 'x'"),
                        ("[1.0, 2.0]", "value 3 is missing")):  # fmt: skip
         with pytest.raises(UserError) as error:
             load(head + teacher.format(mean) + student, workspace)

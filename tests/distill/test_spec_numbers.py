@@ -76,7 +76,7 @@ losses = {{ arcface = {{ margin = {margin} }} }}
          "s:9:20: train.keep_checkpoints: 1000000 is above 1000"),
         ({"train": "learning_rate = 0.0"}, "s:9:17: train.learning_rate: must be above 0, got 0.0"),
         ({"train": "power = nan"},
-         "s:9:9: train.power: Input should be less than or equal to 100, got nan"),
+         "s:9:9: train.power: must be at most 100, got nan"),
         ({"train": "power = inf"}, "s:9:9: train.power: inf is above 100"),
         ({"train": "milestones = [0.5, 0]"}, "s:9:20: train.milestones 2: must be above 0, got 0"),
     ],
@@ -110,12 +110,12 @@ preprocessing = {{ colour = "RGB", mean = {mean}, std = 1.0, size = {size} }}
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({"mean": "[[], 2.0, 3.0]"}, "mean 1: Input should be a valid number"),
-        ({"mean": "[1.0, 2.0, {}]"}, "mean 3: Input should be a valid number"),
+        ({"mean": "[[], 2.0, 3.0]"}, "mean 1: must be a number"),
+        ({"mean": "[1.0, 2.0, {}]"}, "mean 3: must be a number"),
         ({"mean": "[1.0, 2.0]"}, "mean: value 3 is missing"),
-        ({"mean": "true"}, "mean: Input should be a valid number"),
+        ({"mean": "true"}, "mean: must be a number"),
         ({"size": "[112, 0]"}, "size 2: must be above 0, got 0"),
-        ({"size": "[[112], 112]"}, "size 1: Input should be a valid integer"),
+        ({"size": "[[112], 112]"}, "size 1: must be a whole number"),
     ],
 )
 def test_a_number_in_a_list_is_reported_with_its_place(given, words):

@@ -80,7 +80,7 @@ def test_of_two_for_one_key_the_last_counts() -> None:
         ("a=" + "9" * 4000, "unknown key 'a'"),
         ("a=" + "[" * 4000, "nested too deeply"),
         (".".join("a" * 40) + "=1", "more than 32 parts"),
-        ("train.seed=x", "train.seed: Input should be a valid integer, got 'x'"),
+        ("train.seed=x", "train.seed: must be a whole number, got 'x'"),
         ("train.seeds=3", "train: unknown key 'seeds'; did you mean 'seed'"),
         ("stage[0].losses.arcface.margin=9", "stage 1: losses.arcface.margin: 9 is above"),
         ("stage={}", "stage: must be a list"),

@@ -56,10 +56,15 @@ def markdown(docstring: str) -> str:
 
 
 def sections(docstring: str) -> tuple[str, dict[str, str], str]:
-    """The description, the arguments by name, and the example of a Google-style docstring."""
+    """The description, the arguments by name, and the example of a Google-style docstring.
+
+    What follows the arguments belongs to the description.
+    """
     text = inspect.cleandoc(docstring)
     body, _, example = text.partition("\nExample:\n")
-    body, _, arguments = body.partition("\nArgs:\n")
+    body, _, rest = body.partition("\nArgs:\n")
+    arguments, after = re.split(r"(?m)^(?=\S)|\Z", rest, maxsplit=1)
+    body = "\n".join(filter(None, [body, after]))
     named: dict[str, str] = {}
     for entry in re.split(r"\n(?=\S)", textwrap.dedent(arguments)):
         names, colon, meaning = entry.partition(":")

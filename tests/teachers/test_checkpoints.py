@@ -136,7 +136,7 @@ def test_only_the_user_can_omit_other_layers(path):
     torch.save(named | {"neck.weight": torch.zeros(8, 8)}, path)
     message = refused(path)
     assert "has 'neck.weight'" in message
-    assert 'say part = "backbone"' in message
+    assert 'set part = "backbone"' in message
     load_checkpoint(small(), path, "backbone")
 
 
@@ -509,7 +509,7 @@ def test_a_folder_of_weights_is_read(tmp_path, kind):
         ('{"weight_map": {"a": "one.bin"}}', "lists 'a', which no file has"),
         ('{"weight_map": {"a": "none.bin"}}', "lacks none.bin"),
         ('{"weight_map": []}', "not an index"),
-        ("[" * 100_000, "nested more than 64 deep"),
+        ("[" * 100_000, "nested deeper than 64"),
         ('{"weight_map": {"a": NaN}}', "is damaged"),
         ('{"weight_map": {"a": "' + "b" * 5_000 + '"}}', "lacks bbb"),
         ('{"weight_map": {"a": "b\\u0000"}}', "lacks b"),

@@ -106,7 +106,7 @@ def test_sparse_rows_go_through_the_network_in_whole_batches(drawn_store, tmp_pa
 
 
 def damaged_store(folder, bad):
-    """48 pictures; those numbered in ``bad`` are truncated. Keys begin at 1."""
+    """48 images; those numbered in ``bad`` are truncated. Keys begin at 1."""
     pictures = np.random.default_rng(0).integers(0, 256, (48, 32, 32, 3), dtype=np.uint8)
     files = [encode_jpeg(picture) for picture in pictures]
     images = [(file[:-300] if i in bad else file, i // 6) for i, file in enumerate(files)]
@@ -283,7 +283,7 @@ def test_impossible_vectors_are_refused_despite_checksums(drawn_store, tmp_path,
     arrays["rows"][7] = checksums(arrays["unit"][[7]], arrays["norm"][[7]])[0]
     for each, array in arrays.items():
         np.save(cache.folder / f"{each}.npy", array)
-    with pytest.raises(UserError, match="it has rows that are no unit vectors; delete the folder"):
+    with pytest.raises(UserError, match="it has rows that are not unit vectors; delete the folder"):
         cache_embeddings(make_teacher(), drawn_store, tmp_path)
 
 
@@ -458,7 +458,7 @@ def test_both_embeds_the_picture_and_its_mirror_image():
 
 
 def test_large_pictures_are_embedded_a_few_at_a_time(tmp_path, monkeypatch):
-    """Otherwise 256 of the largest pictures would be 50 GB."""
+    """Otherwise 256 of the largest images would be 50 GB."""
     picture = encode_jpeg(np.zeros((40, 40, 3), np.uint8))
     write_layout(tmp_path / "source", [(picture, i // 5) for i in range(20)], (40, 40))
     store = convert(tmp_path / "source", tmp_path / "a.lmdb")

@@ -72,7 +72,7 @@ def test_an_embedding_is_as_long_as_the_members_on_average(pictures):
 
 
 def test_vectors_of_different_lengths_cannot_be_averaged():
-    with pytest.raises(UserError, match=r'have 12, 27; take combine = "concatenate"'):
+    with pytest.raises(UserError, match=r'have 12, 27; use combine = "concatenate"'):
         Ensemble([Squares(2), Squares(3)], "average")
 
 

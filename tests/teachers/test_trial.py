@@ -18,7 +18,7 @@ PEOPLE, EACH = 60, 4
 
 @dataclass
 class Images:
-    """Image set of flat pictures: all of one identity have one brightness, except for noise."""
+    """Image set of flat images: all of one identity have one brightness, except for noise."""
 
     wrong: float = 0.0
     sizes: list[int] = field(default_factory=lambda: [EACH] * PEOPLE)

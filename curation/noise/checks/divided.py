@@ -56,8 +56,8 @@ class Divided(NoiseCheck):
         return self.finding(
             found.probability,
             {"other_identity": found.other, "similarity": found.similarity, "into": found.into},
-            f"{flagged:,} of {identities:,} identities show a person that another one shows too; "
-            f"{merged:,} can be merged into another",
+            f"{flagged:,} of {identities:,} identities show the same person as another identity; "
+            f"{merged:,} of them can be merged",
         )
 
     def verify(self, finding: Finding, meta: FindingsMeta) -> None:

@@ -51,7 +51,8 @@ _LARGEST_SQUARE = 2048
         "Duplicate images",
         "Two images of an identity are the same photograph, perhaps scaled, recoloured or "
         "compressed again.",
-        "The same moment is a duplicate; two photographs of one session are not.",
+        "Only copies of the same photograph are duplicates; two photographs of one session are "
+        "not.",
         "The copy is left out, the other image is kept.",
     ),
 )
@@ -72,7 +73,7 @@ class Duplicate(NoiseCheck):
             "similarity": np.array([one.cosine for one in found], np.float32),
             "difference": 1.0 - correlation,
         }
-        summary = f"{len(images):,} of {len(context.embedded):,} images repeat another one"
+        summary = f"{len(images):,} of {len(context.embedded):,} images are copies of another image"
         return self.finding(np.clip(correlation, 0.0, 1.0), evidence, summary, images)
 
     def verify(self, finding: Finding, meta: FindingsMeta) -> None:

@@ -70,7 +70,8 @@ class Misplaced(NoiseCheck):
             f"{(relabel > FLAG).sum():,} of them belong to another one"
         )
         if alone.any():
-            summary += f"; {alone.sum():,} are the only one of their identity and cannot be judged"
+            summary += f"; {alone.sum():,} are the only image of their identity and cannot be "
+            "judged"
         evidence = {
             "similarity": np.where(alone, np.nan, found.similarity.prototype).astype(np.float32),
             "nearest": np.where(alone, np.nan, found.similarity.nearest).astype(np.float32),

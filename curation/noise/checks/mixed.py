@@ -72,10 +72,11 @@ class Mixed(NoiseCheck):
         for identity in np.flatnonzero(flagged):
             counts = np.bincount(found.part[context.embedded.images_of(int(identity))])
             parts[identity], smaller[identity] = len(counts), counts.min()
+        people = f", {parts[flagged].sum():,} in all" if flagged.any() else ""
         return self.finding(
             found.probability,
             {"parts": parts, "smaller": smaller, "between": found.between},
-            f"{flagged.sum():,} of {identities:,} identities mix {parts[flagged].sum():,} people",
+            f"{flagged.sum():,} of {identities:,} identities mix several people{people}",
             images={"part": found.part},
         )
 

@@ -61,7 +61,7 @@ class Overlap(NoiseCheck):
         if {"set", "image"} <= evidence.keys() and (
             evidence["image"][evidence["set"] >= 0] < 0
         ).any():
-            raise ValueError("an evaluation set is named without an image of it")
+            raise ValueError("an evaluation set is named, but none of its images")
 
     def propose(self, finding: Finding, fates: Fates) -> Iterator[Decision]:
         for identity in np.flatnonzero(finding.flagged & ~fates.gone).tolist():
@@ -78,7 +78,7 @@ class Overlap(NoiseCheck):
     def evidence(self, one: ScoredSubject) -> Evidence:
         place, image = one.named("set"), one.named("image")
         if place < 0:
-            return one.shown("No evaluation image came near.")
+            return one.shown("No evaluation image was similar.")
         name, similarity = one.evaluation[place], decimal(one.number("similarity"))
         return one.shown(
             f"Similarity {similarity} to image {image} of {name}.",

@@ -51,8 +51,7 @@ class Unusable(NoiseCheck):
         return self.finding(
             scores,
             {"norm": context.embedded.lengths(), "similarity": best},
-            f"{(scores > FLAG).sum():,} of {len(scores):,} images show no face that could be known "
-            "again",
+            f"{(scores > FLAG).sum():,} of {len(scores):,} images show no recognisable face",
         )
 
     def note(self, finding: Finding, at: int) -> str:

@@ -35,7 +35,8 @@ def cluster(
     into: Annotated[
         str | None,
         typer.Option(
-            help="A labelled set: faces of its people get its identities, in a view of both sets.",
+            help="A labelled set: faces of people in it get their identities there, and the view "
+            "holds both sets.",
             show_default=False,
         ),
     ] = None,

@@ -45,19 +45,20 @@ def join(
     by: Annotated[
         str | None,
         typer.Option(
-            help="name: match people by the names of their folders in the sources.",
+            help="name: match people by the names of their folders in the sources instead of by "
+            "their faces.",
             show_default=False,
         ),
     ] = None,
     decisions: Annotated[
         Path | None,
         typer.Option(
-            help="Match nobody; apply this table, which a join wrote and a person edited.",
+            help="Skip matching and apply this table of an earlier join, as you edited it.",
             show_default=False,
         ),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Write the table for inspection, and no view.")
+        bool, typer.Option("--dry-run", help="Write only the table, for inspection, and no view.")
     ] = False,
     *,
     options: TeacherOptions,

@@ -10,9 +10,10 @@ from distill.cli import completion
 from distill.cli.bars import watch
 from distill.cli.common import JsonOption, WorkspaceOption, print_json
 from distill.cli.curate.places import locate, view_path
+from distill.cli.curate.view.options import print_view
 from distill.cli.model_options import TeacherOptions
 from distill.cli.option_groups import grouped
-from distill.cli.reports import print_report, print_table, shown
+from distill.cli.reports import print_table, shown
 from distill.cli.screen import note
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def check(
         str,
         typer.Option(
             help="An .onnx file or a file of weights (by path, or in teachers/), a bundle, a "
-            "finished job's name, or drawn-faces, which knows the sample.",
+            "finished job's name, or drawn-faces (for the data set `sample`).",
             show_default=False,
             autocompletion=completion.teachers,
         ),
@@ -49,8 +50,9 @@ def check(
     evaluate: Annotated[
         list[Path] | None,
         typer.Option(
-            help="Verification set (*.bin) whose people must not be trained on; repeat for more.",
-            show_default="all *.bin beside the images",
+            help="A verification set (*.bin) whose people must not be in the training data; "
+            "repeat for more.",
+            show_default="all *.bin next to the images",
             autocompletion=completion.pair_files,
         ),
     ] = None,
@@ -139,11 +141,7 @@ def clean(
     found = open_images(locate(images, place))
     chosen = decisions_to_carry_out(decisions, override or [], found, findings_folder(found))
     path = view_path(destination, place)
-    made = write_clean(path, found, chosen)
-    step = made.history[-1].model_dump()
-    print_report(
-        {"path": str(path), "images": len(made), "identities": made.identities, **step}, as_json
-    )
+    print_view(path, write_clean(path, found, chosen), as_json)
 
 
 def _print_findings(findings: "Findings", as_json: bool) -> None:

@@ -93,6 +93,7 @@ def photos(
     from pydantic import ValidationError
 
     from curation.errors import UserError
+    from curation.faults import requirement
     from curation.photographs.collect import collect_faces
     from curation.photographs.faces import FaceSettings
     from teachers.photographs import FaceCutter
@@ -109,7 +110,7 @@ def photos(
     except ValidationError as error:
         first = error.errors()[0]
         option = _OPTIONS.get(str(first["loc"][0]), str(first["loc"][0]))
-        raise UserError(f"{option} {first['input']}: {first['msg'].lower()}") from None
+        raise UserError(f"{option} {first['input']}: {requirement(first)}") from None
     with FaceCutter(detector, settings) as cutter, watch("cut", "photographs", False) as progress:
         collected = collect_faces(source, destination, cutter, unlabelled, progress)
     if collected.was_complete:

@@ -40,7 +40,8 @@ def recipe(
     source: Annotated[
         Path | None,
         typer.Option(
-            help="The folder with train.rec, .idx, property and *.bin, or what `convert` takes.",
+            help="The folder with train.rec, .idx, property and *.bin, or any source that "
+            "`curate convert` reads.",
             show_default="$MS1M_SOURCE, or sources/DATASET in the workspace",
         ),
     ] = None,
@@ -51,7 +52,8 @@ def recipe(
     teacher: Annotated[
         str | None,
         typer.Option(
-            help="The teacher that finds noise: an .onnx file, a file of weights, a bundle, or the "
+            help="The teacher that finds label noise: an .onnx file, a file of weights, a "
+            "bundle, or the "
             "name of a finished job.",
             show_default="the recipe's own, if any",
             autocompletion=completion.teachers,
@@ -70,18 +72,19 @@ def recipe(
         typer.Option(
             min=1,
             max=20,
-            help="Check and clean the result again, at most this many times in all, until little "
-            "changes.",
+            help="Repeat checking and cleaning until little changes, at most this many times in "
+            "total.",
             show_default="the recipe's own",
         ),
     ] = None,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Make a data set by a recipe. Finished steps are skipped.
+    """Make a data set with a recipe. Finished steps are skipped.
 
-    If it is interrupted, run the same command again to continue. Outputs whose inputs have changed
-    (decisions, a teacher, verification sets) are made again. Files that a person made are kept.
+    If it is interrupted, run the same command again to continue. An output is made again if its
+    inputs (decisions, the teacher, verification sets) have changed. Files that you made or edited
+    are kept.
 
     **Examples**
 
@@ -133,7 +136,7 @@ def _open_embedder(choice: "TeacherChoice", workspace: "Workspace") -> "ImageSet
 
 
 def recipes(as_json: JsonOption = False) -> None:
-    """List the recipes.
+    """List the recipes that `curate recipe` can run.
 
     **Example**
 

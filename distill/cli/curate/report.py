@@ -36,15 +36,18 @@ def report(
     ] = None,
     view: Annotated[
         list[str] | None,
-        typer.Option(help="A view in the funnel; repeat for more.", show_default="those beside it"),
+        typer.Option(
+            help="A view to show in the funnel of steps; repeat for more.",
+            show_default="those next to it",
+        ),
     ] = None,
     evaluate: Annotated[
         list[Path] | None,
         typer.Option(
             metavar="FILE.bin",
-            help="An evaluation set for the check `overlap`; repeat for more.",
+            help="A verification set for the check `overlap`; repeat for more.",
             autocompletion=completion.pair_files,
-            show_default="those beside the store",
+            show_default="those next to the store",
         ),
     ] = None,
     examples: Annotated[
@@ -52,7 +55,8 @@ def report(
         typer.Option(
             min=1,
             max=200,
-            help="How many of the worst and of the borderline cases of each check are shown.",
+            help="How many of the worst cases, and how many of the borderline cases, to show for "
+            "each check.",
         ),
     ] = 24,
     workspace: WorkspaceOption = None,

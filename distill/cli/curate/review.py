@@ -31,24 +31,27 @@ def review(
         list[Path] | None,
         typer.Option(
             help="Import decisions made elsewhere: a table (decisions.tsv, override.tsv) or the "
-            "decisions.jsonl of another review. Repeat for more. No page is opened.",
+            "decisions.jsonl of another review. Repeat for more. Opens no page.",
             show_default="none",
         ),
     ] = None,
     who: Annotated[
         str,
         typer.Option(
-            help="The reviewer to whom the tables of --read are credited.", show_default=True
+            help="The reviewer's name to record for the tables of --read.", show_default=True
         ),
     ] = "table",
     status: Annotated[
-        bool, typer.Option("--status", help="Print the progress of the review, and open no page.")
+        bool,
+        typer.Option(
+            "--status", help="Print the progress of the review instead of opening a page."
+        ),
     ] = False,
     port: Annotated[
         int | None, typer.Option(min=0, max=65_535, help="Port of the page.", show_default="8643")
     ] = None,
     only_print: Annotated[
-        bool, typer.Option("--print", help="Print the link, and open no browser.")
+        bool, typer.Option("--print", help="Print the link instead of opening a browser.")
     ] = False,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,

@@ -134,7 +134,9 @@ def verify(
             show_default=False,
         ),
     ],
-    decode: Annotated[bool, typer.Option("--decode", help="Also decode every image.")] = False,
+    decode: Annotated[
+        bool, typer.Option("--decode", help="Also decode every image, which is slower.")
+    ] = False,
     list_file: Annotated[
         Path | None,
         typer.Option("--list", help="Write the keys of bad images here, for `curate view drop`."),
@@ -144,8 +146,8 @@ def verify(
 ) -> None:
     """Check every image, key and label of a store or view; the exit status is 1 if any is bad.
 
-    Bad images are listed with their keys: the first 20; with --json the first 1,000; with --list
-    all.
+    The keys of the first 20 bad images are shown (the first 1,000 with --json); --list writes all
+    of them.
 
     **Examples**
 

@@ -19,8 +19,8 @@ _EXTRAS = ("train", "curate")
 _DEEPSPEED = "import json, deepspeed; print(json.dumps(deepspeed.__version__))"
 _JPEG = """
 import json, numpy, simplejpeg
-picture = numpy.arange(4 * 8 * 3, dtype=numpy.uint8).reshape(4, 8, 3)
-assert simplejpeg.decode_jpeg(simplejpeg.encode_jpeg(picture)).shape == picture.shape
+image = numpy.arange(4 * 8 * 3, dtype=numpy.uint8).reshape(4, 8, 3)
+assert simplejpeg.decode_jpeg(simplejpeg.encode_jpeg(image)).shape == image.shape
 print(json.dumps(True))
 """
 

@@ -94,7 +94,7 @@ def _labels(path: Path, count: int) -> np.ndarray:
         )
     labels = [
         integer(text.strip(), f"{path}: line {line}", "label")
-        for line, text in listed_lines(path, "labels, a whole number a line")
+        for line, text in listed_lines(path, "labels, a whole number per line")
     ]
     if len(labels) != count:
         raise UserError(f"{path} has {len(labels):,} labels, and {_LIST} {count:,} lines")

@@ -1,1 +1,1 @@
-"""The evaluation page: figures, curves, histograms and pictures of the worst pairs."""
+"""The evaluation page: figures, curves, histograms and images of the worst pairs."""

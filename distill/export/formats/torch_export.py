@@ -19,7 +19,7 @@ class TorchExporter(Exporter):
 
     card = (
         "`model.pt2` is the same network as torch.export wrote it, for one image; loading such a "
-        "file can run code, so load none of people that you do not trust."
+        "file can run code, so load only files from people you trust."
     )
     why_not_here = "loading a torch.export file can run code; torch itself runs the same network"
 

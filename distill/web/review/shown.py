@@ -17,7 +17,7 @@ from curation.review.standing import Conflict
 
 MOST_FOUND = 20
 _AS_THEY_ARE = 256
-"""Pictures whose longer side has at most this many pixels are sent unchanged"""
+"""Images whose longer side has at most this many pixels are sent unchanged"""
 _SMALL = 160
 _KINDS = {b"\xff\xd8\xff": "image/jpeg", b"\x89PN": "image/png"}
 
@@ -186,7 +186,7 @@ def _matches(review: Review, text: str) -> Iterator[int]:
 
 
 def picture(images: ImageSet, image: int) -> tuple[bytes, str]:
-    """A face as an image file and its media type; large pictures are scaled down.
+    """A face as an image file and its media type; large images are scaled down.
 
     Raises ``UserError`` if there is no such image or it cannot be decoded.
     """

@@ -124,7 +124,7 @@ def router(site: Site) -> APIRouter:
     def picture(
         folder: str, name: str, face: _Number, side: Literal["112", "224"] = "112"
     ) -> Response:
-        """A face as a picture; cacheable because its address contains the set's digest."""
+        """A face as an image; cacheable because its address contains the set's digest."""
         content = data.picture(existing(folder, name, face), face, int(side))
         if content is None:
             raise HTTPException(404, "this image cannot be decoded")

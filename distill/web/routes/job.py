@@ -113,7 +113,7 @@ def router(site: Site) -> APIRouter:
     def views(name: str) -> Response:
         """The contact sheet, if it was created."""
         if (path := sheets.find(service.job(name).spec)) is None:
-            raise HTTPException(404, "no contact sheet was made of this job")
+            raise HTTPException(404, "this job has no contact sheet")
         return FileResponse(path, media_type="image/png")
 
     @routes.get("/jobs/{name}/bundle.tar")

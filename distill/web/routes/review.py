@@ -151,7 +151,7 @@ def router(reviews: Reviews, pages: PageMaker, home: Literal["/", ""]) -> APIRou
         review.refresh()
         conflict = next((c for c in review.conflicts() if conflict_key(c) == sent.conflict), None)
         if conflict is None:
-            raise StaleError("this conflict is settled, or has become another one")
+            raise StaleError("this conflict is settled, or has changed")
         events = review.settle(sent.id, sent.who, conflict, sent.keep)
         return JSONResponse({"events": [shown_event(review, event) for event in events]})
 
@@ -201,7 +201,7 @@ def router(reviews: Reviews, pages: PageMaker, home: Literal["/", ""]) -> APIRou
         """A face; browsers may cache it forever because its address contains the set's digest."""
         review = reviews.open(set)
         if not review.images.digest.startswith(digest):
-            return JSONResponse({"error": "the images have become others"}, 404)
+            return JSONResponse({"error": "the images have changed"}, 404)
         return kept_picture(*picture(review.images, image))
 
     @routes.get("/compared/{findings}/{place}/{image}")
@@ -209,7 +209,7 @@ def router(reviews: Reviews, pages: PageMaker, home: Literal["/", ""]) -> APIRou
         """A face of an evaluation set; its address contains the digest of the findings."""
         review = reviews.open(set)
         if findings not in (one.identity for one in review.cases.findings):
-            return JSONResponse({"error": "the findings have become others"}, 404)
+            return JSONResponse({"error": "the findings have changed"}, 404)
         return kept_picture(*compared_picture(review, place, image))
 
     @routes.get("/set")
@@ -228,7 +228,7 @@ def router(reviews: Reviews, pages: PageMaker, home: Literal["/", ""]) -> APIRou
 
 
 def kept_picture(content: bytes, kind: str) -> Response:
-    """A picture that browsers may cache forever."""
+    """An image that browsers may cache forever."""
     keep = {"Cache-Control": "private, max-age=31536000, immutable"}
     return Response(content, media_type=kind, headers=keep)
 

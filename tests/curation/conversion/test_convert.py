@@ -423,8 +423,8 @@ class TestBadSources:
         store = convert(source, tmp_path / "train.lmdb", warn=lines.append)
         assert store.image_size == (24, 20)
         assert [line.split("property: ")[1] for line in lines] == [
-            f"it says 7 identities, {store.identities} came",
-            "it says 112x112 pixels, the images have 24x20",
+            f"it states 7 identities, but there are {store.identities}",
+            "it states 112x112 pixels, but the images have 24x20",
         ]
         again: list[str] = []
         convert(source, tmp_path / "train.lmdb", warn=again.append)

@@ -163,8 +163,8 @@ def test_half_a_pack_reports_the_number_of_announced_images(tmp_path, write_sour
     store = convert(source, tmp_path / "train.lmdb", skip_bad=True, warn=lines.append)
     assert len(store) == 6
     assert lines == [
-        f"{source / 'train.rec'}: its header announces 12 images, 6 came",
-        f"{source / 'property'}: it says 3 identities, 2 came",
+        f"{source / 'train.rec'}: its header states 12 images, but it has 6",
+        f"{source / 'property'}: it states 3 identities, but there are 2",
     ]
 
 

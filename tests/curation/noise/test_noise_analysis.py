@@ -294,7 +294,7 @@ def test_a_damaged_folder_is_kept_and_checked_again(
     edited = edit(folder, drawn_store.digest)
     (folder / FINDINGS_FILE).write_bytes(content)
     run(drawn_store, folder, checks=["misplaced"], say=said.append)
-    assert "was damaged; everything beside it was moved to" in said[0]
+    assert "was damaged; the folder was moved to" in said[0]
     kept = tmp_path / "f.damaged" / DECISIONS_FILE
     assert read_decisions(kept, drawn_store.digest) == edited
     assert Findings(folder).checks == ("misplaced",)

@@ -171,7 +171,7 @@ def test_other_columns_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_table_for_other_images_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"decides on other images \(digest a1a1a1a1a1a1, .*bbb"):
+    with pytest.raises(UserError, match=r"is about other images \(digest a1a1a1a1a1a1, .*bbb"):
         read_decisions(table(tmp_path, LINE), "b" * 64)
 
 
@@ -252,7 +252,7 @@ def test_joined_tables_are_merged_without_repeated_lines(
 def test_a_joined_table_of_other_images_is_named_with_its_line(tmp_path: Path) -> None:
     path = table(tmp_path, LINE)
     path.write_text(path.read_text() + HEAD.replace(DIGEST, "b2" * 32))
-    with pytest.raises(UserError, match=r"line 4 decides on other images"):
+    with pytest.raises(UserError, match=r"line 4 is about other images"):
         read_decisions(path, DIGEST)
 
 

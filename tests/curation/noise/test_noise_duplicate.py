@@ -26,7 +26,7 @@ SIDE = 112
 
 
 def photograph(person: int, shot: int) -> np.ndarray:
-    """Soft shapes that a person has in every picture, and detail of this picture alone."""
+    """Soft shapes that a person has in every image, and detail of this image alone."""
     rows, columns = np.mgrid[-1 : 1 : SIDE * 1j, -1 : 1 : SIDE * 1j]
     random = np.random.default_rng(person)
     shape = 60 * np.exp(-2 * (rows**2 + columns**2)) + 15 * np.sin(
@@ -93,7 +93,7 @@ def repetitions(
     lengths: list[float],
     strayed: Mapping[int, int] | None = None,
 ) -> list[DuplicatePair]:
-    """The duplicates among pictures that embed nearly alike within their identity; ``strayed`` ones
+    """The duplicates among images that embed nearly alike within their identity; ``strayed`` ones
     embed like another identity.
     """
     files = [(encode_jpeg(one), label) for one, label in zip(pictures, labels, strict=True)]

@@ -164,12 +164,12 @@ class TestOtherFindings:
         with pytest.raises(UserError) as refusal:
             chosen_decisions(folder / DECISIONS_FILE, [override], drawn_store, folder)
         message = str(refusal.value)
-        assert "decided on other findings than" in message
+        assert "made for other findings than" in message
         assert f"{override} line 3: merge 0 1 (divided-" in message
         assert "line 4" not in message
 
     def test_a_table_elsewhere_is_refused_too(self, drawn_store: Store, override: Path) -> None:
-        with pytest.raises(UserError, match="decided on other findings"):
+        with pytest.raises(UserError, match="made for other findings"):
             chosen_decisions(override, [], drawn_store, findings_folder(drawn_store))
 
     def test_an_override_must_match_a_table_without_findings(

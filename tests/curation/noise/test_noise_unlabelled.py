@@ -23,7 +23,7 @@ from curation.unlabelled import with_each_alone
 
 @pytest.fixture
 def street(tmp_path) -> Store:
-    """Sixty different unlabelled pictures, and the last one once more."""
+    """Sixty different unlabelled images, and the last one once more."""
     random = np.random.default_rng(0)
     (tmp_path / "street").mkdir()
     for number in range(61):

@@ -189,7 +189,7 @@ def test_a_stopped_run_with_other_settings_is_refused(
     with pytest.raises(KeyboardInterrupt):
         collect_faces(album, tmp_path / "faces.lmdb", Stops(cutter, 2))
     take(album / "anna/3.jpg", 1)
-    with pytest.raises(UserError, match="was begun with other photographs"):
+    with pytest.raises(UserError, match="was started with other photographs"):
         collect_faces(album, tmp_path / "faces.lmdb", cutter)
 
 
@@ -235,7 +235,7 @@ def test_the_command_reports_its_results(album: Path, tmp_path: Path, detector: 
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        (["--min-size", "0"], "error: --min-size 0: input should be greater than or equal to 1"),
+        (["--min-size", "0"], "error: --min-size 0: must be at least 1"),
         (["--score", "nan"], "error: --score nan"),
         (["--max-turn", "100"], "error: --max-turn 100.0"),
     ],

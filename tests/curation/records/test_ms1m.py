@@ -199,7 +199,7 @@ class TestWriting:
 
     def test_images_of_an_identity_must_be_contiguous(self, tmp_path, noise_images):
         images = [(noise_images[0], label) for label in (0, 1, 0)]
-        with pytest.raises(ValueError, match="identity 0 are not in a row"):
+        with pytest.raises(ValueError, match="identity 0 are not contiguous"):
             write_layout(tmp_path, images, (24, 20))
         assert not (tmp_path / "train.rec").exists()
 

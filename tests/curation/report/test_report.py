@@ -234,7 +234,7 @@ def test_an_overlap_with_a_removed_set_names_the_image(page: Node) -> None:
 
 
 def test_an_identity_far_from_evaluation_images_says_so(page: Node) -> None:
-    assert "No evaluation image came near." in case(page, "overlap-0").text
+    assert "No evaluation image was similar." in case(page, "overlap-0").text
 
 
 def test_cases_settled_by_another_check_have_no_decision(page: Node) -> None:

@@ -417,7 +417,7 @@ class TestLog:
         event = decide(review, "misplaced-47", "reject")
         log = DecisionLog(folder / "train.findings" / DECISIONS_LOG)
         lines = tuple(f"drop {image} 0" for image in range(MOST_LINES + 1))
-        with log.alone(), pytest.raises(UserError, match="cannot be written down: lines: Tuple"):
+        with log.alone(), pytest.raises(UserError, match="cannot be saved: lines: must"):
             log.append(replace(event, id="large", lines=lines))
         assert open_review(folder, clock).progress().decided == 1
 

@@ -79,12 +79,14 @@ class TestFolders:
     def test_images_outside_identities_are_refused_or_skipped(self, folder, tmp_path):
         (folder / "stray.png").write_bytes(b"")
         (folder / "sheet 2.jpg").write_bytes(b"")
-        with pytest.raises(UserError, match=r"2\.jpg: it lies in no identity's folder.*--skip-bad"):
+        with pytest.raises(
+            UserError, match=r"2\.jpg: it is not in an identity's folder.*--skip-bad"
+        ):
             convert(folder, tmp_path / "train.lmdb")
         store = convert(folder, tmp_path / "train.lmdb", skip_bad=True)
         assert (len(store), store.identities, store.meta.skipped) == (5, 3, 2)
         listed = [(bad.key, bad.offset, bad.reason) for bad in read_quarantine(store.path)]
-        wanted = f"it lies in no identity's folder; expected {folder}/IDENTITY/"
+        wanted = f"it is not in an identity's folder; expected {folder}/IDENTITY/"
         assert listed == [
             (None, 5, f"sheet 2.jpg: {wanted}sheet 2.jpg"),
             (None, 6, f"stray.png: {wanted}stray.png"),
@@ -314,13 +316,13 @@ class TestLists:
             ("a.jpg 1\nb.jpg\n", "line 2: 'b.jpg' is not PATH blank LABEL"),
             ("1\ta.jpg\t0\n1\tb/\n", "line 2: .* is not ALIGNED tab PATH tab LABEL"),
             ("1 a.jpg 0\n1 b.jpg\n", "line 2: .* is not ALIGNED blank PATH blank LABEL"),
-            ("a b.jpg\n", "line 1: 'a b.jpg' has none of the forms KEY LABEL PATH"),
+            ("a b.jpg\n", "line 1: 'a b.jpg' matches none of the forms KEY LABEL PATH"),
             ("a.jpg\n" + "b" * 5000, "line 2: the path has 5,000 characters"),
             ("a.jpg anna 7 bo\n", "line 1: .* KEY and LABEL are whole numbers"),
             ("a.jpg,anna\nb.jpg,\n", "line 2: 'b.jpg,' is not PATH comma NAME"),
             ("a.jpg,anna\nb.jpg," + "x" * 300, "line 2: the label 'x{40}' is not a name of at"),
-            ("a.jpg 1 20 30 40\n", "line 1: .* has none of the forms"),
-            ("path label\n", "line 1: .* has none of the forms"),
+            ("a.jpg 1 20 30 40\n", "line 1: .* matches none of the forms"),
+            ("path label\n", "line 1: .* matches none of the forms"),
             ("1\t2\t\n", "line 1: the path is empty"),
             ("1\t2\ta.jpg\n1\t3\tb.jpg\n", "line 2: the key 1 stands in line 1"),
             (

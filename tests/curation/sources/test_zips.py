@@ -69,11 +69,11 @@ def changed(path: Path, field: int, value: bytes, name: bytes = b"0_0_0000002/0_
     ("field", "value", "complaint"),
     [
         (8, b"\1\0", "it is encrypted"),
-        (10, b"\x0e\0", "it is packed by method 14; allowed are 0 and 8"),
-        (16, b"abcd", "its bytes are not those that the directory states"),
+        (10, b"\x0e\0", "it is compressed by method 14; allowed: 0 \\(stored\\) and 8"),
+        (16, b"abcd", "its bytes differ from the checksum in the directory"),
         (20, b"\0\0\0\x7f", r"it has 2,130,706,432 bytes, more than|overlap"),
         (24, b"\xff\xff\xff\x7f", "it has 2,147,483,647 bytes, more than 33,554,432"),
-        (42, b"\0\0\0\x7f", "its bytes are not where the directory says"),
+        (42, b"\0\0\0\x7f", "its bytes are not at the position that the directory states"),
     ],
 )
 def test_a_bad_file_is_named_or_skipped(tmp_path, tree, field, value, complaint):
@@ -88,7 +88,7 @@ def test_a_bad_file_is_named_or_skipped(tmp_path, tree, field, value, complaint)
 def test_a_bomb_takes_no_more_than_it_states(tmp_path, tree):
     path = write_zip(tmp_path / "a.zip", [*tree, ("b/1.jpg", bytes(30 << 20))], 8)
     changed(path, 24, struct.pack("<L", 1000), b"b/1.jpg")
-    with pytest.raises(UserError, match="its bytes are not those that the directory states"):
+    with pytest.raises(UserError, match="its bytes differ from the checksum in the directory"):
         convert(path, tmp_path / "a.lmdb")
 
 

@@ -113,5 +113,5 @@ def test_records_are_relabelled_by_key(store, tmp_path):
     (tmp_path / "list.txt").write_text(f"{store.source_keys[0]} nobody\n")
     view = write_relabel(tmp_path / "a.view", store, tmp_path / "list.txt", By.KEY)
     assert view.rows[-1] == 0
-    with pytest.raises(UserError, match="made of records, whose images have no file names"):
+    with pytest.raises(UserError, match="made from records, whose images have no file names"):
         write_relabel(tmp_path / "b.view", store, tmp_path / "list.txt", By.NAME)

@@ -325,7 +325,7 @@ class TestNames:
 
     def test_images_from_records_have_no_names(self, store, tmp_path):
         (tmp_path / "names.txt").write_text("anna")
-        with pytest.raises(UserError, match="made of records, whose images have no file names"):
+        with pytest.raises(UserError, match="made from records, whose images have no file names"):
             write_keep(tmp_path / "a.view", store, tmp_path / "names.txt", By.NAME)
 
 
@@ -369,7 +369,7 @@ class TestViews:
     @pytest.mark.parametrize(
         ("write", "parameters", "complaint"),
         [
-            (write_cap, {"maximum": 0}, "each identity is 0; allowed: 1 or more"),
+            (write_cap, {"maximum": 0}, "per identity is 0; allowed: 1 or more"),
             (write_cap, {"maximum": 1, "seed": -1}, "the seed is -1"),
             (write_random_identities, {}, "either a number of identities or a fraction"),
             (write_random_identities, {"identities": 6}, "has 5; allowed: 1 to 5"),

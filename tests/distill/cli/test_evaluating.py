@@ -161,7 +161,10 @@ def test_a_comparison_is_drawn_on_request(place: Path, tmp_path: Path, name: str
             ["--picture", "a.svg"],
             "--picture draws the differences on a set; give the set with --on",
         ),
-        (["--on", "drawn/train", "--picture", "a.jpg"], "a.jpg: a picture is an .svg or a .png"),
+        (
+            ["--on", "drawn/train", "--picture", "a.jpg"],
+            "a.jpg: a drawing must be an .svg or .png file",
+        ),
         (["--on", "drawn/train", "--picture", "no/a.svg"], "no: no such folder; make it first"),
     ],
 )

@@ -103,7 +103,7 @@ def test_a_damaged_evaluation_cache_is_recomputed(drawn_folder: Path, tmp_path: 
 
 
 def test_an_image_without_an_embedding_stays_zero(tmp_path: Path) -> None:
-    """A picture of exactly the mean colour embeds as zero and resembles no other."""
+    """An image of exactly the mean colour embeds as zero and resembles no other."""
     flat = encode_jpeg(np.full((8, 8, 3), 100, np.uint8), 100)
     write_pairs(tmp_path / "flat.bin", [flat, flat], [True])
     (found,) = embed_evaluation([tmp_path / "flat.bin"], Squares(), tmp_path / "cache")

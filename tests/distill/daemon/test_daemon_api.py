@@ -186,7 +186,7 @@ def test_a_place_out_of_range_is_refused(api: Api, asked: dict[str, str]) -> Non
     [
         ("/cancel?labl=x", {}, "unknown parameter 'labl'; allowed here: label, force"),
         ("/jobs/x/pause?force=1", {}, "unknown parameter 'force'; allowed here: none"),
-        ("/cancel", {"json": {"label": "x"}}, "no request takes JSON"),
+        ("/cancel", {"json": {"label": "x"}}, "requests do not take JSON"),
     ],
     ids=["misspelt", "elsewhere", "json"],
 )

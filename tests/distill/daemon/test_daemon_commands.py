@@ -219,7 +219,7 @@ def test_ctrl_c_ends_the_looking_and_not_the_job(harness: Harness, looking: list
         said, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
     (line,) = said.decode().splitlines()[-1:]
-    assert line == "a goes on; look again with `distill watch a`, end it with `distill cancel a`"
+    assert line == "a continues; watch again with `distill watch a`, end it with `distill cancel a`"
     assert harness.job("a").state is State.RUNNING
 
 

@@ -132,7 +132,7 @@ def test_an_end_that_cannot_be_read_is_an_interruption(
     job = harness.wait_for("a", State.FAILED)  # with 5, at the second attempt
     assert (job.attempt, job.interruptions, job.exit_status) == (2, 1, 5)
     with open_queue(harness.workspace) as queue:
-        assert any("its end is unknown" in str(line.reason) for line in queue.history("a"))
+        assert any("how it ended is unknown" in str(line.reason) for line in queue.history("a"))
 
 
 def test_a_defect_in_looking_at_a_job_ends_only_that_job(harness: Harness) -> None:

@@ -176,7 +176,7 @@ def test_the_reason_names_who_holds_each_resource(queue: Queue) -> None:
         "nine": ({"gpus": 9}, "9 GPUs, and this machine has 8"),
         "cores": ({"gpus": 0, "cpus": 99}, "99 cores, and this machine has 16"),
         "memory": ({"gpus": 0, "memory": "1 TB"}, "1 TB of memory, and this machine has 100 GB"),
-        "nodes": ({"nodes": 2}, "2 nodes, which a cluster has: `distill serve --executor slurm`"),
+        "nodes": ({"nodes": 2}, "2 nodes, which needs a cluster: `distill serve --executor slurm`"),
         "small": ({"gpus": 1}, "job big, for which free resources are reserved"),
         "free": ({"gpus": 0}, None),
     }
@@ -307,6 +307,6 @@ def test_more_than_the_machine_has_is_refused_at_submit(harness: Harness, two_gp
             submit(harness, "x", gpus=3)
         with pytest.raises(UserError, match="job 'x' needs 4000 cores, and this machine has"):
             submit(harness, "x", gpus=0, cpus=4000)
-        with pytest.raises(UserError, match="job 'x' needs 2 nodes, which a cluster has"):
+        with pytest.raises(UserError, match="job 'x' needs 2 nodes, which needs a cluster"):
             submit(harness, "x", nodes=2)
     assert client.jobs(harness.workspace) == []

@@ -236,7 +236,7 @@ def test_a_runner_that_is_displaced_kills_its_job(run: Path, after: Attempt | No
     wait_until(lambda: not in_use(run), "the runner has ended")
     assert not is_alive(child)
     assert not (run / EXIT).exists()
-    assert "another attempt has begun, or this one was given up" in (run / LOG).read_text()
+    assert "another attempt has started, or this one was given up" in (run / LOG).read_text()
     (run / RUNNER).unlink()  # that process is this one
 
 

@@ -116,6 +116,6 @@ def test_ctrl_c_ends_the_waiting_and_not_the_jobs(harness: Harness) -> None:
         _, said = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
     assert said == (
-        "a, b go on; wait again with `distill wait a b`, end one with `distill cancel a`\n"
+        "a, b continue; wait again with `distill wait a b`, end one with `distill cancel a`\n"
     )
     assert harness.job("a").state is State.RUNNING

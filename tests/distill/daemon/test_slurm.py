@@ -281,7 +281,7 @@ def test_of_two_writers_the_old_one_ends_without_a_word(
     record = found(run / EXIT, ExitRecord)
     assert record is not None
     assert record.attempt == 2
-    assert "another attempt has begun" in (run.with_name("elsewhere") / LOG).read_text()
+    assert "another attempt has started" in (run.with_name("elsewhere") / LOG).read_text()
 
 
 def test_a_job_whose_slurmstepd_is_killed_may_end(slurm: SlurmHarness, cluster: Cluster) -> None:

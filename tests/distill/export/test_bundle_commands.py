@@ -128,7 +128,7 @@ def test_embed_takes_images_of_the_networks_own_input_size(small_bundle, tmp_pat
 def test_the_pairs_of_very_many_images_are_not_listed(small_bundle, faces, monkeypatch):
     monkeypatch.setattr(bundles, "MOST_COMPARED", 2)
     result = succeed("embed", small_bundle, *faces, "--json")
-    assert "3 images: pairs are compared among at most 2" in result.stderr
+    assert "3 images: pairs are shown for at most 2" in result.stderr
     assert json.loads(result.stdout)["pairs"] == []
 
 

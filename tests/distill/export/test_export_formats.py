@@ -146,7 +146,7 @@ def write_sums_again(bundle: Path) -> None:
 @pytest.mark.parametrize("factor", ["-1", "float('nan')", "1.0 if len(pixels) == 1 else 0.0"])
 def test_an_export_with_other_embeddings_is_refused(export, drop_in_format, tmp_path, factor):
     drop_in_format("letters", factor=f"({factor})")
-    with pytest.raises(UserError, match="the letters export gives other embeddings"):
+    with pytest.raises(UserError, match="the letters export gives different embeddings"):
         export("letters")
     assert not (tmp_path / "bundle").exists()
 
@@ -156,7 +156,7 @@ def test_a_bundle_is_complete_without_an_inaccurate_format(export, drop_in_forma
     bundle = export("onnx", "letters")
     assert set(check_bundle(bundle).config.formats) == {"onnx"}
     assert not list(bundle.glob("*letters*"))
-    assert "Not in this bundle: letters. Reason: the letters export gives other embeddings" in (
+    assert "Not in this bundle: letters. Reason: the letters export gives different embeddings" in (
         (bundle / "README.md").read_text()
     )
 

@@ -218,7 +218,7 @@ def test_verify_refuses_an_int8_file_with_other_weights(bundle, train):
     write_sums(bundle)
     result = CliRunner().invoke(app, ["verify", str(bundle)])
     assert isinstance(result.exception, UserError)
-    assert "onnx-int8 gives other embeddings here" in str(result.exception)
+    assert "onnx-int8 gives different embeddings here" in str(result.exception)
 
 
 @pytest.fixture

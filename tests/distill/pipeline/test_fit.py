@@ -272,7 +272,10 @@ def replaced(number, image):
         (replaced(7, lambda image: b""), "image 7 .* begins with nothing"),
         (replaced(7, lambda image: image[: len(image) // 3]), "image 7"),
         (replaced(9, lambda image: b"GIF89a" + image), "image 9"),
-        (lambda images, same: (images[:-1], same), "79 images are not two for each of 40 pairs"),
+        (
+            lambda images, same: (images[:-1], same),
+            "79 images, but two are needed for each of 40 pairs",
+        ),
         (lambda images, same: ([], []), "0 images"),
         (lambda images, same: (images[:10], same[:5]), "nothing can be measured"),
         (lambda images, same: (images, [True] * 40), "nothing can be measured"),

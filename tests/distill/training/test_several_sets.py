@@ -118,7 +118,7 @@ class TestASetOfSeveral:
         faces = [(encode_jpeg(draw(0, i)[:40, :40]), 0) for i in range(2)]
         write_layout(tmp_path / "records", faces, (40, 40))
         small = convert(tmp_path / "records", tmp_path / "small.lmdb")
-        with pytest.raises(UserError, match=r"are 48x48 and those of .*small\.lmdb 40x40"):
+        with pytest.raises(UserError, match=r"has images of 48x48 and .*small\.lmdb of 40x40"):
             as_one([TrainedSet(drawn_store), TrainedSet(small)])
 
     def test_a_damaged_picture_is_named_in_its_own_set(self, drawn_store, street):

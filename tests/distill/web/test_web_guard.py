@@ -210,7 +210,7 @@ def test_a_token_readable_by_others_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (("0.0.0.0:80",), "would speak to it without TLS"),
+        (("0.0.0.0:80",), "would connect to it without TLS"),
         (("192.0.2.1:80", "http://faces.example.org"), "without TLS"),
         (("nowhere",), "is not an address"),
         (("127.0.0.1:99999",), "is not an address"),
@@ -326,5 +326,5 @@ def test_a_server_error_is_a_page_for_people() -> None:
         page, line = http.get("/", headers=HTML), http.get("/")
     assert (page.status_code, line.status_code) == (500, 500)
     assert "That did not work" in page.text
-    assert line.json() == {"error": "a fault of the server; the end of its log says more"}
+    assert line.json() == {"error": "internal server error; see the end of the daemon's log"}
     assert "secret" not in page.text + line.text

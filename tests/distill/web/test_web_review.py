@@ -311,7 +311,7 @@ def test_a_malformed_request_is_refused_in_one_line(
         ("/review/undo", {**sent, "id": "b", "undoes": "c"}, 422, "there is no event 'c'"),
         ("/review/settle", {**sent, "id": "b", "conflict": "c", "keep": "d"}, 409, "is settled"),
         ("/review/case?set=here&key=x-1", None, 422, "there is no case"),
-        ("/review/face/0123/1?set=here", None, 404, "have become others"),
+        ("/review/face/0123/1?set=here", None, 404, "have changed"),
     ]:
         got, why = page.evaluate(ask, [path, body])
         assert (got, said in why) == (status, True), (path, got, why)

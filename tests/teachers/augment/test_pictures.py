@@ -1,4 +1,4 @@
-"""Every change of a picture, compared with a slow and obvious implementation."""
+"""Every change of an image, compared with a slow and obvious implementation."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ HEIGHT, WIDTH = PICTURE.shape[:2]
 
 
 def bilinear(picture: np.ndarray, x: float, y: float) -> np.ndarray:
-    """The value between pixels; beyond the border the picture is reflected."""
+    """The value between pixels; beyond the border the image is reflected."""
 
     def within(place: int, side: int) -> int:
         place = abs(place) % (2 * side - 2)

@@ -14,7 +14,8 @@ SkipMissing = Annotated[
     bool,
     typer.Option(
         "--skip-missing",
-        help="Skip lines that name what PARENT does not have, and report their number.",
+        help="Skip lines that name images or identities missing in PARENT, and report their "
+        "number.",
     ),
 ]
 
@@ -30,17 +31,17 @@ def keep(
 ) -> None:
     """Keep only the images that a text file lists.
 
-    The file has one or more whole numbers on each line; `#` starts a comment. With --by label they
-    are labels in the source, key: record keys in the source, index and identity: numbers in
-    PARENT. With --by name a line is the path of an image in the folder, list or archive that the
-    store was made of, or a folder there, which stands for all its images; labels and other
-    columns are allowed.
+    The file has one or more whole numbers on each line; `#` starts a comment. --by states what the
+    numbers are: label or key (labels or record keys of the source), or index or identity (of
+    PARENT). With --by name, each line has the path of an image in the folder, list or archive that
+    was converted, or of a folder there, which stands for all its images; other columns are
+    ignored.
 
     **Examples**
 
-    `curate view keep ms1m/train ms1m/asked keep.txt --by label`
+    `curate view keep ms1m/train ms1m/selected keep.txt --by label`
 
-    `curate view keep mine/train mine/asked names.txt --by name`
+    `curate view keep mine/train mine/selected names.txt --by name`
 
     `curate view keep ms1m/train ms1m/published clean_list.txt --by name --skip-missing`
     """
@@ -124,11 +125,11 @@ def relabel(
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Give images the identities in a text file: lines `IMAGE IDENTITY`; others keep theirs.
+    """Assign identities by the lines `IMAGE IDENTITY` of a text file; other images keep theirs.
 
-    With --by name, IMAGE is the path of an image in the source, IDENTITY the name of its folder
-    there, and `IDENTITY IMAGE` is also read, as in C-MS-Celeb's lists. With --by key or index,
-    IDENTITY is a label in the source. Any other word is a new identity.
+    With --by name, IMAGE is the path of an image in the source and IDENTITY the name of a folder
+    there; lines `IDENTITY IMAGE`, as in C-MS-Celeb's lists, are also read. With --by key or index,
+    IDENTITY is a label in the source. Any other word makes a new identity.
 
     **Examples**
 

@@ -74,7 +74,7 @@ def cap(
     """Keep at most N images of each identity, chosen at random.
 
     The choice depends on the seed and the position of each image in the store. It is the same on
-    every machine, and a larger number keeps all that a smaller one keeps.
+    every machine, and a larger --each keeps every image that a smaller one keeps.
 
     **Example**
 
@@ -89,11 +89,11 @@ def random(
     parent: Parent,
     destination: Destination,
     identities: Annotated[
-        int | None, typer.Option(help="Keep this many identities.", show_default=False)
+        int | None, typer.Option(help="The number of identities to keep.", show_default=False)
     ] = None,
     fraction: Annotated[
         float | None,
-        typer.Option(help="Keep this share of the identities, 0 to 1.", show_default=False),
+        typer.Option(help="The share of the identities to keep, 0 to 1.", show_default=False),
     ] = None,
     seed: Seed = 0,
     workspace: WorkspaceOption = None,
@@ -139,7 +139,7 @@ def quality(
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Keep images whose measure lies within limits, both inclusive.
+    """Keep images whose measure is within limits, both inclusive.
 
     --values may be the norms of an embedding cache (norm.npy), or any array with one number for
     each image of the store or of PARENT.

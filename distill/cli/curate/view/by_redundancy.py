@@ -29,24 +29,22 @@ def prune(
         ),
     ],
     share: Annotated[
-        float, typer.Option(help="Leave out this share of the images, 0 to 1.", show_default=False)
+        float, typer.Option(help="The share of the images to drop, 0 to 1.", show_default=False)
     ],
     least: Annotated[
         int,
-        typer.Option(
-            min=1, help="Keep at least this many images of each identity, if it has them."
-        ),
+        typer.Option(min=1, help="Keep at least this many images of each identity that has them."),
     ] = 10,
     *,
     options: TeacherOptions,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Drop redundant images of large identities: those whose embeddings are close to others'.
+    """Drop near-duplicate images of large identities, judged by their embeddings.
 
     The images of an identity are ordered by their cosine to its mean embedding, and an image is
-    dropped if it is close to the last one kept. The limit is the same for all identities and
-    follows from --share.
+    dropped if it is close to the last one kept. The limit is the same for all identities and is
+    chosen so that --share of the images are dropped.
 
     **Example**
 

@@ -2,13 +2,17 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from distill.cli import completion
+from distill.cli.common import print_json
 from distill.cli.curate.places import locate, view_path
 from distill.cli.reports import print_report
+
+if TYPE_CHECKING:
+    from curation.views import View
 
 Parent = Annotated[
     str,
@@ -47,7 +51,18 @@ def make_view(
     images = [open_images(locate(parent, place)) for parent in parents]
     path = view_path(destination, place)
     made = write(path, *images, **parameters)
+    print_view(path, made, as_json)
+
+
+def print_view(path: Path, made: "View", as_json: bool) -> None:
+    """Print a new view, what it kept of its parent, and the parameters of its last step."""
     step = made.history[-1].model_dump(exclude={"other": {"history"}})
+    counts = {"images": len(made), "identities": made.identities}
+    if as_json:
+        print_json({"path": str(path)} | counts | step)
+        return
+    kept = {name: f"{count:,} of {step[f'{name}_before']:,}" for name, count in counts.items()}
+    other = {"other": step["other"]} if "other" in step else {}
     print_report(
-        {"path": str(path), "images": len(made), "identities": made.identities} | step, as_json
+        {"path": str(path)} | kept | {"step": step["name"]} | step["parameters"] | other, False
     )

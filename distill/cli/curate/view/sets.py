@@ -11,13 +11,14 @@ def union(
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Keep the images that are in either of two sets, of one store or of two.
+    """Combine two sets, of one store or of two: keep the images that are in either.
 
-    Identities of two stores count as different people; `curate join` finds people who are in both.
+    Identities of different stores stay different people; `curate join` finds the people who are in
+    both.
 
     **Examples**
 
-    `curate view union ms1m/retina-s ms1m/asked ms1m/both`
+    `curate view union ms1m/retina-s ms1m/selected ms1m/both`
 
     `curate view union ms1m/clean street/all ms1m/with-street`
     """
@@ -51,7 +52,7 @@ def difference(
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Keep the images that are in the first of two views of one store and not in the second.
+    """Keep the images of the first view that are not in the second; both are views of one store.
 
     **Example**
 
