@@ -1,6 +1,7 @@
 """safetensors files: written durably, read with a bounded header."""
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,12 +17,15 @@ if TYPE_CHECKING:
     import torch
 
 
+_OS_ERROR = re.compile(r"\(os error ([0-9]{1,4})\)")
+
+
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Write numpy arrays."""
     from safetensors.numpy import save_file
 
-    save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, path)
-    _make_durable(path)
+    with _writing(path):
+        save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, path)
 
 
 def write_weights(path: Path, module: "torch.nn.Module") -> None:
@@ -33,8 +37,8 @@ def write_weights(path: Path, module: "torch.nn.Module") -> None:
     floats = {
         name: tensor.float() for name, tensor in tensors.items() if tensor.is_floating_point()
     }
-    save_file(tensors | floats, path, {"format": "pt"})  # transformers' loaders need this
-    _make_durable(path)
+    with _writing(path):
+        save_file(tensors | floats, path, {"format": "pt"})  # transformers' loaders need this
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
@@ -87,8 +91,21 @@ def load_weights(path: Path, module: "torch.nn.Module") -> None:
         raise UserError(f"{path}: weights of another network ({printable(first[:200])})") from None
 
 
-def _make_durable(path: Path) -> None:
-    """Fix permissions and sync; safetensors 0.8 makes files readable by their owner only."""
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Raise the system's errors as `OSError`; fix permissions and sync the written file.
+
+    safetensors 0.8 makes files readable by their owner only.
+    """
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except SafetensorError as error:
+        if (found := _OS_ERROR.search(str(error))) is None:
+            raise
+        number = int(found[1])
+        raise OSError(number, os.strerror(number), str(path)) from None
     path.chmod(0o644)
     with path.open("rb") as file:
         os.fsync(file.fileno())

@@ -371,7 +371,7 @@ class _Estimating:
             seconds, size = export_time(
                 last, self.images.image_size, measured or DEFAULT_FORMATS, evaluation
             )
-        except UserError as error:
+        except (UserError, OSError) as error:
             return StepCost("export", "export", "waiting", None, 0, f"not measured: {error}")
         return StepCost("export", "export", "waiting", seconds, size, note)
 
