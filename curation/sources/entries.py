@@ -139,8 +139,11 @@ class EntrySource(ImageSource):
         if not len(self._names):
             for _ in self._parts():
                 pass
-        found = zip(self._names.of(offsets), offsets.tolist(), strict=True)
-        return [name or self.shard_of(offset).name for name, offset in found]
+        found = self._names.of(offsets)
+        for place, name in enumerate(found):
+            if not name:
+                found[place] = self.shard_of(int(offsets[place])).name
+        return found
 
     def details(self) -> dict[str, object]:
         return {"files": len(self._shards)}
@@ -177,19 +180,19 @@ class _Names:
 
     def of(self, offsets: np.ndarray) -> list[str]:
         """The names at these offsets; "" if an offset has none."""
-        places = np.searchsorted(np.frombuffer(self._offsets, np.int64), offsets).tolist()
-        return [self._at(*one) for one in zip(places, offsets.tolist(), strict=True)]
-
-    def _at(self, place: int, offset: int) -> str:
-        if place == len(self._offsets) or self._offsets[place] != offset:
-            return ""
-        return self._names[place]
+        known = np.frombuffer(self._offsets, np.int64)
+        places = np.minimum(np.searchsorted(known, offsets), len(known) - 1)
+        names = self._names.at(places.tolist())
+        for missing in np.flatnonzero(known[places] != offsets).tolist():
+            names[missing] = ""
+        return names
 
 
 def _hashed(part: list[ImageEntry]) -> Iterator[bytes]:
     """The bytes that the digest covers."""
     names, labels, _, payloads, _ = zip(*part, strict=True)
-    heads = map("{}\t{}\t{}\n".format, names, labels, map(len, payloads))
+    of_each = zip(names, labels, payloads, strict=True)
+    heads = [f"{name}\t{label}\t{len(payload)}\n" for name, label, payload in of_each]
     yield "".join(heads).encode(*CODING)
     yield from payloads
 

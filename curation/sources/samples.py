@@ -8,8 +8,8 @@ the name of an earlier file in the same archive is also a bad record.
 
 import re
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple
 
 from curation.images import MAX_FILE_BYTES
 from curation.json_text import parse_json
@@ -38,7 +38,8 @@ _SHARED = "its sample has {} images: files with one name up to the first dot for
 _TWICE = "the archive has an earlier file of this name"
 
 
-class ArchiveFile(NamedTuple):
+@dataclass(slots=True)
+class ArchiveFile:
     """A file in an archive that is an image or may hold a label; see ``role``."""
 
     name: str
@@ -99,13 +100,17 @@ class Samples:
         damage: list[ImageEntry] = []
         is_crowded = False
         seen: set[int] = set()  # hashes take less memory than names
+        count = 0
         try:
             for file in files:
                 if file.key != key or self._has_labels is False:
-                    sample = self._sample(images, others, first, is_crowded)
-                    yield from _in_order(sample, repeated, first)
-                    key, images, others, repeated = file.key, [], [], []
-                    is_crowded = False
+                    if self._has_labels and len(images) == 1 and not (repeated or is_crowded):
+                        yield self._labelled(images[0], others, first)  # the usual case
+                    else:
+                        sample = self._sample(images, others, first, is_crowded)
+                        yield from _in_order(sample, repeated, first)
+                        repeated, is_crowded = [], False
+                    key, images, others = file.key, [], []
                 elif len(images) == _MOST_IN_SAMPLE or len(repeated) == _MOST_IN_SAMPLE:
                     if self._has_labels is None:
                         self._has_labels = bool(others)
@@ -113,9 +118,10 @@ class Samples:
                     yield from _in_order(sample, repeated, first)
                     images, others, repeated, is_crowded = [], [], [], True
                 its = images if file.role == IMAGE else others
-                if (name := hash(file.name)) in seen:
+                seen.add(hash(file.name))
+                if len(seen) == count:
                     its = repeated
-                seen.add(name)
+                count = len(seen)
                 if its is not others or len(others) < _MOST_IN_SAMPLE:
                     its.append(file)
         except ArchiveError as error:
@@ -154,10 +160,9 @@ class Samples:
         return [_bad(image, first, reason) for image in images]
 
     def _labelled(self, image: ArchiveFile, others: list[ArchiveFile], first: int) -> ImageEntry:
-        by_rank = others
         if len(others) > 1:
-            by_rank = sorted(others, key=lambda file: LABELS.index(extension(file.name)))
-        for file in by_rank:
+            others = sorted(others, key=lambda file: LABELS.index(extension(file.name)))
+        for file in others:
             try:
                 label = self._label(file)
                 if label is not None:
@@ -168,6 +173,8 @@ class Samples:
 
     def _label(self, file: ArchiveFile) -> object:
         """The label in a file, a number or a name; None if it contains none."""
+        if file.payload.isdigit() and len(file.payload) < 16 and not self._choice.key:
+            return int(file.payload)  # the usual case
         value = _value(file)
         label = self._choice.label_in(value)
         if label is None and isinstance(value, dict) and not self._keys:
@@ -213,8 +220,6 @@ def _says_label(file: ArchiveFile) -> bool:
 def _value(file: ArchiveFile) -> object:
     """What a file states: a number, a name or a JSON value; None for a caption. Raises
     ``ValueError`` if the file cannot be read."""
-    if file.payload.isdigit() and len(file.payload) < 16:
-        return int(file.payload)
     if file.reason:
         raise ValueError(file.reason)
     text = decoded(file.payload)

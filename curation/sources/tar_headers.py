@@ -20,6 +20,8 @@ _MOST_EXTENSION = 1 << 20
 _FILES, _SPARSE = (b"0", b"\0", b"7"), b"S"
 _KINDS = {b"1": "a link", b"2": "a link", b"5": "a folder", b"S": "a sparse file"}
 _WITHOUT_BYTES = (b"1", b"2", b"3", b"4", b"5", b"6")
+_CLEANED = (b".", b"/", b"")
+"""First bytes of names that are changed"""
 _EXTENSIONS = (b"x", b"L", b"K", b"g")
 
 
@@ -140,6 +142,8 @@ def _number(field: bytes) -> int | None:
 def _name(block: bytes) -> str:
     end = block.find(b"\0", 0, 100)
     name = block[: 100 if end < 0 else end]
+    if not block[345] and name[:1] not in _CLEANED:  # the usual case
+        return name.decode("utf-8", "surrogateescape")
     if block[345] and block[257:263] == b"ustar\0":
         name = block[345:500].split(b"\0", 1)[0] + b"/" + name
     return _text(name)
