@@ -2,8 +2,10 @@
 
 import base64
 import hashlib
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from curation import wording
 from curation.printable import printable
@@ -18,7 +20,7 @@ STYLE = Path(__file__).parent / "style.css"
 
 def environment(templates: Path) -> "Environment":
     """The templates in a folder, with the filters ``number``, ``compact`` and ``decimal``, and
-    ``percent``. Untrusted text is escaped and made ``printable``.
+    ``percent``. Untrusted text is escaped and made ``printable``; file names need not be UTF-8.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -35,6 +37,7 @@ def environment(templates: Path) -> "Environment":
         "number": wording.number,
         "compact": wording.compact,
         "decimal": wording.decimal,
+        "urlencode": partial(quote, errors="surrogateescape"),
     }
     found.globals |= {"percent": wording.percent}
     return found

@@ -2,6 +2,8 @@
 
 import time
 from collections.abc import Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -75,15 +77,16 @@ def export(
         )
     place = Workspace.locate(workspace)
     opened = [open_set(name, place) for name in evaluate or []]
-    calibration = None
-    if calibrate is not None:
-        calibration = Calibration(open_images(locate(calibrate, place)), gate_on(opened, watch))
+    faces = None if calibrate is None else open_images(locate(calibrate, place))
     has = check_bundle(bundle).config.formats
     if lacking := [name for name in names if name not in has]:
         check_describable(bundle)
         began = time.monotonic()
-        score = _scoring(opened)
-        write_changed(bundle, bundle, lambda copy: add_formats(copy, lacking, score, calibration))
+        with TemporaryDirectory() as folder:
+            kept = Path(folder)
+            score = _scoring(opened, kept)
+            given = None if faces is None else Calibration(faces, gate_on(opened, watch, kept))
+            write_changed(bundle, bundle, lambda copy: add_formats(copy, lacking, score, given))
         seconds = time.monotonic() - began
     config = check_bundle(bundle).config
     sizes = {
@@ -101,7 +104,7 @@ def export(
         say(f"{bundle}: {len(lacking)} added in {seconds:.0f} s, each compared with the network")
 
 
-def _scoring(sets: "list[EvaluationSet]") -> "Score | None":
+def _scoring(sets: "list[EvaluationSet]", kept: Path) -> "Score | None":
     """A function that scores an embedder on the sets; None without sets."""
     if not sets:
         return None
@@ -111,6 +114,6 @@ def _scoring(sets: "list[EvaluationSet]") -> "Score | None":
         from distill.evaluation.set_features import NetworkFeatures
 
         with watch("evaluate", "images") as progress:
-            return evaluate(NetworkFeatures(embedder), sets, progress)["sets"]
+            return evaluate(NetworkFeatures(embedder, kept), sets, progress)["sets"]
 
     return score

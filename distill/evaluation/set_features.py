@@ -59,6 +59,7 @@ class SetFeatures(Protocol):
 class NetworkFeatures:
     """Features of a network, summed with those of the mirrored image; cached in a folder ``kept``.
 
+    Those of a network without a digest are not cached.
     Features are written as they are computed, so that an interrupted command can resume. A process
     waits for another that embeds the same set. Several processes can ``share`` the images of a set
     if nothing is cached.
@@ -134,7 +135,8 @@ class NetworkFeatures:
         return embed_pixels(self._network, pixels, range(image_count(each)), *told)
 
     def _path(self, each: EvaluationSet) -> Path | None:
-        if self._kept is None or not kept_bytes(each, self._network.embedding):
+        size = kept_bytes(each, self._network.embedding)
+        if self._kept is None or not self.embedder or not size:
             return None
         network = f"{self.embedder[:16]}-{self.preprocessing[:16]}"
         name = each.faces.fingerprint if isinstance(each, ProtocolSet) else each.digest

@@ -153,18 +153,15 @@ def one_at_a_time(run: Embed) -> Embed:
 
 
 class ExportedNetwork:
-    """The result of ``Exporter.run`` as an `Embedder`.
+    """The result of ``Exporter.run`` as an `Embedder`, with its ``digest`` if it has one."""
 
-    ``digest`` is empty, because checksums identify the weights.
-    """
-
-    digest = ""
     on_gpu = False
 
     def __init__(
         self, run: Embed, preprocessing: Preprocessing, gives_features: bool = False
     ) -> None:
         self.preprocessing = preprocessing
+        self.digest: str = getattr(run, "digest", "")
         self._run = run
         self._given = preprocessing.resize if gives_features else preprocessing
         self.embedding = self.embed(np.zeros((1, *preprocessing.size, 3), np.uint8)).shape[1]

@@ -1,5 +1,6 @@
 """Measures the latency of each format of a bundle on this machine, each in a separate process."""
 
+import importlib.util
 import json
 import os
 import platform
@@ -41,7 +42,7 @@ def latencies(
     for runtime in [TORCH, *(each for each in runtimes_of(config) if each != TORCH)]:
         names = config.formats.get(runtime, ("model.safetensors",))
         size = sum((bundle / name).stat().st_size for name in names)
-        reason = None if runtime == TORCH else exporters()[runtime].why_not_run()
+        reason = _no_torch() if runtime == TORCH else exporters()[runtime].why_not_run()
         for count in threads[:1] if reason else threads:
             told(f"{runtime}, {count} thread(s)")
             row = {"runtime": runtime, "threads": count, "bytes": size}
@@ -49,6 +50,11 @@ def latencies(
                 row | ({"why_not": reason} if reason else _measured(bundle, runtime, count))
             )
     return rows
+
+
+def _no_torch() -> str | None:
+    there = importlib.util.find_spec("torch")
+    return None if there else "torch is not installed: `pip install 'face-distill[train]'`"
 
 
 def _measured(bundle: Path, runtime: str, threads: int) -> dict[str, Any]:

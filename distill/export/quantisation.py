@@ -8,7 +8,8 @@ arithmetic); Nagel et al., A White Paper on Neural Network Quantization, 2021, s
 setting by MSE).
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -205,20 +206,29 @@ def sensitivity(
     model: "onnx.ModelProto", ranges: Mapping[str, Range], pixels: np.ndarray
 ) -> dict[str, float]:
     """The cost of a uint8 input for each layer alone: 1 minus the mean cosine of embeddings."""
-    expected = running(model)(pixels)
+    expected = RunningGraph(model)(pixels)
     costs = {}
     for node in layers(model):
-        found = running(quantise(model, ranges, [node.name], weights=False))(pixels)
+        found = RunningGraph(quantise(model, ranges, [node.name], weights=False))(pixels)
         costs[node.name] = 1 - float(cosines(found, expected).mean())
     return costs
 
 
-def running(model: "onnx.ModelProto") -> Callable[[np.ndarray], np.ndarray]:
-    """A function from normalised pixels float32 [N, 3, H, W] to embeddings float32 [N, D]."""
-    session, given = open_session(model, GRAPH), model.graph.input[0].name
+class RunningGraph:
+    """A function from normalised pixels float32 [N, 3, H, W] to embeddings float32 [N, D].
 
-    def run(pixels: np.ndarray) -> np.ndarray:
+    ``digest`` is the SHA-256 of the graph's `file_content`.
+    """
+
+    def __init__(self, model: "onnx.ModelProto") -> None:
+        self.digest = hashlib.sha256(file_content(model)).hexdigest()
+        self._session, self._given = open_session(model, GRAPH), model.graph.input[0].name
+
+    def __call__(self, pixels: np.ndarray) -> np.ndarray:
         parts = [pixels[i : i + BATCH] for i in range(0, len(pixels), BATCH)]
-        return np.concatenate([session.run(None, {given: part})[0] for part in parts])
+        return np.concatenate([self._session.run(None, {self._given: each})[0] for each in parts])
 
-    return run
+
+def file_content(model: "onnx.ModelProto") -> bytes:
+    """The bytes of a graph's file, equal in every run."""
+    return model.SerializeToString(deterministic=True)

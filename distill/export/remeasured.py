@@ -62,9 +62,9 @@ def describe_again(folder: Path, config: BundleConfig, evaluation: dict[str, Any
 
 
 def _with_scores(config: BundleConfig, evaluation: dict[str, Any]) -> BundleConfig:
-    scores = scores_of(evaluation)
-    origin = (config.origin or Origin()).model_copy(update={"scores": scores})
-    return config.model_copy(update={"origin": origin})
+    """The config with these scores; ``ValueError`` if it could not be read again."""
+    told = {**(config.origin or Origin()).model_dump(), "scores": scores_of(evaluation)}
+    return config.model_copy(update={"origin": Origin.model_validate(told)})
 
 
 @contextmanager

@@ -91,11 +91,11 @@ class ExportSource:
     def judge(self) -> "Judge":
         """Measures the losses of other networks against this one. ``UserError`` without a gate."""
         from distill.export.exporter import ExportedNetwork
-        from distill.export.quantisation import running
+        from distill.export.quantisation import RunningGraph
 
         gate = self._calibrated_by.gate
         assert gate is not None
-        return gate(ExportedNetwork(running(self.onnx), self.preprocessing))
+        return gate(ExportedNetwork(RunningGraph(self.onnx), self.preprocessing))
 
     @property
     def _calibrated_by(self) -> "Calibration":

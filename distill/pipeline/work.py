@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from curation.pairs import VerificationPairs
@@ -20,7 +21,7 @@ from distill.export.bundle_files import check_bundle
 from distill.export.calibration import Calibration
 from distill.export.config import BundleConfig, FaceConfig, Framing
 from distill.export.exporter import DEFAULT_FORMATS
-from distill.export.format_scores import Score, left_out
+from distill.export.format_scores import left_out
 from distill.export.remeasured import read_object
 from distill.pipeline.architecture import Architecture
 from distill.pipeline.int8_judge import gate_on
@@ -134,17 +135,21 @@ def export_network(
     """
     config = bundle_config(trained.architecture, image_size)
     inputs = {"name": name, "network": trained.id, "evaluation": evaluation, "lineage": lineage}
-    score: Score | None = None
     if tuple(formats) != DEFAULT_FORMATS:
         # Only then, so that steps done before there were formats are still found.
         inputs["formats"] = list(formats)
-        score = partial(_scores_on, sets)
 
     def work(folder: Path) -> dict[str, Any]:
         bundle = folder / "bundle"
         told, module = {**lineage, **origin}, trained.load()
-        calibration = Calibration(faces, None if score is None else gate_on(open_sets(sets)))
-        export_bundle(bundle, module, config, evaluation, told, name, formats, score, calibration)
+        given = (module, config, evaluation, told, name, formats)
+        if "formats" not in inputs:
+            export_bundle(bundle, *given)
+        else:
+            with TemporaryDirectory(dir=folder) as kept:
+                gate = gate_on(open_sets(sets), kept=Path(kept))
+                score = partial(_scores_on, sets, Path(kept))
+                export_bundle(bundle, *given, score, Calibration(faces, gate))
         scores = read_object(bundle / "evaluation.json").get("formats", {})
         return {
             "files": {path.name: path.stat().st_size for path in sorted(bundle.iterdir())},
@@ -154,6 +159,6 @@ def export_network(
     return steps.perform("export", inputs, work)
 
 
-def _scores_on(sets: Sequence[SetSource], embedder: Embedder) -> dict[str, Any]:
+def _scores_on(sets: Sequence[SetSource], kept: Path, embedder: Embedder) -> dict[str, Any]:
     """The report of each set; see ``distill.evaluation.evaluate_sets.evaluate``."""
-    return evaluate(NetworkFeatures(embedder), open_sets(sets))["sets"]
+    return evaluate(NetworkFeatures(embedder, kept), open_sets(sets))["sets"]

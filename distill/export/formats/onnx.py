@@ -9,6 +9,7 @@ from typing import ClassVar
 
 from curation.errors import UserError
 from distill.export.exporter import Embed, Exporter, exporter
+from distill.export.quantisation import file_content
 from distill.export.source import INPUT_NAME, OUTPUT_NAME, ExportSource
 from teachers.embedder import Embedder
 from teachers.foreign import OnnxEmbedder
@@ -25,7 +26,7 @@ class OnnxExporter(Exporter):
     file: ClassVar[str] = "model.onnx"
 
     def export(self, folder: Path, source: ExportSource) -> None:
-        (folder / self.file).write_bytes(source.onnx.SerializeToString(deterministic=True))
+        (folder / self.file).write_bytes(file_content(source.onnx))
 
     def run(self, folder: Path) -> Embed:
         return onnx_runner(folder / self.file, self.threads(), INPUT_NAME, OUTPUT_NAME)

@@ -20,14 +20,15 @@ FLOAT_SHARES = (0, 1 / 6, 1 / 2, 1)
 
 def in_int8(given: "Calibrated", kept: list[str]) -> tuple["onnx.ModelProto", Embed]:
     """The graph with int8 weights, and uint8 inputs outside ``kept`` layers; and how to run it."""
-    from distill.export.compaction import half_slopes
+    from distill.export.compaction import compacted, half_slopes
     from distill.export.int8 import check_quantised
-    from distill.export.quantisation import quantise, running
+    from distill.export.quantisation import RunningGraph, quantise
 
     inputs = [name for name in given.costs if name not in kept]
-    made = half_slopes(quantise(given.model, given.ranges, inputs, weights=True))
-    check_quantised(made, given.model, [*given.costs])
-    return made, running(made)
+    named = half_slopes(quantise(given.model, given.ranges, inputs, weights=True))
+    check_quantised(named, given.model, [*given.costs])
+    made = compacted(named)
+    return made, RunningGraph(made)
 
 
 @exporter("onnx-int8")
@@ -43,12 +44,12 @@ class OnnxInt8Exporter(OnnxExporter):
     calibrated = True
 
     def export(self, folder: Path, source: ExportSource) -> None:
-        from distill.export.compaction import compacted
         from distill.export.int8 import through_the_gate
+        from distill.export.quantisation import file_content
 
         build = partial(in_int8, source.calibrated)
-        made = compacted(through_the_gate(self.name, source, build, FLOAT_SHARES))
-        (folder / self.file).write_bytes(made.SerializeToString(deterministic=True))
+        made = through_the_gate(self.name, source, build, FLOAT_SHARES)
+        (folder / self.file).write_bytes(file_content(made))
 
     def check(self, written: Path, bundle: Path, source: ExportSource) -> None:
         from distill.export.int8 import check_written

@@ -134,11 +134,12 @@ def router(site: Site) -> APIRouter:
         return FileResponse(path, media_type="application/octet-stream", filename=path.name)
 
     def _files(name: str) -> dict[str, Path]:
-        """The files of the bundle by name, without links that lead out of the workspace."""
+        """The files of the bundle by name, without links that lead out of it."""
         if (found := outcome_of(place, check_name(name))["bundle"]) is None:
             return {}
-        paths = {each: (Path(found["path"]) / each).resolve() for each in found["files"]}
-        return {each: path for each, path in paths.items() if path.is_relative_to(place.root)}
+        folder = Path(found["path"]).resolve()
+        paths = {each: (folder / each).resolve() for each in found["files"]}
+        return {each: path for each, path in paths.items() if path.is_relative_to(folder)}
 
     return routes
 

@@ -334,6 +334,19 @@ def test_scores_in_another_format_give_a_clear_error(bundle: Path, key: str, val
         put_latencies(bundle, [])
 
 
+def test_names_that_no_config_can_have_do_not_damage_a_bundle(bundle: Path):
+    change_json(
+        bundle / "evaluation.json",
+        lambda told: told["sets"].update({"\x1b[2J": next(iter(told["sets"].values()))}),
+    )
+    sign(bundle)
+    with pytest.raises(UserError, match=r"evaluation\.json: its scores have an unexpected"):
+        check_describable(bundle)
+    result = CliRunner().invoke(app, ["export", str(bundle), "--to", "onnx-fp16"])
+    assert "its scores have an unexpected" in str(result.exception)
+    assert BundleEmbedder(bundle).check_golden() > 0.9999
+
+
 @pytest.mark.parametrize(
     "command",
     [

@@ -9,7 +9,7 @@ from torch import nn
 from distill.export.compaction import compacted, half_slopes
 from distill.export.equalisation import channel_factors, equalised, joints
 from distill.export.golden import cosines
-from distill.export.quantisation import calibrate, layers, named, quantise, running
+from distill.export.quantisation import RunningGraph, calibrate, layers, named, quantise
 from distill.export.source import ExportSource
 from teachers.preprocessing import Preprocessing
 
@@ -57,17 +57,17 @@ def test_only_tensors_with_a_single_reader_are_scaled(model):
 
 
 def test_equalisation_does_not_change_the_embeddings(model, pixels):
-    expected = running(model)(pixels)
-    found = running(equalised(model, [pixels[:8]]))(pixels)
+    expected = RunningGraph(model)(pixels)
+    found = RunningGraph(equalised(model, [pixels[:8]]))(pixels)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
 
 
 def test_an_equalised_network_loses_less_in_int8(model, pixels):
-    expected, names = running(model)(pixels), [node.name for node in layers(model)]
+    expected, names = RunningGraph(model)(pixels), [node.name for node in layers(model)]
 
     def lost(each: onnx.ModelProto) -> float:
         made = quantise(each, calibrate(each, [pixels]), names, weights=True)
-        return 1 - cosines(running(made)(pixels), expected).mean()
+        return 1 - cosines(RunningGraph(made)(pixels), expected).mean()
 
     assert lost(equalised(model, [pixels])) < lost(model) / 3
 
@@ -93,7 +93,7 @@ def test_a_compact_graph_computes_the_same_in_fewer_bytes(model, pixels):
     made = quantise(model, {}, [], weights=True)
     small = compacted(made)
     onnx.checker.check_model(small)
-    np.testing.assert_array_equal(running(small)(pixels), running(made)(pixels))
+    np.testing.assert_array_equal(RunningGraph(small)(pixels), RunningGraph(made)(pixels))
     layers_there = len(layers(model))
     assert small.ByteSize() < made.ByteSize() - 100 * layers_there
     for part in ("input", "output"):
@@ -113,4 +113,6 @@ def test_float16_slopes_take_half_of_the_bytes(model, pixels):
     half = half_slopes(model)
     kinds = [each.data_type for each in half.graph.initializer]
     assert kinds.count(onnx.TensorProto.FLOAT16) == 2
-    np.testing.assert_allclose(running(half)(pixels), running(model)(pixels), rtol=0.02, atol=0.02)
+    np.testing.assert_allclose(
+        RunningGraph(half)(pixels), RunningGraph(model)(pixels), rtol=0.02, atol=0.02
+    )

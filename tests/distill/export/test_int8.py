@@ -18,6 +18,7 @@ from curation.images import encode_jpeg
 from curation.records.layout_writer import write_layout
 from curation.store import Store
 from distill.cli.main import app
+from distill.evaluation.set_features import NetworkFeatures
 from distill.export import int8
 from distill.export.bundle import export_bundle
 from distill.export.bundle_files import check_bundle
@@ -27,7 +28,7 @@ from distill.export.config import BundleConfig, FaceConfig
 from distill.export.embedder import BundleEmbedder
 from distill.export.formats import ncnn_int8, onnx_int8
 from distill.export.int8_gate import MeasuredLoss, passes
-from distill.export.quantisation import Range, layers, named, quantise, running
+from distill.export.quantisation import Range, RunningGraph, layers, named, quantise
 from distill.export.source import ExportSource
 from distill.pipeline.int8_judge import gate_on
 from teachers.preprocessing import Preprocessing
@@ -110,7 +111,7 @@ def test_layers_without_names_are_quantised_too(graph, pixels):
     assert found.made.ByteSize() < 0.3 * nameless.ByteSize()
     kinds = [node.op_type for node in found.made.graph.node]
     assert kinds.count("QuantizeLinear") == 3 - len(found.kept)
-    expected, given = running(nameless)(pixels), running(found.made)(pixels)
+    expected, given = RunningGraph(nameless)(pixels), RunningGraph(found.made)(pixels)
     assert np.corrcoef(expected.ravel(), given.ravel())[0, 1] > 0.99
 
 
@@ -203,8 +204,22 @@ def with_other_weights(model: onnx.ModelProto) -> onnx.ModelProto:
     return copy
 
 
+def test_a_set_is_embedded_once_with_each_file(bundle, train, monkeypatch):
+    digests, embed = [], NetworkFeatures._embed
+
+    def counted(features: NetworkFeatures, *told):
+        digests.append(features.embedder)
+        return embed(features, *told)
+
+    monkeypatch.setattr(NetworkFeatures, "_embed", counted)
+    assert run(bundle, "--calibrate", train.path, "--evaluate", train.path).exit_code == 0
+    assert "" not in digests
+    assert len(digests) == len(set(digests)) >= 2
+
+
 def test_a_file_that_differs_from_the_judged_one_is_refused(bundle, train, monkeypatch):
-    monkeypatch.setattr("distill.export.compaction.compacted", with_other_weights)
+    passed = int8.through_the_gate
+    monkeypatch.setattr(int8, "through_the_gate", lambda *told: with_other_weights(passed(*told)))
     result = run(bundle, "--calibrate", train.path, "--evaluate", train.path)
     assert isinstance(result.exception, UserError)
     assert "other embeddings than the graph that passed the gate" in str(result.exception)

@@ -1,6 +1,7 @@
 """A job in a browser."""
 
 import io
+import os
 import tarfile
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from tests.distill.daemon.harness import wait_until
 from tests.distill.web.pages_harness import Pages, axe_faults
 
 WRITES = """
-import json, pathlib, sys, time
+import json, os, pathlib, sys, time
 run = pathlib.Path(sys.argv[1])
 steps = [dict(name="teach", kind="teach", state="running", note="<b>bold</b>")]
 (run / "steps.json").write_text(json.dumps(steps))
@@ -30,6 +31,8 @@ scored = dict(networks=dict(student=dict(sets=dict(lfw=measured))))
 (run / "bundle" / "deep").mkdir(parents=True)
 (run / "bundle" / "model.onnx").write_bytes(b"weights" * 1000)
 (run / "bundle" / "deep" / "more.bin").write_bytes(b"more")
+(run / "bundle" / os.fsdecode(b"\\xff\\x1b[2J")).write_bytes(b"not UTF-8")
+(run / "bundle" / "beside").symlink_to(run / "log.txt")
 (run / "bundle" / "outside").symlink_to("/etc/hostname")
 while not (run / "go").exists(): time.sleep(0.05)
 with (run / "metrics.jsonl").open("a") as file:
@@ -85,10 +88,11 @@ def test_log_bundle_and_spec_can_be_downloaded(pages: Pages, job: str) -> None:
         assert "attachment" in whole.headers["content-disposition"]
         assert whole.content == (pages.workspace.runs / job / "log.txt").read_bytes()
         assert http.get(f"/jobs/{job}/bundle/deep/more.bin").content == b"more"
-        for outside in ("outside", "%2e%2e/log.txt", "/etc/hostname", "nothing"):
+        for outside in ("outside", "beside", "%2e%2e/log.txt", "/etc/hostname", "nothing"):
             assert http.get(f"/jobs/{job}/bundle/{outside}").status_code in (404, 422)
         with tarfile.open(fileobj=io.BytesIO(http.get(f"/jobs/{job}/bundle.tar").content)) as tar:
-            assert tar.getnames() == ["shown/deep/more.bin", "shown/model.onnx"]
+            odd = os.fsdecode(b"shown/\xff\x1b[2J")
+            assert tar.getnames() == ["shown/deep/more.bin", "shown/model.onnx", odd]
             assert tar.extractfile("shown/model.onnx").read() == b"weights" * 1000  # type: ignore[union-attr]
         html = {"Accept": "text/html"}
         assert "<code>code</code>" in http.get(f"/jobs/{job}?other=cousin", headers=html).text
