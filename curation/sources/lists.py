@@ -4,10 +4,11 @@ Supported forms, separated by tabs, commas, semicolons or spaces:
 
 - ``KEY LABEL PATH``, MXNet's ``.lst``; further labels before PATH are ignored.
 - ``ALIGNED PATH LABEL``, insightface's ``.lst``; a box and landmarks after LABEL are ignored.
-- ``PATH LABEL``, used by Caffe, FaceX-Zoo and most others.
+- ``PATH LABEL``, used by Caffe, FaceX-Zoo and most others, also with these.
 - ``LABEL PATH``.
 - ``PATH NAME`` or ``NAME PATH``: the name of an identity, as in MS-Celeb-1M's lists.
 - ``PATH``: images without labels.
+- Columns with names, see ``list_tables``.
 
 Numbers distinguish the forms; next to a NAME, the suffix of an image file marks the path. It must
 be clear on every line which word is the path. The first line determines the form of all. KEY and
@@ -28,10 +29,11 @@ from curation.file_kinds import what_is_this
 from curation.labels import UNLABELLED
 from curation.sources.entries import LabelNumbers
 from curation.sources.image_files import ImageFile, ImageFiles
+from curation.sources.list_tables import JSON_LINES, columns_of, listed_files
 from curation.sources.opening import source
 from curation.text_files import SEPARATORS, split_line, text_lines, unquoted
 
-SUFFIXES = frozenset({".lst", ".list", ".txt", ".tsv", ".csv"})
+SUFFIXES = frozenset({".lst", ".list", ".txt", ".tsv", ".csv", JSON_LINES})
 _OF_OTHER_KINDS = frozenset({".tar", ".tgz", ".gz", ".zip", ".parquet", ".rec"})
 """A text file with such a suffix is a failed download, not a list"""
 _FORMS = "KEY LABEL PATH, ALIGNED PATH LABEL, PATH LABEL, LABEL PATH, PATH NAME, NAME PATH, or PATH"
@@ -41,6 +43,8 @@ _IMAGE = re.compile(r".*\.(jpe?g|png|bmp|webp|tiff?)", re.IGNORECASE | re.DOTALL
 _HEADING = re.compile(r"[^\W\d][\w ]*")
 _BEHIND_ALIGNED = (1, 5, 15)
 """Numbers after insightface's path: a label, a box of four, five landmarks"""
+_BEHIND_PATH = (1, 5, 11, 15)
+"""Numbers after other paths, which may have landmarks without a box, as DeepGlint's and RFW's"""
 _LIMIT = 1 << 31
 _LONGEST_PATH = 4096
 
@@ -61,6 +65,8 @@ class ListForm(NamedTuple):
     label_behind: bool
     is_named: bool = False
     """Whether the label is a name instead of a number"""
+    more: int = 0
+    """Numbers after PATH LABEL, such as landmarks"""
 
     def __str__(self) -> str:
         if self.is_named:
@@ -80,7 +86,7 @@ class ListForm(NamedTuple):
     def cut(self, line: str) -> _Words | None:
         """The parts of a line; None if it has too few or too many words."""
         words = _split(line, self.separator)
-        behind = int(self.label_behind)
+        behind = int(self.label_behind) + self.more
         if self.label_behind and self.before:  # ALIGNED
             behind = _count_numbers(reversed(words))
         if len(words) <= self.before + behind or behind < self.label_behind:
@@ -113,6 +119,11 @@ def read_list(path: Path) -> ImageFiles:
     first = next(lines, None)
     if first is None:
         raise UserError(f"{path} names no images")
+    columns = columns_of(path, first[1])
+    if columns is not None:
+        rows = listed_files(chain([first], lines), columns, path)
+        native = (file._replace(name=_with_slashes(file.name)) for file in rows)
+        return ImageFiles("list", path, path.absolute().parent, native)
     form = _form_of(first[1])
     if form is None and is_heading(first[1]):
         first = next(lines, first)
@@ -202,8 +213,10 @@ def _form_with(line: str, separator: str) -> ListForm | None:
     before, behind = _count_numbers(words), _count_numbers(reversed(words))
     if before == len(words):  # a path may be a number
         before, behind = len(words) - 1, 0
-    if (before == 1 and behind in _BEHIND_ALIGNED) or (before, behind) == (0, 1):
+    if before == 1 and behind in _BEHIND_ALIGNED:
         form = ListForm(separator, before, label_behind=True)
+    elif before == 0 and behind in _BEHIND_PATH:
+        form = ListForm(separator, before, label_behind=True, more=behind - 1)
     elif before and not behind:
         form = ListForm(separator, before, label_behind=False)
     else:

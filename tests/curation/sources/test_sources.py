@@ -1,5 +1,6 @@
 """Folders of images and lists as sources of a conversion."""
 
+import json
 import os
 import random
 import re
@@ -246,6 +247,9 @@ class TestLists:
             ("# made by us\nfaces/9/b.jpg 4\nfaces/10/x.JPEG 2\n", [1, 0]),
             ('"faces/9/b.jpg"\t"4"\n"faces/10/x.JPEG"\t"2"\n', [1, 0]),
             ('"faces/9/b.jpg" 4\n"faces/10/x.JPEG" 2\n', [1, 0]),
+            (f"faces/9/b.jpg 4{' 1.5' * 10}\nfaces/10/x.JPEG 2{' 1.5' * 10}\n", [1, 0]),
+            ("split,Label,img_path,age\nx,4,faces/9/b.jpg,7\ny,2,faces\\10\\x.JPEG,\n", [1, 0]),
+            ("person_id\tfile_name\n4\tfaces/9/b.jpg\t\n2\tfaces/10/x.JPEG\n", [1, 0]),
         ],
     )
     def test_lines_are_images(self, folder, tmp_path, noise_images, text, keys):
@@ -262,14 +266,49 @@ class TestLists:
             "faces/9/b.jpg\tm.02\nfaces/10/x.JPEG\t5\nfaces/9/a2.jpg\tm.02\n",
             "path,name\nfaces/9/b.jpg,Anna Smith 1\nfaces/10/x.JPEG,Bo 2\n"
             "faces/9/a2.jpg,Anna Smith 1\n",
+            "identity,age,image\nm.02,3,faces/9/b.jpg\nm.03,3,faces/10/x.JPEG\n"
+            "m.02,3,faces/9/a2.jpg\n",
         ],
-        ids=["name-path", "path-name", "csv"],
+        ids=["name-path", "path-name", "csv", "heading"],
     )
     def test_identity_names_are_numbered_in_order(self, folder, tmp_path, text):
         store = convert(self.write(folder, text), tmp_path / "train.lmdb")
         assert store.source_labels.tolist() == [0, 1]
         assert store.labels.tolist() == [0, 0, 1]
         assert store.source_names == ("faces/9/b.jpg", "faces/9/a2.jpg", "faces/10/x.JPEG")
+
+    def test_json_lines_as_in_image_folders(self, folder, tmp_path):
+        names = ["faces/9/b.jpg", "faces/10/x.JPEG", "faces/9/a2.jpg"]
+        rows = [
+            {"file_name": name, "label": n, "age": [1]}
+            for name, n in zip(names, (4, 2, None), strict=True)
+        ]
+        path = folder.parent / "metadata.jsonl"
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        store = convert(path, tmp_path / "train.lmdb")
+        assert (store.source_labels.tolist(), store.unlabelled) == ([2, 4], 1)
+        assert store.source_names == (names[1], names[0], names[2])
+
+    @pytest.mark.parametrize(
+        ("name", "text", "message"),
+        [
+            (
+                "a.csv",
+                "image,label\na.jpg,1\nb.jpg\n",
+                "line 3: it has 1 columns, the",
+            ),
+            ("a.csv", "image,label\n,1\n", "line 2: it names no file"),
+            ("a.csv", "image,label\na.jpg,1\nb.jpg,x\n", "line 3: the label 'x' is not a whole"),
+            ("a.jsonl", "[1]\n", "line 1: .* is not a JSON object with file_name, label"),
+            ("a.jsonl", '{"file_name": "a.jpg", "label": 1}\n{\n', "line 2: "),
+            ("a.jsonl", '{"label": 1}\n', "line 1: it names no file"),
+        ],
+        ids=["columns", "no-file", "label", "array", "damaged", "no-key"],
+    )
+    def test_mistakes_in_named_columns(self, tmp_path, name, text, message):
+        (tmp_path / name).write_text(text)
+        with pytest.raises(UserError, match=message):
+            read_list(tmp_path / name)
 
     @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
     @pytest.mark.parametrize("suffix", [".lst", ".list", ".txt", ".tsv", ".csv"])
