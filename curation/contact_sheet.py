@@ -7,13 +7,14 @@ if TYPE_CHECKING:
     import numpy as np
 
 
-def contact_sheet(
-    images: "Sequence[np.ndarray]", columns: int, gap: int = 2, background: int = 255
-) -> "np.ndarray":
+BACKGROUND = 255
+
+
+def contact_sheet(images: "Sequence[np.ndarray]", columns: int, gap: int = 2) -> "np.ndarray":
     """Images of equal size, uint8 ``[H, W, 3]``, in rows of ``columns`` from the top left.
 
-    ``gap`` pixels of the grey level ``background`` separate them; empty places in the last row are
-    filled with it too. Raises ``ValueError`` if there are no images.
+    ``gap`` white pixels separate them, and empty places in the last row are white too. Raises
+    ``ValueError`` if there are no images.
     """
     import numpy as np
 
@@ -22,7 +23,7 @@ def contact_sheet(
     height, width, channels = images[0].shape
     rows = -(-len(images) // columns)
     shape = (rows * (height + gap) - gap, columns * (width + gap) - gap, channels)
-    sheet = np.full(shape, background, np.uint8)
+    sheet = np.full(shape, BACKGROUND, np.uint8)
     for number, image in enumerate(images):
         top, left = number // columns * (height + gap), number % columns * (width + gap)
         sheet[top : top + height, left : left + width] = image

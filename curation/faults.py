@@ -34,6 +34,7 @@ _REQUIREMENTS = {
     "model_type": "must be an object with keys",
     "dataclass_type": "must be an object with keys",
     "model_attributes_type": "must be an object with keys",
+    "json_invalid": "it is not JSON: {error}",
     "value_error": "{error}",
 }
 """By pydantic's type of a fault; a type that is not listed keeps pydantic's message."""

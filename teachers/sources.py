@@ -27,8 +27,8 @@ _COLOUR = re.compile(
     r"""^[^#\n]*?\bcolor_space["']?\s*:\s*["']?(RGB|BGR)\b""", re.MULTILINE | re.IGNORECASE
 )
 USUAL_ONNX = (
-    "RGB, mean 127.5, std 127.5 is insightface's usual way (std 128 where the network comes from "
-    "MXNet), mean 0, std 1 where the graph does it itself"
+    "insightface's networks usually take RGB, mean 127.5, std 127.5 (std 128 if converted from "
+    "MXNet); a graph that normalises its input takes mean 0, std 1"
 )
 
 

@@ -69,6 +69,12 @@ def test_the_format_of_the_page_names_the_package_to_install(
     assert reason == "my_runtime is not installed: `pip install 'face-distill[mine]'`"
 
 
+def test_several_missing_packages_are_named_once() -> None:
+    reason = exporter.exporters()["onnx"].lacks(("no_such_b", "no_such_a", "no_such_b"))
+    assert reason is not None
+    assert reason.startswith("no_such_b and no_such_a are not installed: ")
+
+
 def test_the_executor_of_the_page_is_the_one_that_is_tested() -> None:
     tested = (PAGES.parents[1] / "tests/distill/daemon/test_daemon_executors.py").read_text()
     (code,) = blocks("add-an-executor.md", "python")

@@ -56,6 +56,28 @@ def test_the_constants_are_those_of_a_usual_bundle(language: str):
     assert (PHONE / LANGUAGES[language]).read_text() == CONTRACT.written(config, language)
 
 
+@pytest.mark.parametrize(
+    ("content", "language", "said"),
+    [
+        pytest.param("{}", "cpp", "is not the config.json of a bundle", id="another-file"),
+        pytest.param("[1]", "cpp", "is not the config.json of a bundle", id="a-list"),
+        pytest.param("no", "cpp", "is not the config.json of a bundle", id="not-json"),
+        pytest.param(None, "cpp", "No such file or directory", id="missing"),
+        pytest.param("{}", "rust", "invalid choice: 'rust'", id="language"),
+    ],
+)
+def test_a_wrong_argument_is_one_line(
+    content: str | None, language: str, said: str, tmp_path: Path, capsys, monkeypatch
+):
+    config = tmp_path / "config.json"
+    if content is not None:
+        config.write_text(content)
+    monkeypatch.setattr(sys, "argv", ["contract.py", str(config), language])
+    with pytest.raises(SystemExit):
+        CONTRACT.main()
+    assert said in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("name", ["face.hpp", "FaceEmbedder.kt", "FaceEmbedder.swift"])
 def test_every_constant_is_used_and_none_is_written_out(name: str):
     source = (PHONE / name).read_text()

@@ -29,7 +29,7 @@ class ConfirmedShare:
 
     def __str__(self) -> str:
         return (
-            f"of what {self.check} called {self.called:.2f}, you confirmed {self.confirmed:.2f} "
+            f"{self.check} scored {self.called:.2f}, you confirmed {self.confirmed:.2f} "
             f"({self.decided:,} decided, 95 % interval {self.low:.2f} to {self.high:.2f})"
         )
 

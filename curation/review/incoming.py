@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from curation.files import regular_file_size
 from curation.noise.decisions import Decision, read_decisions
 from curation.noise.overrides import refuse_contradictions, refuse_other_findings
 from curation.review.events import ReviewEvent, event_id
@@ -60,6 +61,7 @@ def _as_of(before: ReviewEvent, event: ReviewEvent) -> set[Decision]:
 
 
 def _of_log(review: Review, path: Path) -> Iterator[ReviewEvent]:
+    regular_file_size(path)  # a missing log of this review is an empty one; a named file must exist
     standing = Standing({one.identity for one in review.cases.findings})
     for event in DecisionLog(path).news():
         standing.add(event)

@@ -9,8 +9,8 @@ from distill.cli.reports import print_below, print_table
 
 CAPTION = """\
 params, MAdds (conv + fc) and LFR FLOPs in millions; MiB as float32
-second line: the figures that the paper prints; != marks one that its layers do not give
-inferred: some layers are our interpretation; --json gives the source of each network
+below: the figures that the paper prints; != if its layers do not give them
+inferred: some layers are our interpretation; --json gives the sources
 every timm model can be used too, as timm/NAME"""
 HEADERS = {"params": "params", "madds": "MAdds", "lfr_flops": "LFR FLOPs", "size_mib": "MiB"}
 

@@ -133,11 +133,15 @@ class Exporter(ABC):
 
     def lacks(self, packages: tuple[str, ...]) -> str | None:
         """The packages that are not installed and how to install them, or None."""
-        missing = [each for each in packages if importlib.util.find_spec(each) is None]
+        missing = [
+            each for each in dict.fromkeys(packages) if importlib.util.find_spec(each) is None
+        ]
         if not missing:
             return None
+        verb = "is" if len(missing) == 1 else "are"
         return (
-            f"{' and '.join(missing)} is not installed: `pip install 'face-distill[{self.extra}]'`"
+            f"{' and '.join(missing)} {verb} not installed: "
+            f"`pip install 'face-distill[{self.extra}]'`"
         )
 
     def threads(self) -> int:

@@ -5,8 +5,10 @@ python examples/phone/contract.py workspace/bundles/sample/config.json kotlin > 
 python examples/phone/contract.py workspace/bundles/sample/config.json swift > Contract.swift
 """
 
+import argparse
 import json
 import sys
+from pathlib import Path
 
 FORMS = {
     "cpp": (
@@ -76,6 +78,20 @@ def written(config: dict, language: str) -> str:
     return "// by contract.py, from config.json\n" + frame.format("\n".join(lines)) + "\n"
 
 
+def main() -> None:
+    """Print the constants, or one line on what is wrong with the arguments."""
+    parser = argparse.ArgumentParser(description="Print the constants of a bundle for an app.")
+    parser.add_argument("config", type=Path, help="config.json of a bundle")
+    parser.add_argument("language", choices=sorted(FORMS))
+    given = parser.parse_args()
+    try:
+        source = written(json.loads(given.config.read_text("utf-8")), given.language)
+    except OSError as error:
+        parser.error(f"{given.config}: {error.strerror}")
+    except (ValueError, LookupError, TypeError, AttributeError):
+        parser.error(f"{given.config} is not the config.json of a bundle")
+    sys.stdout.write(source)
+
+
 if __name__ == "__main__":
-    with open(sys.argv[1], encoding="utf-8") as file:  # noqa: PTH123
-        sys.stdout.write(written(json.load(file), sys.argv[2]))
+    main()

@@ -160,12 +160,12 @@ def test_non_faces_have_picture_size_and_are_never_equal(kind: str) -> None:
 
 def test_a_contact_sheet_arranges_images_in_rows() -> None:
     images = [np.full((4, 6, 3), level, np.uint8) for level in (10, 20, 30)]
-    sheet = contact_sheet(images, columns=2, gap=1, background=99)
+    sheet = contact_sheet(images, columns=2, gap=1)
     assert sheet.shape == (9, 13, 3)
     assert sheet[0, 0, 0] == 10
     assert sheet[0, 7, 0] == 20
     assert sheet[5, 0, 0] == 30
-    assert sheet[4, 0, 0] == sheet[0, 6, 0] == sheet[8, 12, 0] == 99
+    assert sheet[4, 0, 0] == sheet[0, 6, 0] == sheet[8, 12, 0] == 255
 
 
 @pytest.mark.parametrize(("count", "columns"), [(0, 3), (2, 0)])

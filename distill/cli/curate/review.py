@@ -89,9 +89,46 @@ def review(
                 f"{table}` applies them"
             )
         if not status:
-            print_report(report, as_json)
+            print_report(report if as_json else _read_for_people(report), as_json)
     if status:
-        print_report(_status(opened), as_json)
+        found = _status(opened)
+        print_report(found if as_json else _status_for_people(found), as_json)
+
+
+def _read_for_people(report: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "file": report["path"],
+        "new decisions": report["decided"],
+        "already decided so": report["known"],
+        "conflicts": report["conflicts"],
+        "lines without a check": report["left"],
+    }
+
+
+def _status_for_people(found: dict[str, Any]) -> dict[str, Any]:
+    """The values of ``_status`` in fewer lines."""
+    open_cases = {check: count for check, count in found["open_of_check"].items() if count}
+    after = f"{found['images']:,} of {found['images_before']:,} images"
+    shown = {
+        "cases": found["cases"],
+        "decided": _counts(found["decided"], found["choices"]),
+        "by": _counts(None, found["reviewers"]),
+        "settled": f"{found['settled']:,} by other decisions or an edited table",
+        "open": _counts(found["open"], open_cases),
+        "conflicts": found["conflicts"],
+        "of other findings": found["set_aside"],
+        "if applied now": f"{after}, {found['identities']:,} of {found['identities_before']:,} "
+        "identities",
+    }
+    return shown | ({"calibration": found["calibration"]} if found["calibration"] else {})
+
+
+def _counts(total: int | None, parts: dict[str, int]) -> str:
+    """``122 (100 accept, 22 reject)``, or the parts alone."""
+    listed = ", ".join(f"{count:,} {name}" for name, count in parts.items())
+    if total is None:
+        return listed or "-"
+    return f"{total:,} ({listed})" if listed else f"{total:,}"
 
 
 def _status(opened: Any) -> dict[str, Any]:

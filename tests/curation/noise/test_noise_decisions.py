@@ -12,11 +12,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curation.errors import UserError
-from curation.noise.decisions import COLUMNS, Decision, read_decisions, write_decisions
+from curation.noise.decisions import (
+    COLUMNS,
+    TITLE,
+    Decision,
+    read_decisions,
+    write_decisions,
+)
 
 DIGEST = "a1" * 32
 HEAD = f"# decisions on the images {DIGEST}\n" + "\t".join(COLUMNS) + "\n"
 LINE = ["yes", "move", "7", "2", "5", "misplaced", "0.9900", "a note"]
+
+TABLE_IN_DOCS = re.compile(rf"^```(?:text)?\n({TITLE} *(\S+)\n.*?)```$", re.MULTILINE | re.DOTALL)
+PAGES = Path(__file__).parents[3] / "docs"
 
 index = st.integers(0, 10**15 - 1)
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
@@ -287,3 +296,21 @@ def test_a_pipe_does_not_block(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.tsv")
     with pytest.raises(UserError, match="named pipe"):
         read_decisions(tmp_path / "pipe.tsv", DIGEST)
+
+
+@pytest.mark.parametrize(
+    ("page", "lines"),
+    [
+        pytest.param("formats.md", 3, id="formats"),
+        pytest.param("tutorials/clean-in-an-hour.md", 2, id="tutorial"),
+    ],
+)
+def test_the_tables_in_the_docs_are_tables(tmp_path: Path, page: str, lines: int) -> None:
+    """What ``curate clean`` reads, with all columns in the order in which they are written."""
+    found = TABLE_IN_DOCS.findall((PAGES / page).read_text())
+    assert len(found) == 1
+    ((shown, digest),) = found
+    assert shown.splitlines()[1].split("\t") == list(COLUMNS)
+    path = tmp_path / "decisions.tsv"
+    path.write_text(shown)
+    assert len(read_decisions(path, digest)) == lines
