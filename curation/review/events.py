@@ -45,9 +45,9 @@ class ReviewEvent:
     """The proposals of the check, as ``Decision.proposal``"""
     lines: _Lines = ()
     """The decisions to apply"""
-    against: str | None = None
+    against: _Text | None = None
     """The ``id`` of another decision on this case that an imported one contradicts"""
-    undoes: str | None = None
+    undoes: _Text | None = None
     """The ``id`` of the event that it undoes"""
 
     @property

@@ -35,8 +35,9 @@ def refuse_circle(standing: Standing, event: ReviewEvent) -> None:
     merges = [d for d in event.decisions() if d.apply and d.action == "merge"]
     into = {line.identity: line.into for line in merges}
     for identity in into:
-        end = into[identity]
-        while end is not None and end != identity:
+        end, seen = into[identity], set[int]()
+        while end is not None and end != identity and end not in seen:
+            seen.add(end)
             end = into.get(end, standing.merged_into(end))
         if end == identity:
             raise UserError(

@@ -28,7 +28,7 @@ from curation.review.open_cases import OpenCases
 from curation.review.outcome import reviewed
 from curation.review.progress import ReviewProgress, measured_progress
 from curation.review.refusals import StaleError, refuse_circle, refuse_stale
-from curation.review.standing import Conflict, Standing
+from curation.review.standing import DEEPEST_UNDO, Conflict, Standing
 from curation.unlabelled import with_each_alone
 
 LONGEST_NAME = 64
@@ -136,6 +136,10 @@ class Review:
                 by = self._standing.undone_by(target)
                 how = "is about other findings" if by is None else f"was undone by {by.who}"
                 raise StaleError(f"{target.case}: this {how}")
+            if self._standing.is_undone_too_often(target):
+                raise UserError(
+                    f"{target.case} was undone and restored {DEEPEST_UNDO} times; decide it again"
+                )
             if (revived := self._standing.after_undo(target)) is not None:
                 refuse_circle(self._standing, revived)
             event = ReviewEvent(

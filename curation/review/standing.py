@@ -11,6 +11,9 @@ from curation.noise.decisions import About, Decision
 from curation.noise.overrides import contradict
 from curation.review.events import ReviewEvent
 
+DEEPEST_UNDO = 100
+"""Maximum depth of undos that undo other undos"""
+
 
 @dataclass(frozen=True)
 class Conflict:
@@ -39,7 +42,9 @@ class Standing:
         self._of_case: dict[str, list[str]] = defaultdict(list)
         self._effective: dict[str, str] = {}
         self._about: dict[About, dict[str, list[Decision]]] = {}
-        self._contradicting: dict[About, None] = {}
+        self._contradicting: set[About] = set()
+        self._unjudged: set[About] = set()
+        """Subjects to look at for contradictions; judged together, since one can have many lines"""
         self._against: dict[str, None] = {}
         """Cases with two independent decisions"""
 
@@ -74,6 +79,10 @@ class Standing:
     def is_alive(self, event: ReviewEvent) -> bool:
         """Whether the event is in effect: it concerns these findings and is not undone."""
         return event.id in self._alive
+
+    def is_undone_too_often(self, event: ReviewEvent) -> bool:
+        """Whether another undo of this event would be deeper than ``DEEPEST_UNDO``."""
+        return sum(1 for _ in self._undone(event)) >= DEEPEST_UNDO - 1
 
     def undone_by(self, event: ReviewEvent) -> ReviewEvent | None:
         """The event that undid it."""
@@ -128,13 +137,14 @@ class Standing:
         left = [one for one in self._of_case[event.case] if one in alive]
         return self._known(left[-1]) if left else None
 
-    def cases_about(self, subject: About) -> list[str]:
+    def cases_about(self, subject: About) -> Iterator[str]:
         """The cases whose decisions change an image or a whole identity."""
         lines = self._about.get(subject, {})
-        return [case for case, own in lines.items() if any(line.apply for line in own)]
+        return (case for case, own in lines.items() if any(line.apply for line in own))
 
     def conflicts(self) -> list[Conflict]:
-        """All conflicts, oldest first."""
+        """All conflicts, in the order of their newest decisions."""
+        self._judge()
         found = []
         for case in self._against:
             pair = tuple(map(self._known, self._last_two(case)))
@@ -142,25 +152,38 @@ class Standing:
         for subject in self._contradicting:
             events = tuple(self._known(self._effective[case]) for case in self._about[subject])
             found.append(Conflict(subject, events))
-        return found
+        return sorted(found, key=self._age)
+
+    def _age(self, conflict: Conflict) -> tuple[int, str]:
+        return max(self._number[event.id] for event in conflict.events), str(conflict.about)
 
     def _known(self, event_id: str) -> ReviewEvent:
         return self.events[self._number[event_id] - 1]
 
     def _undo(self, undo: ReviewEvent) -> None:
-        target, counts = undo.undoes, False
-        while target is not None and target in self._number:
-            (self._alive.add if counts else self._alive.discard)(target)
-            self._undone_by[target] = undo.id
+        for depth, target in enumerate(self._undone(undo)):
             # Undoing an undo restores its target.
-            target, counts = self._known(target).undoes, not counts
+            (self._alive.add if depth % 2 else self._alive.discard)(target.id)
+            self._undone_by[target.id] = undo.id
+
+    def _undone(self, undo: ReviewEvent) -> Iterator[ReviewEvent]:
+        """The event that it undoes, the one that this undoes, and so on.
+
+        In a damaged log, events may undo themselves or later ones; these are left out.
+        """
+        event = undo
+        for _ in range(DEEPEST_UNDO):
+            number = self._number.get(event.undoes or "")
+            if number is None or number >= self._number[event.id]:
+                return
+            yield (event := self.events[number - 1])
 
     def _refresh(self, event: ReviewEvent) -> set[int]:
         """Update the state that depends on the decision on the event's case."""
         case = event.case
         touched = self._drop_lines(case)
-        alive = [one for one in self._of_case[case] if one in self._alive]
-        last = self._known(alive[-1]) if alive else None
+        newest = next((one for one in reversed(self._of_case[case]) if one in self._alive), None)
+        last = None if newest is None else self._known(newest)
         is_against = last is not None and last.against in self._alive
         if is_against:
             self._against[case] = None
@@ -187,15 +210,14 @@ class Standing:
             del cases[case]
             if not cases:
                 del self._about[subject]
-            self._judge(subject)
+            self._unjudged.add(subject)
         return self._note_change(lines)
 
     def _add_lines(self, case: str) -> set[int]:
         lines = self._known(self._effective[case]).decisions()
         for line in lines:
             self._about.setdefault(line.about, {}).setdefault(case, []).append(line)
-        for subject in {line.about for line in lines}:
-            self._judge(subject)
+        self._unjudged.update(line.about for line in lines)
         return self._note_change(lines)
 
     def _note_change(self, lines: list[Decision]) -> set[int]:
@@ -208,11 +230,13 @@ class Standing:
         self._changed_within.update(dict.fromkeys(found, now))
         return found
 
-    def _judge(self, subject: About) -> None:
-        if len(self._about.get(subject, ())) > 1 and contradict(self.about(subject)):
-            self._contradicting[subject] = None
-        else:
-            self._contradicting.pop(subject, None)
+    def _judge(self) -> None:
+        """Look for contradictions among the decisions on each subject that has changed."""
+        self._contradicting -= self._unjudged
+        for subject in self._unjudged:
+            if len(self._about.get(subject, ())) > 1 and contradict(self.about(subject)):
+                self._contradicting.add(subject)
+        self._unjudged.clear()
 
 
 def _subject_of(events: tuple[ReviewEvent, ...]) -> About:

@@ -102,6 +102,7 @@ def run_app(app: typer.Typer) -> None:
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     # OpenCV reads this on import; larger images are refused before they reach it.
     os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(MAX_PIXELS))
+    _open_closed_streams()
     # Characters missing in the terminal's encoding are shown as escapes.
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
@@ -128,6 +129,20 @@ def run_app(app: typer.Typer) -> None:
         )
     finally:
         sys.excepthook = print_traceback  # replaces Typer's hook
+
+
+def _open_closed_streams() -> None:
+    """Open the standard streams that the caller closed (`>&-`), so that no file takes their place.
+
+    Otherwise Python has no ``sys.stdout``, and output could end up in the next file opened.
+    """
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        if getattr(sys, name) is None:
+            null = os.open(os.devnull, os.O_RDWR)
+            if null != number:
+                os.dup2(null, number)
+                os.close(null)
+            setattr(sys, name, open(number, mode, closefd=False))  # noqa: SIM115
 
 
 def fail(message: str, status: int = 1) -> None:

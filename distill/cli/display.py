@@ -1,6 +1,5 @@
 """Progress on stderr: redrawn in a terminal, one line per minute otherwise."""
 
-import os
 import sys
 import threading
 import time
@@ -9,7 +8,7 @@ from contextlib import contextmanager
 
 from curation.printable import printable
 from curation.progress import seconds_left, spoken
-from distill.cli.screen import INDENT, can_show, note, screen_width, size_of, wrap
+from distill.cli.screen import INDENT, can_redraw, can_show, note, screen_width, size_of, wrap
 
 LINE_SECONDS = 60.0
 """Between two lines if the output is not a terminal"""
@@ -23,7 +22,7 @@ class Display:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._terminal = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+        self._terminal = can_redraw(sys.stderr)
         self._at: float | None = None
         self._drawn = 0
         self._lock = threading.RLock()

@@ -43,9 +43,9 @@ def watch(
 ) -> None:
     """Watch a job to its end: steps, progress, newest metrics. Ctrl-C leaves it running.
 
-    The exit status is 0 if the job is done, and 1 if it failed or was cancelled. With --live, the
-    terminal shows only this job until you press `q`; without a terminal of at least 60x16
-    characters, --live has no effect.
+    The exit status is 0 if the job is done, 1 if it failed or was cancelled, and 130 if you left
+    before its end. With --live, the terminal shows only this job until you press `q`; without a
+    terminal of at least 60x16 characters, --live has no effect.
 
     Example: distill watch sample --live
     """
@@ -58,7 +58,7 @@ def watch(
         client.find_report(place, job)
         with _looking_at([job]):
             if show_live(place, Wanted(limit=1), job) is None:
-                return
+                raise KeyboardInterrupt  # the job has not ended
     follow_to_end(place, [job])
 
 

@@ -20,10 +20,12 @@ from distill.cli import (
     results,
 )
 from distill.cli.common import (
+    INTERRUPTED,
     JOBS,
     PLACE,
     JsonOption,
     LabelOption,
+    SaidExit,
     SetOption,
     WorkspaceOption,
     print_json,
@@ -306,7 +308,10 @@ def _shows_live(place: Workspace, job: str | None, wanted: Wanted) -> bool:
         return False
     if job is not None:
         client.find_report(place, job)
-    show_live(place, wanted, job)
+    try:
+        show_live(place, wanted, job)
+    except KeyboardInterrupt:
+        raise SaidExit(INTERRUPTED[0]) from None
     return True
 
 

@@ -20,7 +20,7 @@ from curation.printable import printable
 from curation.progress import spoken
 from curation.workspace import Workspace
 from distill.cli.plots import braille
-from distill.cli.screen import printable_log
+from distill.cli.screen import can_redraw, printable_log
 from distill.cli.step_lines import number, progress_words
 from distill.daemon.listing import Wanted
 from distill.daemon.reports import JobReport, ReportPage
@@ -54,8 +54,7 @@ _COLOURS = {"running": "green", "failed": "red", "queued": "cyan", "done": "dim"
 
 def is_possible() -> bool:
     """Whether stdout is a terminal and stdin can supply keys."""
-    there = sys.stdout.isatty() and sys.stdin.isatty() and os.environ.get("TERM") != "dumb"
-    if not there:
+    if not (can_redraw(sys.stdout) and sys.stdin.isatty()):
         return False
     size = os.get_terminal_size(sys.stdout.fileno())
     return size.lines >= LEAST_LINES and size.columns >= LEAST_COLUMNS
@@ -234,7 +233,7 @@ class LiveView:
 def show_live(workspace: Workspace, wanted: Wanted, only: str | None = None) -> JobReport | None:
     """Draw until the user leaves or the watched job has ended; returns that job's final state.
 
-    Ctrl-C also leaves; SIGTERM ends the process once the terminal is restored.
+    ``KeyboardInterrupt`` after Ctrl-C; SIGTERM ends the process. The terminal is restored first.
     """
     from rich.console import Console
     from rich.live import Live
@@ -243,7 +242,7 @@ def show_live(workspace: Workspace, wanted: Wanted, only: str | None = None) -> 
     view.look()
     console = Console(highlight=False, markup=False, no_color=bool(os.environ.get("NO_COLOR")))
     with (
-        _leaving_orderly(),
+        _ending_orderly(),
         _keys() as key,
         Live(console=console, screen=True, auto_refresh=False) as live,
     ):
@@ -259,13 +258,11 @@ def show_live(workspace: Workspace, wanted: Wanted, only: str | None = None) -> 
 
 
 @contextmanager
-def _leaving_orderly() -> Iterator[None]:
-    """SIGINT ends the block; SIGTERM ends the process after it."""
+def _ending_orderly() -> Iterator[None]:
+    """SIGTERM ends the process after the block."""
     before = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
         yield
-    except KeyboardInterrupt:
-        pass
     finally:
         signal.signal(signal.SIGTERM, before)
 

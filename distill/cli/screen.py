@@ -95,9 +95,14 @@ def can_show(text: str, stream: TextIO | None = None) -> bool:
     return True
 
 
+def can_redraw(stream: TextIO) -> bool:
+    """Whether the stream is a terminal that understands cursor movements and colours."""
+    return stream.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+
+
 def in_colour(stream: TextIO) -> bool:
     """Whether to use colours: in a terminal, unless NO_COLOR is set (no-color.org)."""
-    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    return can_redraw(stream) and not os.environ.get("NO_COLOR")
 
 
 def write(stream: TextIO, text: str) -> None:

@@ -19,6 +19,8 @@ POINTS = 800
 """Maximum per curve; more than a screen has columns"""
 MOST_ROWS = 100_000
 """Maximum rows kept per step; a longer step keeps every second row, then every fourth"""
+MOST_READ = 256 << 20
+"""Bytes read at once: of a longer file, its end"""
 _MOST_STEPS, _MOST_KEYS, _LONGEST_NAME = 1000, 200, 200
 _PIECE = 1 << 20
 _MOST_JOBS = 16
@@ -118,6 +120,8 @@ class Curves:
         if status.st_ino != self._file or status.st_size < self._offset:
             self._forget()
             self._file = status.st_ino
+        if status.st_size - self._offset > MOST_READ:
+            self._offset, self._rest = status.st_size - MOST_READ, b""
         for line in self._new_lines():
             try:
                 row = parse_json(line)

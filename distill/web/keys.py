@@ -10,8 +10,10 @@ import os
 import re
 import secrets
 import stat
+import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from curation.errors import UserError
@@ -32,15 +34,14 @@ def workspace_token(folder: Path) -> str:
     Raises ``UserError`` if others can read the file, or if it holds anything but a token.
     """
     path = folder / TOKEN_FILE
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-    except FileExistsError:
-        return read_token(path)
-    try:
-        os.write(descriptor, (token := secrets.token_urlsafe(32)).encode())
-    finally:
-        os.close(descriptor)
-    return token
+    if not os.path.lexists(path):
+        # Complete under another name first: a full disk leaves no file without a token.
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=f".{TOKEN_FILE}.") as made:  # 0600
+            made.write(secrets.token_urlsafe(32).encode())
+            made.flush()
+            with suppress(FileExistsError):  # another process was faster
+                os.link(made.name, path)
+    return read_token(path)
 
 
 def read_token(path: Path) -> str:

@@ -145,7 +145,6 @@ def _status(opened: Any) -> dict[str, Any]:
 def _serve(path: Path, workspace: Any, port: int | None, only_print: bool) -> None:
     import webbrowser
 
-    from curation.errors import UserError
     from distill.web.review.alone import serve_review
 
     def ready(link: str) -> None:
@@ -157,7 +156,8 @@ def _serve(path: Path, workspace: Any, port: int | None, only_print: bool) -> No
             note("there is no browser here; open this link in one (it works once):")
             say(link)
 
-    try:
-        serve_review(path, workspace, port, ready)
-    except OSError as error:
-        raise UserError(f"--port {port}: {error.strerror}; choose another, or 0") from None
+    progress = serve_review(path, workspace, port, ready)
+    note(
+        f"the review has ended; {progress.cases - progress.open:,} of {progress.cases:,} cases are "
+        "decided and saved. The same command continues it, and `curate clean` applies the decisions"
+    )

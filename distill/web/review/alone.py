@@ -9,6 +9,8 @@ from pathlib import Path
 from fastapi import FastAPI
 from starlette.responses import RedirectResponse, Response
 
+from curation.errors import UserError
+from curation.review.progress import ReviewProgress
 from curation.workspace import Workspace
 from distill.daemon.connections import BoundedProtocol
 from distill.daemon.http_thread import answering, listening
@@ -27,11 +29,11 @@ _THREADS = 8
 
 def serve_review(
     path: Path, workspace: Workspace, port: int | None, ready: Callable[[str], None]
-) -> None:
+) -> ReviewProgress:
     """Serve until INT or TERM; calls ``ready`` with a one-time sign-in link.
 
-    If ``port`` is None, uses the default port, or any free one. Raises ``UserError`` if there is
-    nothing to review, and ``OSError`` if the port is in use.
+    If ``port`` is None, uses the default port, or any free one. Returns the progress at the end.
+    Raises ``UserError`` if there is nothing to review, or the port is in use.
     """
     reviews = Reviews(lambda name: path)
     reviews.open(_NAME)  # loads it before a browser waits for it
@@ -45,6 +47,7 @@ def serve_review(
         with answering(app, listener, BoundedProtocol, threads=_THREADS, name="review"):
             ready(f"{url}/sign-in?link={keys.link()}&to=/review%3Fset%3D{_NAME}")
             signal.sigwait(signals)
+    return reviews.open(_NAME).progress()
 
 
 def _application(reviews: Reviews, keys: Keys, cookie: str, url: str) -> Guard:
@@ -66,7 +69,7 @@ def _application(reviews: Reviews, keys: Keys, cookie: str, url: str) -> Guard:
 def _listener(port: int | None) -> socket.socket:
     try:
         return listening(_HOST, PORT if port is None else port)
-    except OSError:
+    except OSError as error:
         if port is not None:
-            raise
+            raise UserError(f"--port {port}: {error.strerror}; choose another, or 0") from None
     return listening(_HOST, 0)

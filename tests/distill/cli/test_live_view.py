@@ -41,12 +41,20 @@ class Terminal:
     """A command in its own terminal, of which the last screen is kept."""
 
     def __init__(
-        self, workspace: Workspace, *command: str, lines: int = 30, columns: int = 100
+        self,
+        workspace: Workspace,
+        *command: str,
+        lines: int = 30,
+        columns: int = 100,
+        term: str | None = "xterm",
     ) -> None:
         self.leader, follower = pty.openpty()
         ioctl(follower, TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
-        environment = {**os.environ, "TERM": "xterm", "DISTILL_WORKSPACE": str(workspace.root)}
-        environment.pop("COLUMNS", None)
+        environment = {**os.environ, "DISTILL_WORKSPACE": str(workspace.root)}
+        for name in ("COLUMNS", "TERM"):
+            environment.pop(name, None)
+        if term is not None:
+            environment["TERM"] = term
         self.process = subprocess.Popen(
             [sys.executable, "-m", "distill", *command],
             stdin=follower,
@@ -95,7 +103,7 @@ def test_the_queue_is_shown_and_keys_act_on_it(workspace: Workspace) -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "status"), [(signal.SIGINT, 0), (signal.SIGTERM, 143)], ids=["INT", "TERM"]
+    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["INT", "TERM"]
 )
 def test_a_signal_leaves_the_terminal_as_it_was(workspace, number: int, status: int) -> None:
     terminal = Terminal(workspace, "status", "--live")
@@ -125,6 +133,25 @@ def test_a_screen_that_is_too_small_shows_lines(workspace, lines: int, columns: 
     assert terminal.end() == 0
     assert "third" in terminal.text
     assert "\x1b[?1049h" not in terminal.text
+
+
+@pytest.mark.parametrize("leave", ["q", "Ctrl-C"])
+def test_leaving_a_watched_job_says_that_it_goes_on(workspace, leave: str) -> None:
+    terminal = Terminal(workspace, "watch", "first", "--live")
+    terminal.until(lambda text: "q leave" in text)
+    if leave == "q":
+        terminal.press("q")
+    else:
+        terminal.process.send_signal(signal.SIGINT)
+    assert terminal.end() == 130
+    assert "first goes on" in terminal.text.partition("\x1b[?1049l")[2]
+
+
+def test_a_terminal_without_a_name_gets_lines(workspace: Workspace) -> None:
+    terminal = Terminal(workspace, "status", "--live", term=None)
+    assert terminal.end() == 0
+    assert "third" in terminal.text
+    assert "\x1b" not in terminal.text
 
 
 def test_a_page_and_records_at_once_are_refused(workspace: Workspace) -> None:

@@ -229,3 +229,12 @@ def test_the_names_of_columns_are_made_printable_too():
         )
         assert "\x1b" not in "".join(lines)
         assert r"\x1b]0;x\x07" in "".join(lines)
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"], ids=["out", "err", "all"])
+def test_a_closed_stream_changes_nothing_else(tmp_path, closed):
+    command = f"{sys.executable} -m distill status --workspace {tmp_path} {closed}"
+    told = subprocess.run(["sh", "-c", command], capture_output=True, text=True)
+    assert told.returncode == 0
+    assert "Traceback" not in told.stderr
+    assert list(tmp_path.iterdir()) == []

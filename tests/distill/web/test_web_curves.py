@@ -61,6 +61,15 @@ def test_a_long_training_is_thinned_and_keeps_its_spikes(tmp_path: Path, monkeyp
     assert (places[0], places[-1]) == (0.0, 99_999.0)
 
 
+def test_of_a_metrics_file_of_gigabytes_the_end_is_read(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(curves, "MOST_READ", 1 << 20)
+    with (tmp_path / METRICS).open("wb") as file:
+        file.truncate(4 << 30)
+        file.seek(0, 2)
+        file.write(f"\n{line('train', 5, loss_total=2.0)}".encode())
+    assert Curves(tmp_path).curve("train", "loss_total") == ([5.0], [2.0])
+
+
 def test_charts_group_related_keys(tmp_path: Path) -> None:
     keys = ["odd", "score", "loss_arcface", "accuracy_lfw", "loss_total", "learning_rate"]
     assert grouped(keys) == {

@@ -194,6 +194,18 @@ def test_signatures_are_valid_for_their_kind_and_time() -> None:
     assert not signer.is_session(session)
 
 
+def test_a_full_disk_leaves_no_file_without_a_token(tmp_path: Path) -> None:
+    script = (
+        "import resource, sys; from pathlib import Path; from distill.web.keys import *\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))\n"
+        "workspace_token(Path(sys.argv[1]))\n"
+    )
+    failed = subprocess.run([sys.executable, "-c", script, tmp_path], capture_output=True)
+    assert b"OSError" in failed.stderr
+    assert list(tmp_path.iterdir()) == []
+    assert len(keys.workspace_token(tmp_path)) == 43
+
+
 def test_a_token_readable_by_others_is_refused(tmp_path: Path) -> None:
     token = keys.workspace_token(tmp_path)
     path = tmp_path / keys.TOKEN_FILE

@@ -2,10 +2,14 @@
 
 import resource
 import signal
+import socket
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 from planted_findings import all_findings, finding, write_findings
@@ -18,6 +22,7 @@ from curation.pairs import read_pairs, write_pairs
 from curation.records.layout_writer import write_layout
 from curation.review.review import Review
 from curation.store import Store
+from distill.web.keys import TOKEN_FILE
 
 AXE = Path(__file__).parent / "vendor" / "axe-4.14.1.min.js"
 
@@ -290,6 +295,45 @@ def test_the_review_page_is_accessible(page: Page, width: int, scheme: str) -> N
         if key:
             page.keyboard.press("Escape")
             page.wait_for_selector("dialog[open]", state="detached")
+
+
+def review_command(images: Path, tmp_path: Path, port: str) -> list[str]:
+    command = [sys.executable, "-m", "distill.cli.curate", "review", str(images), "--print"]
+    return [*command, "--port", port, "--workspace", str(tmp_path / "workspace")]
+
+
+def test_ctrl_c_ends_a_review_with_its_progress(drawn_folder: Path, tmp_path: Path) -> None:
+    images = people(tmp_path, drawn_folder)
+    pipe = subprocess.PIPE
+    command = review_command(images, tmp_path, "0")
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as server:
+        assert server.stdout is not None
+        link = httpx.URL(server.stdout.readline().strip())
+        token = (tmp_path / "workspace" / "daemon" / TOKEN_FILE).read_text()
+        headers = {"Authorization": f"Bearer {token}"}
+        with httpx.Client(base_url=link.join("/"), headers=headers, timeout=60) as http:
+            sent = {"set": "here", "who": "ada"}
+            case, *_ = http.post("/review/next", json=sent).json()
+            sent |= {"id": "a", "choice": "reject", "case": case["key"]}
+            sent |= {"findings": case["findings"], "seen": case["seen"]}
+            assert http.post("/review/decide", json=sent).status_code == 200
+        server.send_signal(signal.SIGINT)
+        _, said = server.communicate()
+    assert server.returncode == 0
+    assert said.startswith("the review has ended; 1 of 14 cases")
+
+
+def test_a_port_in_use_is_named(drawn_folder: Path, tmp_path: Path) -> None:
+    images = people(tmp_path, drawn_folder)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        told = subprocess.run(
+            review_command(images, tmp_path, port),
+            capture_output=True,
+            text=True,
+        )
+    assert told.returncode == 1
+    assert told.stderr == f"error: --port {port}: Address already in use; choose another, or 0\n"
 
 
 def test_a_malformed_request_is_refused_in_one_line(
