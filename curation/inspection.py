@@ -38,7 +38,8 @@ def inspect_path(path: Path, progress: Progress | None = None) -> dict[str, Any]
         return _describe_unfinished(unfinished)
     if path.suffix == ".bin":
         return _describe_pairs(path)
-    if path.is_file() or find_format(path) is not None:
+    is_ours = any((path / name).exists() for name in (DATA_FILE, VIEW_FILE))
+    if path.is_file() or find_format(path) is not None or (path.is_dir() and not is_ours):
         return _describe_source(open_source(path), progress)
     return _describe_images(open_images(path))
 

@@ -4,7 +4,9 @@ A kind is a file in this package with a class or function under ``@source`` that
 ``ImageSource``. That is all that ``curate convert``, ``inspect``, ``verify`` and the recipes need.
 """
 
+import os
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -14,6 +16,9 @@ from curation.registry import check_unused, import_files
 from curation.sources.image_source import ImageSource
 from curation.sources.label_choice import USUAL, LabelChoice
 
+_MOST_FOLDERS = 1000
+_RECORDS, _RECORD_FILE = ".rec", "train.rec"
+_DATA = (_RECORDS, ".tar", ".tar.gz", ".tgz", ".zip", ".parquet")
 Open = TypeVar("Open", bound=Callable[[Path], ImageSource])
 
 
@@ -81,9 +86,24 @@ def _refusal(path: Path) -> UserError:
     if kind is not None:
         return kind.refusal(path, "a training set")
     if not path.exists():
-        return UserError(f"{path}: it does not exist; give {wanted_sources()}")
+        return UserError(f"{path}: it does not exist; {_wanted()}")
     if not path.is_dir():
-        return UserError(f"{path} is not a source of images; give {wanted_sources()}")
-    others = ", ".join(sorted(entry.name for entry in path.glob("*.rec"))[:3])
-    there = f"; it holds {others}: give that file" if others else ""
-    return UserError(f"{path}: no train.rec and no images in it; give {wanted_sources()}{there}")
+        return UserError(f"{path} is not a source of images; {_wanted()}")
+    return UserError(f"{path}: no train.rec and no images in it; {_inside(path) or _wanted()}")
+
+
+def _wanted() -> str:
+    return f"give {wanted_sources()}"
+
+
+def _inside(path: Path) -> str:
+    """What to give instead of the folder ``path``: the first data files below it; "" if none."""
+    for folder, folders, names in islice(os.walk(path), _MOST_FOLDERS):
+        folders[:] = sorted(name for name in folders if name[0] != ".")
+        found = sorted(name for name in names if name.lower().endswith(_DATA) and name[0] != ".")
+        if found:
+            is_file = found[0].lower().endswith(_RECORDS) and _RECORD_FILE not in found
+            give = Path(folder, found[0]) if is_file or len(found) == 1 else Path(folder)
+            count = f" and {len(found) - 1:,} more" if len(found) > 1 else ""
+            return f"it holds {Path(folder, found[0]).relative_to(path)}{count}: give {give}"
+    return ""

@@ -20,6 +20,7 @@ from curation.conversion.convert import convert
 from curation.conversion.journal import load_state
 from curation.errors import UserError
 from curation.images import encode_jpeg
+from curation.inspection import inspect_path
 from curation.sources.folders import natural_order, read_folder
 from curation.sources.lists import read_list
 from curation.sources.opening import open_source
@@ -437,6 +438,29 @@ def test_records_that_were_not_downloaded_are_named(tmp_path, given):
         open_source(tmp_path / given)
 
 
+@pytest.mark.parametrize(
+    ("names", "given"),
+    [
+        (["faces.rec", "faces.idx"], "faces.rec"),
+        (
+            ["data/default/train/0000.parquet", "data/default/train/0001.parquet"],
+            "data/default/train",
+        ),
+        ([".cache/a.tar", "shards/b.tar"], "shards/b.tar"),
+    ],
+    ids=["records", "tables", "shard"],
+)
+def test_data_files_below_a_folder_are_named(tmp_path, names, given):
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    for look in (open_source, inspect_path):
+        with pytest.raises(
+            UserError, match=rf"no images in it; it holds .*: give {tmp_path / given}$"
+        ):
+            look(tmp_path)
+
+
 def test_records_and_lists_are_recognised_by_content(folder, tmp_path, write_source):
     (write_source({0: 2}) / "train.rec").rename(tmp_path / "train.dat")
     assert open_source(tmp_path / "train.dat").kind == "records"
@@ -453,12 +477,6 @@ def test_a_store_and_a_foreign_lmdb_are_named(folder, tmp_path):
     assert open_source(tmp_path / "kv").kind == "lmdb"
     with pytest.raises(UserError, match="another kind of LMDB"):
         Store(tmp_path / "kv")
-
-
-def test_a_folder_with_other_record_files_names_them(tmp_path):
-    (tmp_path / "val.rec").touch()
-    with pytest.raises(UserError, match=r"it holds val\.rec: give that file"):
-        open_source(tmp_path)
 
 
 def test_an_unknown_folder_lists_the_supported_sources(tmp_path):
