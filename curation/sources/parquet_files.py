@@ -188,6 +188,11 @@ class _TableColumns:
         image = next((fit[name] for name in IMAGES if name in fit), None)
         if image is None and len(fit) == 1:
             image = next(iter(fit.values()))
+        if image is None and fit:
+            raise UserError(
+                f"{shard} has several columns of images, {', '.join(fit.values())[:200]}; call the "
+                f"one to read {IMAGES[0]}, or drop the others"
+            )
         if image is None:
             raise UserError(
                 f"{shard} has no column of images among {', '.join(types)[:200]}; expected "
@@ -287,12 +292,16 @@ def _row(
     offset: int, name: str, label: Any, content: bytes | int | None, numbers: LabelNumbers
 ) -> ImageEntry:
     if content is None:
-        return ImageEntry(name, UNLABELLED, offset, b"", "its row has no bytes of an image")
+        reason = "its row has no bytes of an image"
+        if name:
+            reason += ", only a name; tables of names are read as lists (.csv, .jsonl)"
+        return ImageEntry(name, UNLABELLED, offset, b"", reason)
     if isinstance(content, int):
         reason = f"it has {content:,} bytes, more than {MAX_FILE_BYTES:,}"
         return ImageEntry(name, UNLABELLED, offset, b"", reason)
     try:
-        found = UNLABELLED if label is None else numbers.of(label)
+        is_missing = label is None or label != label  # pandas writes NaN
+        found = UNLABELLED if is_missing else numbers.of(label)
     except ValueError as error:
         return ImageEntry(name, UNLABELLED, offset, b"", str(error))
     return ImageEntry(name, found, offset, content)
