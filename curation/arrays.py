@@ -29,6 +29,17 @@ _BLOCK = 1 << 22
 """Numbers that are converted at a time"""
 
 
+def write_array(file: BinaryIO, array: np.ndarray) -> None:
+    """Write ``.npy``, the bytes of ``np.save``.
+
+    NumPy writes to a file by itself, and on a full disk raises an error without its number.
+    """
+    whole = np.ascontiguousarray(array)
+    format_ = np.lib.format
+    format_.write_array_header_1_0(file, format_.header_data_from_array_1_0(whole))
+    file.write(whole.data)
+
+
 class ArrayHeader(NamedTuple):
     """The header of an array file."""
 

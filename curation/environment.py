@@ -120,6 +120,17 @@ class Environment:
                 self._damaged(f"image {number} has {size:,} bytes; at most {most:,} can be")
             yield self._read(offsets[number], size)
 
+    def total_size(self, numbers: Iterable[int]) -> int:
+        """The bytes of the values of these numbers, from the leaf pages alone; 0 for a missing one.
+
+        See ``get_numbered``.
+        """
+        return sum(
+            self._sizes[number]
+            for number in numbers
+            if self._offsets[number] or self._locate(number)
+        )
+
     def read_ahead(self, first: int, last: int) -> None:
         """Make the system read from the value of number ``first`` to that of ``last`` at once.
 

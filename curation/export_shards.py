@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from curation.export import ExportOrder, check_distinct, destination_of, order_of
+from curation.export import ExportOrder, check_distinct, destination_of, order_of, total_bytes
 from curation.extract import SUFFIXES
 from curation.files import atomic_folder
 from curation.image_set import ImageSet
@@ -40,7 +40,7 @@ def export_webdataset(
     ``export_folders`` for labels, numbers, order and errors; progress counts images.
     """
     folder, order = _prepared(images, folder, original)
-    with atomic_folder(folder) as beside:
+    with atomic_folder(folder, total_bytes(images)) as beside:
         for shard, entries in enumerate(_shards(images, order, progress)):
             with (beside / f"shard-{shard:06d}.tar").open("wb") as file:
                 for label, number, data in entries:
@@ -67,7 +67,7 @@ def export_parquet(
     folder, order = _prepared(images, folder, original)
     count = -(-len(images) // SHARD_IMAGES)
     schema = _schema()
-    with atomic_folder(folder) as beside:
+    with atomic_folder(folder, total_bytes(images)) as beside:
         for shard, entries in enumerate(_shards(images, order, progress)):
             path = beside / f"train-{shard:05d}-of-{count:05d}.parquet"
             with path.open("wb") as file:

@@ -115,6 +115,9 @@ def atomic_file(path: Path, durable: bool = True) -> Iterator[BinaryIO]:
         beside.replace(path)
     except IsADirectoryError:
         raise UserError(f"cannot write {path}: it is a folder; remove it") from None
+    except OSError as error:
+        error.filename = error.filename or os.fspath(path)  # none if the disk is full
+        raise
     finally:
         beside.unlink(missing_ok=True)
     if durable:
@@ -173,13 +176,33 @@ def _reserved(path: Path) -> Path:
     return path.with_name(f".{path.name}.reserved")
 
 
+def check_space(path: Path, wanted: int, purpose: str = "") -> None:
+    """Raise ``UserError`` if the disk of the folder ``path`` has fewer than ``wanted`` bytes."""
+    free = shutil.disk_usage(path).free
+    if wanted > free:
+        raise UserError(
+            f"{path} needs {wanted / 1e6:,.1f} MB more{purpose}, its disk has {free / 1e6:,.1f} MB "
+            "free; free some space and run the same command again, or choose another destination"
+        )
+
+
+def disk_error(path: Path, number: int | None) -> str:
+    """The message for a disk error while writing ``path``."""
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    free = shutil.disk_usage(folder).free / 1e6
+    return (
+        f"cannot write {path}: {os.strerror(number or errno.EIO)}: the disk is full or failing, "
+        f"with {free:,.1f} MB free; free some space and run the same command again"
+    )
+
+
 @contextmanager
-def atomic_folder(path: Path) -> Iterator[Path]:
+def atomic_folder(path: Path, size: int = 0) -> Iterator[Path]:
     """A folder to fill beside ``path``, renamed to it when the block ends without an error.
 
     The remains of a killed attempt are removed first. Raises ``UserError`` if ``path`` exists or
-    cannot be created, if another process is filling it, or if the disk is full. The block itself
-    must sync its files.
+    cannot be created, if another process is filling it, or if the disk is full or has fewer than
+    ``size`` bytes. The block itself must sync its files.
     """
     check_free(path)
     beside = path.with_name(f"{path.name}.partial")
@@ -191,15 +214,13 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         check_free(path)  # another process may just have finished it
         try:
             empty(beside)
+            check_space(beside, size)
             yield beside
             beside.rename(path)
         except OSError as error:
             if error.errno not in DISK_ERRORS:
                 raise
-            raise UserError(
-                f"cannot write {path}: {error.strerror}: the disk is full or failing; free some "
-                "space and run the same command again"
-            ) from None
+            raise UserError(disk_error(path, error.errno)) from None
         finally:
             shutil.rmtree(beside, ignore_errors=True)
     sync_folder(path.parent)

@@ -192,6 +192,10 @@ class Store(RootStore):
                 raise UserError(f"{self.path} is damaged: image {i} is missing or out of order")
             yield file
 
+    def bytes_of(self, indices: np.ndarray) -> int:
+        """The bytes of the files of the images ``indices``, without reading them."""
+        return self._environment.total_size(indices.tolist())
+
     def _read(self, indices: np.ndarray) -> Iterator[bytes]:
         images = indices.tolist()
         checksums = self.checksums.data

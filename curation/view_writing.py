@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from pydantic import ValidationError
 
+from curation.arrays import write_array
 from curation.errors import UserError
 from curation.files import atomic_file, atomic_folder, check_free
 from curation.image_set import ImageSet, Parameter, RootStore, ViewStep
@@ -179,6 +180,6 @@ def _write_folder(path: Path, arrays: Mapping[str, np.ndarray], described: bytes
     with atomic_folder(path) as beside:
         for name, array in arrays.items():
             with atomic_file(beside / name) as file:
-                np.save(file, array, allow_pickle=False)
+                write_array(file, array)
         with atomic_file(beside / VIEW_FILE) as file:
             file.write(described)

@@ -4,7 +4,6 @@ If labels ascend, as in every pack from insightface, images are copied as they a
 pass. If a label descends, the rest is read first, and then all images are copied in label order.
 """
 
-import shutil
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +24,7 @@ from curation.conversion.journal import (
 from curation.conversion.store_file import stored_bytes
 from curation.environment import DATA_FILE
 from curation.errors import UserError
+from curation.files import check_space
 from curation.labels import sort_keys
 from curation.progress import Progress
 from curation.sources.digests import PrefixDigest
@@ -110,7 +110,7 @@ class Conversion:
         wanted = _FEW_PAGES - (self._partial / DATA_FILE).stat().st_size
         for sizes in self._source.image_sizes():
             wanted += int(stored_bytes(sizes).sum()) + _INDEX_BYTES * len(sizes)
-        self._check_free(wanted)
+        check_space(self._partial, wanted)
 
     def _read_and_copy(self) -> None:
         """Copy images as they are read, up to the end or the first label that descends."""
@@ -135,20 +135,11 @@ class Conversion:
             self._commit_reading(ordered=False)
             return
         spooled = sum(int(sizes.sum()) for sizes in self._source.image_sizes())
-        self._check_free(spooled, " to sort the images by their labels")
+        check_space(self._partial, spooled, " to sort the images by their labels")
         self._journal.begin_spool()
         anew = JournalState(stamp=self._journal.state.stamp).model_dump(exclude={"stamp"})
         self._journal.commit({**anew, "decode": self._decode, "ordered": False, "spooled": True})
         self._journal.wait()
-
-    def _check_free(self, wanted: int, purpose: str = "") -> None:
-        free = shutil.disk_usage(self._partial).free
-        if wanted > free:
-            raise UserError(
-                f"{self._partial} needs {wanted / 1e6:,.0f} MB more{purpose}, its disk has "
-                f"{free / 1e6:,.0f} MB free; free some space and run the same command again, or "
-                "choose another destination"
-            )
 
     def _read_only(self) -> None:
         spooled = self._journal.state.spooled

@@ -5,7 +5,6 @@ source, so an interrupted and resumed conversion gives the same images, arrays a
 uninterrupted one.
 """
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,7 +15,7 @@ from curation.conversion import journal
 from curation.conversion.build import Conversion
 from curation.conversion.decoding import check_decoded, note_decoded
 from curation.errors import UserError
-from curation.files import DISK_ERRORS, UnreadableError, read_whole, sync_folder
+from curation.files import DISK_ERRORS, UnreadableError, disk_error, read_whole, sync_folder
 from curation.locks import locked
 from curation.progress import Progress
 from curation.sources.image_source import ImageSource, SourceStamp
@@ -170,13 +169,8 @@ def disk_errors_explained(destination: Path) -> Iterator[None]:
         if error.errno not in DISK_ERRORS:
             where = error.filename or destination
             raise UserError(f"cannot convert to {destination}: {where}: {error.strerror}") from None
-        reason = os.strerror(error.errno)
-    else:
-        return
-    raise UserError(
-        f"cannot write {destination}{PARTIAL}: {reason}: the disk is full or failing; "
-        "free some space and run the same command again to continue"
-    )
+        partial = Path(f"{destination}{PARTIAL}")
+        raise UserError(f"{disk_error(partial, error.errno)} to continue") from None
 
 
 @contextmanager

@@ -285,9 +285,8 @@ def _check_images(embedder: "BundleEmbedder", paths: list[Path], aligned: bool) 
 
 
 def _write_features(output: Path, features: "np.ndarray") -> None:
-    import numpy as np
-
+    from curation.arrays import write_array
     from curation.files import atomic_file
 
     with atomic_file(output) as file:
-        np.save(file, features, allow_pickle=False)
+        write_array(file, features)

@@ -154,8 +154,11 @@ def fail(message: str, status: int = 1) -> None:
 def _told(error: OSError) -> str:
     """The system's error and a remedy; re-raises an error that names no file."""
     if error.errno == errno.ENOSPC:
-        where = error.filename or "while writing"
-        return f"no space left on the disk ({where}); free some and run again"
+        if error.filename is None:
+            return "no space left on the disk; free some and run the same command again"
+        from curation.files import disk_error
+
+        return disk_error(Path(os.fsdecode(error.filename)), error.errno)
     if isinstance(error, PermissionError):
         return f"not permitted: {error.filename or error}"
     if error.filename is None:

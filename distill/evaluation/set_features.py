@@ -7,7 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
-from curation.arrays import read_array
+from curation.arrays import read_array, write_array
 from curation.files import UnreadableError, atomic_file, can_make_files
 from curation.image_set import ImageSet
 from curation.images import decode
@@ -193,7 +193,7 @@ def _norms_of(path: Path) -> Path:
 def _write_features(path: Path, made: Embedded) -> None:
     for target, array in ((_norms_of(path), made.norms), (path, made.unit)):
         with atomic_file(target) as file:
-            np.save(file, array)
+            write_array(file, array)
 
 
 def _tell_all(each: EvaluationSet, progress: Progress | None) -> None:

@@ -1,14 +1,16 @@
+import errno
 import io
 import os
 import struct
 import tracemalloc
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from curation.array_archives import MOST_MEMBERS, read_arrays
-from curation.arrays import map_array, read_array, read_head
+from curation.arrays import map_array, read_array, read_head, write_array
 from curation.files import UnreadableError
 
 ARRAYS = {
@@ -31,6 +33,23 @@ def npy(text, numbers=b"", version=b"\1\0"):
 
 def head(kind="'<i8'", order="False", shape="(2,)"):
     return f"{{'descr': {kind}, 'fortran_order': {order}, 'shape': {shape}, }}"
+
+
+@pytest.mark.parametrize("name", ["a row", "a table", "nothing", "booleans"])
+def test_arrays_are_written_as_by_numpy(name):
+    ours, wanted = io.BytesIO(), io.BytesIO()
+    write_array(ours, ARRAYS[name])
+    np.save(wanted, ARRAYS[name])
+    assert ours.getvalue() == wanted.getvalue()
+
+
+def test_a_full_disk_keeps_its_error_number():
+    with (
+        Path("/dev/full").open("wb", buffering=0) as file,
+        pytest.raises(OSError, match=os.strerror(errno.ENOSPC)) as error,
+    ):
+        write_array(file, ARRAYS["a row"])
+    assert error.value.errno == errno.ENOSPC
 
 
 @pytest.mark.parametrize("array", ARRAYS.values(), ids=ARRAYS)

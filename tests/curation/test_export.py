@@ -1,5 +1,6 @@
 """Exported images are identical to the converted ones."""
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import pytest
 from curation.conversion.convert import convert
 from curation.errors import UserError
 from curation.export import export_folders, export_records
+from curation.export_shards import export_webdataset
 from curation.records.index import write_index
 from curation.records.layout_writer import write_layout
 from curation.records.ms1m import find_source
@@ -103,7 +105,7 @@ class TestRecords:
         unfinished.mkdir(parents=True)
         (unfinished / "data.mdb").write_bytes(b"hours of work")
         for export in (export_records, export_folders):
-            with pytest.raises(UserError, match="give a folder without a suffix"):
+            with pytest.raises(UserError, match="without a suffix"):
                 export(store, tmp_path / "elsewhere" / name)
         assert (unfinished / "data.mdb").exists()
 
@@ -179,7 +181,7 @@ class TestBeingStopped:
         files = sum(path.is_file() for path in (tmp_path / "out").rglob("*"))
         assert files == (3 if form == "recordio" else 1000)
 
-    @pytest.mark.parametrize("form", ["recordio", "folders"])
+    @pytest.mark.parametrize("form", ["recordio", "folders", "webdataset", "parquet"])
     def test_a_full_disk_is_one_line_and_leaves_no_files(self, write_source, tmp_path, form):
         store = convert(write_source({0: 50, 1: 50}), tmp_path / "train.lmdb")
         limited = "import resource, sys; from distill.cli.curate import main\n"
@@ -189,9 +191,21 @@ class TestBeingStopped:
         assert failed.returncode == 1
         last = failed.stderr.strip().splitlines()[-1]
         assert last.startswith("error: cannot write")
-        assert "free some space" in last
+        assert "MB free; free some space" in last
         assert "Traceback" not in failed.stderr
         assert [path.name for path in tmp_path.glob("out*")] == []
+
+    @pytest.mark.parametrize("form", [export_records, export_folders, export_webdataset])
+    def test_too_small_a_disk_is_detected_before_copying(self, store, tmp_path, monkeypatch, form):
+        size = sum(len(store.read(i)) for i in range(len(store)))
+        usage = shutil.disk_usage(tmp_path)
+        free = [size - 1]
+        monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=free[0]))
+        with pytest.raises(UserError, match=r"out\.partial needs 0\.\d MB more, its disk has 0"):
+            form(store, tmp_path / "out")
+        assert [path.name for path in tmp_path.glob("out*")] == []
+        free[0] = size
+        form(store, tmp_path / "out")
 
     def test_two_exports_to_one_place_do_not_mix(self, store, tmp_path):
         def start_another(done, total):

@@ -113,3 +113,16 @@ def test_every_kind_has_an_example_and_is_documented(command):
 
 def test_the_command_has_its_own_help(curate):
     assert "--each" in curate("cap", "--help").stdout
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(store, tmp_path):
+    limited = "import resource, sys; from distill.cli.curate import main\n"
+    limited += "resource.setrlimit(resource.RLIMIT_FSIZE, (150, 150)); main()"
+    command = [sys.executable, "-c", limited, "view", "retina-s", "train.lmdb", "a.view"]
+    failed = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert failed.returncode == 1
+    last = failed.stderr.strip().splitlines()[-1]
+    assert last.startswith(f"error: cannot write {tmp_path / 'a.view'}: ")
+    assert "MB free; free some space and run the same command again" in last
+    assert "Traceback" not in failed.stderr
+    assert [path.name for path in tmp_path.glob("a.view*")] == []

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 import teachers
-from curation.arrays import read_array
+from curation.arrays import read_array, write_array
 from curation.errors import UserError
 from curation.files import UnreadableError, atomic_file
 from curation.image_set import ImageSet
@@ -116,7 +116,7 @@ def embed_evaluation(
             kept.mkdir(parents=True, exist_ok=True)
             vectors = _embed_files(path, pairs.images, teacher, progress)
             with atomic_file(kept / f"{pairs.digest}.npy") as file:
-                np.save(file, vectors)
+                write_array(file, vectors)
         embedded.append(
             EvaluationImages(printable(path.stem), vectors, pairs.digest, np.asarray(pairs.same))
         )

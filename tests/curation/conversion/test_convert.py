@@ -378,13 +378,14 @@ class TestFullDisk:
 
         assert outcome(convert_in_a_child(source, tmp_path / "train.lmdb", limit_files)) == 1
         message = (tmp_path / "message").read_text()
-        assert "the disk is full or failing; free some space" in message
+        assert "the disk is full or failing, with " in message
+        assert "MB free; free some space" in message
         assert "\n" not in message
 
     def test_insufficient_space_is_detected_before_copying(self, source, tmp_path, monkeypatch):
         usage = shutil.disk_usage(tmp_path)._replace(free=100_000)
         monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
-        with pytest.raises(UserError, match=r"needs \d MB more, its disk has 0 MB free"):
+        with pytest.raises(UserError, match=r"needs \d\.\d MB more, its disk has 0\.1 MB free"):
             convert(source, tmp_path / "train.lmdb")
         assert not (tmp_path / "train.lmdb.partial").exists()
 
