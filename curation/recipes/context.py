@@ -1,6 +1,7 @@
 """Shared by the steps of a recipe: paths, options and results."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -13,6 +14,7 @@ from curation.recipes.file import CheckStep, CleanStep, Parents
 from curation.recipes.ledger import Ledger
 from curation.views import open_images
 
+_KINDS = (".view", ".lmdb")
 OpenEmbedder = Callable[[TeacherChoice], ImageSetEmbedder]
 
 
@@ -64,13 +66,10 @@ class RecipeContext:
 
         If there is none, raises the error of the last.
         """
-        choices = [names] if isinstance(names, str) else names
-        for name in choices:
-            for path in (self.target / f"{name}.view", self.target / f"{name}.lmdb"):
-                if path.exists():
-                    try:
-                        return open_images(path)
-                    except UserError:
-                        if name == choices[-1]:
-                            raise
-        return open_images(self.target / f"{choices[-1]}.lmdb")
+        *choices, last = [names] if isinstance(names, str) else names
+        candidates = (self.target / f"{name}{kind}" for name in choices for kind in _KINDS)
+        for path in filter(Path.exists, candidates):
+            with suppress(UserError):
+                return open_images(path)
+        view, store = (self.target / f"{last}{kind}" for kind in _KINDS)
+        return open_images(view if view.exists() else store)

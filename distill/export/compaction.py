@@ -60,12 +60,11 @@ def compacted(model: "onnx.ModelProto") -> "onnx.ModelProto":
         said = [each for each in node.attribute if not _is_default(node, each, opsets)]
         del node.attribute[:]
         node.attribute.extend(said)
+        for name in (*node.input, *node.output):
+            if name not in kept and name not in short:
+                short[name] = next(fresh)
         for names in (node.input, node.output):
-            for i, name in enumerate(names):
-                if name not in kept:
-                    if name not in short:
-                        short[name] = next(fresh)
-                    names[i] = short[name]
+            names[:] = [short.get(name, name) for name in names]
     for each in graph.initializer:
         each.name, each.doc_string = short.get(each.name, each.name), ""
     del graph.value_info[:]

@@ -147,10 +147,8 @@ def candidates(
                 yield which.start + first + int(i), which.start + int(j), float(cosines[i, j])
     doubtful = (label_errors.probability > 0.5) & (label_errors.candidate >= 0)
     for image in np.flatnonzero(doubtful).tolist():
-        which = embedded.images_of(int(label_errors.candidate[image]))
-        cosines = embedded.vectors(which) @ embedded.vectors(np.array([image]))[0]
-        for j in np.flatnonzero(cosines > CANDIDATE_COSINE).tolist():
-            yield (*sorted((image, which.start + j)), float(cosines[j]))
+        vector = embedded.vectors(np.array([image]))[0]
+        yield from _near_in(embedded, int(label_errors.candidate[image]), image, vector)
 
 
 def near_lone(
@@ -162,11 +160,18 @@ def near_lone(
         _, near = label_errors.search.search(vectors, _NEAREST)
         for image, vector, identities in zip(lone[block].tolist(), vectors, near, strict=True):
             for identity in identities[identities >= 0].tolist():
-                which = embedded.images_of(identity)
-                cosines = embedded.vectors(which) @ vector
-                for j in np.flatnonzero(cosines > CANDIDATE_COSINE).tolist():
-                    if image != which.start + j:
-                        yield (*sorted((image, which.start + j)), float(cosines[j]))
+                yield from _near_in(embedded, identity, image, vector)
+
+
+def _near_in(
+    embedded: EmbeddedImages, identity: int, image: int, vector: np.ndarray
+) -> Iterator[tuple[int, int, float]]:
+    """Pairs of ``image``, whose embedding is ``vector``, with similar images of an identity."""
+    which = embedded.images_of(identity)
+    cosines = embedded.vectors(which) @ vector
+    for j in np.flatnonzero(cosines > CANDIDATE_COSINE).tolist():
+        if image != which.start + j:
+            yield (*sorted((image, which.start + j)), float(cosines[j]))
 
 
 def _reduced_image(images: ImageSet, image: int) -> np.ndarray:
