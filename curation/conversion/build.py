@@ -92,8 +92,8 @@ class Conversion:
         state, now = self._journal.state, self._source.stamp()
         if (state.stamp.size, state.stamp.listing) != (now.size, now.listing):
             raise UserError(
-                f"{self._source.path} has changed since the conversion was stopped; remove "
-                f"{self._partial} to start over"
+                f"{self._source.path} has changed since the conversion was stopped, or its labels "
+                f"are taken from another place now; remove {self._partial} to start over"
             )
         if state.skipped and state.decode and not self._decode:
             raise UserError(
