@@ -64,11 +64,41 @@ class SplitByWidths(nn.Module):
         return shortcut + x.permute(0, 3, 1, 2)
 
 
+class GateByParts(nn.Module):
+    """GhostFaceNet's attention, whose gate is enlarged with operators that ncnn has.
+
+    The original uses "nearest-exact", which doubles or, from an odd size, repeats some rows and
+    columns. Shares the parameters.
+    """
+
+    def __init__(self, attention: Any) -> None:
+        super().__init__()
+        self.layers = attention.layers
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map features [B, C, H, W] to a gate [B, channels, H, W]."""
+        gate = self.layers(x)
+        # Sizes are constants of an exported graph, not values that it computes.
+        sizes = {axis: (int(gate.shape[axis]), int(x.shape[axis])) for axis in (2, 3)}
+        if all(size == 2 * own for own, size in sizes.values()):
+            return F.interpolate(gate, scale_factor=2.0, mode="nearest")
+        for axis, (own, size) in sizes.items():
+            parts = gate.split(1, axis)
+            gate = torch.cat([parts[(2 * i + 1) * own // (2 * size)] for i in range(size)], axis)
+        return gate
+
+
 def for_converters(network: nn.Module) -> nn.Module:
     """The network itself, or a copy in evaluation mode with layers that converters support."""
     from timm.models.edgenext import CrossCovarianceAttn, SplitTransposeBlock
 
-    instead = {CrossCovarianceAttn: ChunkedAttention, SplitTransposeBlock: SplitByWidths}
+    from distill.backbones.ghostfacenet import DecoupledAttention
+
+    instead = {
+        CrossCovarianceAttn: ChunkedAttention,
+        SplitTransposeBlock: SplitByWidths,
+        DecoupledAttention: GateByParts,
+    }
     written = network
     for kind, ours in instead.items():
         found = [name for name, layer in written.named_modules() if isinstance(layer, kind)]

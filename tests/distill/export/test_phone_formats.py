@@ -8,10 +8,11 @@ from timm.models.edgenext import SplitTransposeBlock
 from torch import nn
 
 from curation.errors import UserError
+from distill.backbones.ghostfacenet import DecoupledAttention
 from distill.export.exporter import exporters, write_format
 from distill.export.formats.coreml import check_weights
 from distill.export.golden import write_golden
-from distill.export.rewriting import ChunkedAttention, SplitByWidths, for_converters
+from distill.export.rewriting import ChunkedAttention, GateByParts, SplitByWidths, for_converters
 from distill.export.source import ExportSource
 from teachers.embedder import TorchEmbedder
 
@@ -85,6 +86,15 @@ def test_attention_of_edgeface_is_rewritten_without_loss(convolutions):
     written = for_converters(network)
     kinds = [type(layer) for layer in written.modules()]
     assert kinds.count(ChunkedAttention) == kinds.count(SplitByWidths) == 1
+    torch.testing.assert_close(written(pixels), network(pixels))
+
+
+@pytest.mark.parametrize("size", [(8, 8), (7, 7), (8, 7), (2, 3), (9, 14)], ids=str)
+def test_the_gate_of_ghostfacenet_is_rewritten_without_loss(size: tuple[int, int]):
+    torch.manual_seed(0)
+    network = nn.Sequential(DecoupledAttention(4, 6).eval())
+    written, pixels = for_converters(network), torch.randn(2, 4, *size)
+    assert isinstance(written[0], GateByParts)
     torch.testing.assert_close(written(pixels), network(pixels))
 
 
