@@ -8,7 +8,8 @@ draws. Source: Efron and Tibshirani, 1993; for pairs, the vertex bootstrap of Sn
 1999.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import lru_cache
 
 import numpy as np
 
@@ -20,6 +21,8 @@ DRAWS = 1000
 LEVEL = 0.95
 _CHUNK, _MOST_AT_ONCE = 1 << 22, 100
 """The most weights, and the most draws, in memory at a time."""
+_MOST_REMEMBERED = 1 << 23
+"""The most weights that are kept for the next statistic of equally many identities"""
 _EXACT = 4096
 """The highest impostor scores are used individually up to this number; below, they are thinned."""
 _MOST_GENUINE = 20_000
@@ -31,13 +34,25 @@ Statistic = Callable[[np.ndarray], np.ndarray]
 
 def bootstrap(statistic: Statistic, identities: int, draws: int = DRAWS) -> np.ndarray:
     """The measures [draws, ...] of each draw; equal numbers of identities give equal draws."""
-    return np.concatenate([statistic(weights) for weights in _weights(identities, draws)])
+    drawn: Iterable[np.ndarray] = _weights(identities, draws)
+    if identities * draws <= _MOST_REMEMBERED:
+        drawn = _remembered_weights(identities, draws)
+    return np.concatenate([statistic(weights) for weights in drawn])
 
 
 def interval(measured: np.ndarray) -> list[float]:
     """The bounds of the middle 95 % of ``measured``; NaN is ignored."""
     outside = (1 - LEVEL) / 2
     return [float(each) for each in np.nanquantile(measured, [outside, 1 - outside])]
+
+
+@lru_cache(maxsize=1)
+def _remembered_weights(identities: int, draws: int) -> list[np.ndarray]:
+    """All `_weights`, which the measures of one set, or of one group, have in common."""
+    drawn = list(_weights(identities, draws))
+    for weights in drawn:
+        weights.flags.writeable = False
+    return drawn
 
 
 def _weights(identities: int, draws: int) -> Iterator[np.ndarray]:
@@ -92,21 +107,24 @@ def tars_and_thresholds(scores: PairScores, exponents: Sequence[int]) -> Statist
     descending = scores.impostors[impostors]
     genuine = np.arange(0, len(scores.genuine), -(-len(scores.genuine) // _MOST_GENUINE))
     genuine_of, negated = scores.genuine_of[genuine], -scores.genuine[genuine]
+    powers = 10.0 ** np.array(exponents)
 
     def statistic(weights: np.ndarray) -> np.ndarray:
         known = np.concatenate([weights, np.ones((len(weights), 1), np.float32)], axis=1)
         summed = np.cumsum(_of_impostors(known, left, right) * stands_for, axis=1)
         total = summed[:, -1] if scores.totals is None else scores.totals.weigh(weights)
         passed = _cumulated(known[:, genuine_of])
-        measured = np.empty((len(weights), len(exponents), 2))
-        for place, exponent in enumerate(exponents):
-            allowed = (summed * 10.0**exponent <= total[:, None]).sum(axis=1)
-            thresholds = descending[np.minimum(allowed, len(descending) - 1)]
-            accepted = np.searchsorted(negated, -thresholds, side="left")
-            with np.errstate(invalid="ignore"):  # a draw without any genuine pair
-                measured[:, place, 0] = passed[np.arange(len(passed)), accepted] / passed[:, -1]
-            measured[:, place, 1] = thresholds
-        return measured
+        allowed = np.stack(
+            [
+                np.searchsorted(known_sums, each / powers, side="right")
+                for known_sums, each in zip(summed, total, strict=True)
+            ]
+        )
+        thresholds = descending[np.minimum(allowed, len(descending) - 1)]
+        accepted = np.searchsorted(negated, -thresholds, side="left")
+        with np.errstate(invalid="ignore"):  # a draw without any genuine pair
+            tars = np.take_along_axis(passed, accepted, axis=1) / passed[:, -1:]
+        return np.stack([tars, thresholds], axis=2)
 
     return statistic
 
@@ -115,11 +133,16 @@ def area_and_equal_error(scores: PairScores) -> Statistic:
     """Area under the ROC and equal error rate [B, 2]; needs the scores of all pairs."""
     above = np.searchsorted(-scores.impostors, -scores.genuine, side="left")
     not_below = np.searchsorted(-scores.impostors, -scores.genuine, side="right")
+    # Sums are needed at these places only, of which a group has few.
+    cuts = np.unique(np.concatenate([[0], above, not_below]))
+    cuts = cuts[cuts < len(scores.impostors)]
+    above, not_below = np.searchsorted(cuts, above), np.searchsorted(cuts, not_below)
 
     def statistic(weights: np.ndarray) -> np.ndarray:
         genuine = weights[:, scores.genuine_of]
         passed = np.cumsum(genuine, axis=1, dtype=np.float64)
-        summed = _cumulated(_of_impostors(weights, scores.left, scores.right))
+        impostors = _of_impostors(weights, scores.left, scores.right)
+        summed = _cumulated(np.add.reduceat(impostors, cuts, axis=1))
         with np.errstate(invalid="ignore"):  # a draw without a pair of one kind
             far = summed[:, not_below] / summed[:, -1:]
             # For a given FRR, FAR is lowest where the last accepted genuine pair just passes.
@@ -188,5 +211,9 @@ def _of_impostors(weights: np.ndarray, left: np.ndarray, right: np.ndarray) -> n
 
     A pair within one identity, which comes from a wrong label, has the weight of that identity.
     """
-    of_left = weights[:, left]
-    return np.where(left == right, of_left, of_left * weights[:, right])
+    of_pairs, of_right = np.take(weights, left, axis=1), np.take(weights, right, axis=1)
+    within = left == right
+    if within.any():
+        of_right[:, within] = 1
+    of_pairs *= of_right
+    return of_pairs

@@ -88,8 +88,13 @@ def compared(first: Measures, second: Measures) -> list[PairedDifference]:
     ]
 
 
-def measures(features: np.ndarray, each: VerificationPairs | ImageSet) -> Measures:
-    """The measures of unit features [N, D]; ``UserError`` if one does not have unit length."""
+def measures(
+    features: np.ndarray, each: VerificationPairs | ImageSet, with_curve: bool = True
+) -> Measures:
+    """The measures of unit features [N, D]; ``UserError`` if one does not have unit length.
+
+    ``with_curve`` includes AUC and EER, which take longest.
+    """
     if broken := why_broken(features):
         raise UserError(f"{each.name}: {broken}")
     if not isinstance(each, VerificationPairs):
@@ -99,7 +104,7 @@ def measures(features: np.ndarray, each: VerificationPairs | ImageSet) -> Measur
     scores = listed_scores(cosine_of(distances), each.same, left, right)
     names, tars = _tars(scores, len(scores.impostors))
     statistics = [tars]
-    if len(scores.genuine) and len(scores.impostors):
+    if with_curve and len(scores.genuine) and len(scores.impostors):
         names, statistics = [*CURVE_MEASURES, *names], [area_and_equal_error(scores), tars]
     if why_no_accuracy(each) is None:
         accuracy = ten_fold_accuracy(distances, each.same, left, right)

@@ -111,11 +111,11 @@ def slice_pairs(
     point = operating_point(whole)
     left, right = linked_identities(each.images, each.same)
     cosines = cosine_of(squared_distances(embedded.unit[::2], embedded.unit[1::2]))
-    groups = np.sort(attribute.of.reshape(-1, 2), axis=1)
+    pairs_of = _pairs_by_groups(attribute)
 
     def measured(one: int, other: int) -> dict[str, Any] | None:
-        chosen = np.flatnonzero((groups == (one, other)).all(axis=1))
-        if not len(chosen):
+        chosen = pairs_of.get((one, other))
+        if chosen is None:
             return None
         sides = np.column_stack([2 * chosen, 2 * chosen + 1]).ravel()
         images = [each.images[side] for side in sides.tolist()]
@@ -140,6 +140,15 @@ def slice_pairs(
     return _reported(attribute, measured, progress)
 
 
+def _pairs_by_groups(attribute: Attribute) -> dict[tuple[int, int], np.ndarray]:
+    """The pairs of each group, and of each two groups, in order, for a set of pairs."""
+    groups = np.sort(attribute.of.reshape(-1, 2), axis=1)
+    kinds, kind_of, counts = np.unique(groups, axis=0, return_inverse=True, return_counts=True)
+    ordered = np.argsort(kind_of.ravel(), kind="stable")
+    parts = np.split(ordered, np.cumsum(counts)[:-1])
+    return {(one, other): part for (one, other), part in zip(kinds.tolist(), parts, strict=True)}
+
+
 def slice_images(
     embedded: Embedded,
     each: ImageSet,
@@ -155,9 +164,10 @@ def slice_images(
     """
     point = operating_point(whole)
     labels = np.asarray(each.labels)
+    members = [np.flatnonzero(attribute.of == group) for group in range(len(attribute.groups))]
 
     def measured(one: int, other: int) -> dict[str, Any] | None:
-        sides = [np.flatnonzero(attribute.of == group) for group in (one, other)]
+        sides = [members[one], members[other]]
         if one == other and len(sides[0]) < 2:
             return None
         if not all(map(len, sides)):

@@ -55,11 +55,11 @@ def _measured(
     watch: StepDisplay,
     title: str,
 ) -> list[Measures]:
-    """The measures of a network on each set."""
+    """The measures of a network on each set, without AUC and EER, which have no limit."""
     counts = [distinct_images(each) for each in sets]
     answers = NetworkFeatures(network, kept)
     with watch(title, "images") as progress:
         return [
-            measures(answers.features(each, shifted(progress, done, sum(counts))), each)
+            measures(answers.features(each, shifted(progress, done, sum(counts))), each, False)
             for each, done in zip(sets, accumulate(counts, initial=0), strict=False)
         ]
