@@ -111,11 +111,13 @@ def pairs_beside(
     progress: Progress | None = None,
     tile: int = TILE,
     intervals: bool = True,
+    collectors: Sequence[Collector] = (),
 ) -> dict:
     """Verify every pair of images [N, D], ``labels`` [N], and each with every distractor [M, D].
 
     As in LFR and MegaFace, distractors are not compared with each other, because two of them may
-    show the same person. Returns JSON like `all_pairs`, with the number of ``distractors``.
+    show the same person. ``collectors`` see all scores if a FAR is measured.
+    Returns JSON like `all_pairs`, with the number of ``distractors``.
     """
     identities, sizes = np.unique(labels, return_counts=True)
     genuine = int(np.sum(sizes * (sizes - 1) // 2))
@@ -133,12 +135,13 @@ def pairs_beside(
         pairs = _Pairs(genuine, own, identities, totals)
         nobody = np.full(len(distractors), NOBODY, labels.dtype)
         scores = both_scores(
-            _scores(PairScan(features, labels, tile=tile), pairs, kept, None),
+            _scores(PairScan(features, labels, tile=tile), pairs, kept, None, collectors),
             _scores(
                 PairScan(features, labels, distractors, nobody, tile),
                 replace(pairs, genuine=0, impostors=beside),
                 kept,
                 progress,
+                collectors,
             ),
             min(kept, MAXIMUM_KEPT),
         )

@@ -193,13 +193,21 @@ def with_curve(
     return {**report, "tar_at_far": rates}
 
 
-def score_protocol(embedded: Embedded, each: ProtocolSet, intervals: bool = True) -> dict:
-    """The report of a protocol; its kind is "unmeasured", with a reason, if features are broken."""
+def score_protocol(
+    embedded: Embedded,
+    each: ProtocolSet,
+    intervals: bool = True,
+    counts: ScoreCounts | None = None,
+) -> dict:
+    """The report of a protocol; its kind is "unmeasured", with a reason, if features are broken.
+
+    The scores of all verified pairs are added to ``counts``.
+    """
     told = {"protocol": each.protocol, "digest": each.digest}
     there = embedded.norms != 0 if each.has_blanks else slice(None)
     if broken := why_broken(embedded.unit[there]):
         return {**told, "kind": "unmeasured", "reason": broken}
-    return {**told, **each.score(embedded, intervals)}
+    return {**told, **each.score(embedded, intervals, counts)}
 
 
 def score_pairs(features: np.ndarray, pairs: VerificationPairs, intervals: bool = True) -> dict:

@@ -142,7 +142,15 @@ class PairScan:
     def _gallery_features(self, columns: slice) -> Any:
         if self._gallery is None:
             return self._probes[columns]
-        return self._arithmetic.moved(self._gallery[self.gallery_order[columns]])
+        return self._arithmetic.moved(_at(self._gallery, self.gallery_order[columns]))
+
+
+def _at(features: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """``features[places]``, without a copy if the places are consecutive."""
+    first, count = int(places[0]), len(places)
+    if np.array_equal(places, np.arange(first, first + count)):
+        return features[first : first + count]
+    return features[places]
 
 
 def _mated_first(gallery_labels: np.ndarray, probe_labels: np.ndarray) -> tuple[np.ndarray, int]:
@@ -264,5 +272,16 @@ class Nearest:
         if count == 1:
             known[better, 0] = tile.best[better]
             return
-        both = np.concatenate([known[better], tile.scores.highest(better, count)], axis=1)
+        both = np.concatenate([known[better], self._offered(tile, better, known[:, -1])], axis=1)
         known[better] = -np.sort(-both, axis=1)[:, :count]
+
+    def _offered(self, tile: Tile, better: np.ndarray, floors: np.ndarray) -> np.ndarray:
+        """Scores of the rows ``better`` with all that are above the ``floors`` [R], padded."""
+        if np.isneginf(floors[better]).any():
+            return tile.scores.highest(better, self.scores.shape[1])
+        # After the first tiles few scores are above: finding them is faster than a partition.
+        rows, _, values = tile.scores.above(better, floors)
+        counts = np.bincount(rows, minlength=len(floors))[better]
+        offered = np.full((len(better), counts.max()), -np.inf, np.float32)
+        offered[np.arange(counts.max()) < counts[:, None]] = values
+        return offered

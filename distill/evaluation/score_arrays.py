@@ -43,15 +43,20 @@ class CpuScores:
         return binned(self.array, bins)
 
     def above(
-        self, rows: np.ndarray, floor: np.float32
+        self, rows: np.ndarray, floor: np.float32 | np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Rows, columns and values of the scores above ``floor``; only ``rows`` have any."""
+        """Rows, columns and values of the scores above ``floor``, row by row.
+
+        Only the ascending ``rows`` have any. ``floor`` is one number, or one for each row [R].
+        """
         # Copying most rows would take longer than searching all of them.
         some = 2 * len(rows) <= len(self.array)
-        flat = (self.array[rows] if some else self.array).reshape(-1)
-        places = np.flatnonzero(flat > floor)
+        scores = self.array[rows] if some else self.array
+        floors = np.broadcast_to(floor, len(self.array))
+        above = scores > (floors[rows] if some else floors)[:, None]
+        places = np.flatnonzero(above)
         found, columns = np.divmod(places, self.array.shape[1])
-        return (rows[found] if some else found), columns, flat[places]
+        return (rows[found] if some else found), columns, scores.reshape(-1)[places]
 
     def highest(self, rows: np.ndarray, count: int) -> np.ndarray:
         """The ``count`` highest scores of each of ``rows``, unordered; all if there are fewer."""
@@ -88,11 +93,14 @@ class GpuScores:
         return torch.bincount(places.long(), minlength=bins + 2).cpu().numpy()
 
     def above(
-        self, rows: np.ndarray, floor: np.float32
+        self, rows: np.ndarray, floor: np.float32 | np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         import torch
 
-        places = torch.nonzero(self.tensor > float(floor))
+        floors = np.broadcast_to(np.asarray(floor, np.float32), len(self.tensor)).copy()
+        places = torch.nonzero(
+            self.tensor > torch.from_numpy(floors).to(self.tensor.device)[:, None]
+        )
         found, columns = places.cpu().numpy().T
         return found, columns, self.tensor[places[:, 0], places[:, 1]].cpu().numpy()
 

@@ -48,6 +48,11 @@ class ScoreCounts:
     genuine: np.ndarray = field(default_factory=lambda: np.zeros(BINS + 2, np.int64))
     impostors: np.ndarray = field(default_factory=lambda: np.zeros(BINS + 2, np.int64))
 
+    def add(self, cosines: np.ndarray, same: np.ndarray) -> None:
+        """Count explicit pairs: ``cosines`` [P], genuine where ``same`` [P]."""
+        self.genuine[:] += binned(cosines[same], BINS)
+        self.impostors[:] += binned(cosines[~same], BINS)
+
     @property
     def both_kinds(self) -> bool:
         """Whether there are pairs of both kinds; otherwise there is no curve."""
@@ -99,16 +104,11 @@ def _edges() -> np.ndarray:
     return -1 + (np.arange(BINS + 3) - 1) * _WIDTH
 
 
-def listed_counts(cosines: np.ndarray, same: np.ndarray) -> ScoreCounts:
-    """The counts of explicit pairs: ``cosines`` [P], genuine where ``same`` [P]."""
-    return ScoreCounts(binned(cosines[same], BINS), binned(cosines[~same], BINS))
-
-
 class CountedScores:
-    """A collector of `pair_scan` that counts all scores."""
+    """A collector of `pair_scan` that counts all scores, in ``counts`` if given."""
 
-    def __init__(self) -> None:
-        self.counts = ScoreCounts()
+    def __init__(self, counts: ScoreCounts | None = None) -> None:
+        self.counts = ScoreCounts() if counts is None else counts
 
     def add(self, tile: Tile) -> None:
         """Count the scores of a tile."""

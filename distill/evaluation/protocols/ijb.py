@@ -37,6 +37,7 @@ from distill.evaluation.protocols.tables import (
     whole_numbers,
 )
 from distill.evaluation.rates import plan_rates
+from distill.evaluation.score_counts import ScoreCounts
 from distill.evaluation.template_sets import TemplateGallery, identify_templates, verify_templates
 from distill.evaluation.templates import templates
 
@@ -92,7 +93,11 @@ def _open(name: str, folder: Path, weights: TemplateWeights) -> ProtocolSet:
 
 
 def score(
-    lists: Lists, weights: TemplateWeights, embedded: Embedded, intervals: bool
+    lists: Lists,
+    weights: TemplateWeights,
+    embedded: Embedded,
+    intervals: bool,
+    counts: ScoreCounts | None = None,
 ) -> dict[str, Any]:
     """Verify the listed pairs and identify the probes in each gallery.
 
@@ -101,6 +106,8 @@ def score(
     weighed = weights.of(embedded, lists.scores)
     features = templates(embedded.unit, weighed, lists.template, lists.medium)
     verified = verify_templates(features, lists.pairs, lists.same, intervals)
+    if counts is not None:
+        counts.add(verified.cosines, lists.same)
     report: dict[str, Any] = {
         "kind": "templates",
         "images": len(lists.template),

@@ -24,6 +24,7 @@ from distill.evaluation.protocols.labelled import check_labels
 from distill.evaluation.protocols.matrices import read_matrix
 from distill.evaluation.protocols.protocol import ProtocolSet, TemplateWeights, protocol
 from distill.evaluation.protocols.tables import integer, is_inside, listed_lines
+from distill.evaluation.score_counts import CountedScores, ScoreCounts
 from distill.evaluation.templates import templates
 
 _LIST, _LABELS, _SUBMISSION = "filelist.txt", "labels.txt", "lfr.bin"
@@ -47,7 +48,11 @@ def open_lfr(folder: Path, weights: TemplateWeights) -> ProtocolSet:
 
 
 def score(
-    labels: np.ndarray, entry: np.ndarray, embedded: Embedded, intervals: bool
+    labels: np.ndarray,
+    entry: np.ndarray,
+    embedded: Embedded,
+    intervals: bool,
+    counts: ScoreCounts | None = None,
 ) -> dict[str, Any]:
     """TAR at FAR over all pairs of labelled entries, and over each with every distractor.
 
@@ -58,7 +63,11 @@ def score(
         features = templates(features, np.ones(len(entry)), entry, np.arange(len(entry)))
     people = labels != UNLABELLED
     verified = pairs_beside(
-        features[people], labels[people], features[~people], intervals=intervals
+        features[people],
+        labels[people],
+        features[~people],
+        intervals=intervals,
+        collectors=[] if counts is None else [CountedScores(counts)],
     )
     return {"kind": "distractors", **verified}
 

@@ -36,6 +36,7 @@ from distill.evaluation.protocols.labelled import check_labels
 from distill.evaluation.protocols.matrices import read_vector
 from distill.evaluation.protocols.protocol import ProtocolSet, TemplateWeights, protocol
 from distill.evaluation.protocols.tables import is_inside, listed_lines
+from distill.evaluation.score_counts import CountedScores, ScoreCounts
 
 _PARTS = {"facescrub": 2, "megaface": 3}
 """The number of trailing parts of a path that identify an image"""
@@ -59,14 +60,25 @@ def open_megaface(folder: Path, weights: TemplateWeights) -> ProtocolSet:
     )
 
 
-def score(labels: np.ndarray, embedded: Embedded, intervals: bool) -> dict[str, Any]:
+def score(
+    labels: np.ndarray,
+    embedded: Embedded,
+    intervals: bool,
+    counts: ScoreCounts | None = None,
+) -> dict[str, Any]:
     """Rank 1 among the first n distractors, and TAR at FAR, for faces with ``labels`` [N]."""
     people = labels != UNLABELLED
     # Noisy distractors have zero features; see `_unmarked`.
     there = ~people & (embedded.norms > 0)
     features, others = embedded.unit[people], embedded.unit[there]
     found = among_distractors(features, labels[people], others, SIZES)
-    verified = pairs_beside(features, labels[people], others, intervals=intervals)
+    verified = pairs_beside(
+        features,
+        labels[people],
+        others,
+        intervals=intervals,
+        collectors=[] if counts is None else [CountedScores(counts)],
+    )
     return {"kind": "distractors", "among_distractors": found, **verified}
 
 

@@ -12,7 +12,7 @@ files before a network runs.
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from curation.registry import check_unused, import_files
 from curation.suggestions import unknown
 from distill.evaluation.features import Embedded
 from distill.evaluation.protocols.face_files import FaceFiles
+from distill.evaluation.score_counts import ScoreCounts
 
 PACKAGE = "distill.evaluation.protocols"
 SEPARATOR = ":"
@@ -39,8 +40,17 @@ class TemplateWeights:
         return norms * scores if self.detector else norms
 
 
-Score = Callable[[Embedded, bool], dict[str, Any]]
-"""Maps the features of all faces, in order, and whether to add intervals, to a JSON report"""
+class Score(Protocol):
+    """Computes the JSON report of an evaluation."""
+
+    def __call__(
+        self, embedded: Embedded, intervals: bool, counts: ScoreCounts | None = None
+    ) -> dict[str, Any]:
+        """The report on the features of all faces, in order, with ``intervals`` if wanted.
+
+        The scores of all verified pairs are added to ``counts``, for curves and histograms.
+        """
+        ...
 
 
 def nothing_written(folder: Path) -> np.ndarray | None:

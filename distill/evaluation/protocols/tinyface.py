@@ -24,6 +24,7 @@ from distill.evaluation.identification import closed_set, search
 from distill.evaluation.protocols.face_files import FaceFiles
 from distill.evaluation.protocols.protocol import ProtocolSet, TemplateWeights, protocol
 from distill.evaluation.protocols.tables import is_inside
+from distill.evaluation.score_counts import ScoreCounts
 
 _ENDINGS = (".jpg", ".jpeg", ".png")
 _PROBE, _MATCH, _DISTRACTOR = "Probe", "Gallery_Match", "Gallery_Distractor"
@@ -54,8 +55,14 @@ def open_tinyface(folder: Path, weights: TemplateWeights) -> ProtocolSet:
     return ProtocolSet("tinyface", "tinyface", faces, partial(score, labels, len(probes)))
 
 
-def score(labels: np.ndarray, probes: int, embedded: Embedded, intervals: bool) -> dict[str, Any]:
-    """Identify the first ``probes`` faces among the others; ``labels`` [N]."""
+def score(
+    labels: np.ndarray,
+    probes: int,
+    embedded: Embedded,
+    intervals: bool,
+    counts: ScoreCounts | None = None,
+) -> dict[str, Any]:
+    """Identify the first ``probes`` faces among the others; ``labels`` [N]. Verifies no pairs."""
     features = embedded.unit
     found = search(features[:probes], labels[:probes], features[probes:], labels[probes:])
     return {

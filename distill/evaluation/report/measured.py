@@ -15,7 +15,7 @@ from distill.evaluation.identify_sets import search_themselves
 from distill.evaluation.pair_scan import HighestScores, LowestMates
 from distill.evaluation.paired import Measures, measures, measures_of_all
 from distill.evaluation.protocols.protocol import ProtocolSet
-from distill.evaluation.score_counts import CountedScores, Curve, ScoreCounts, listed_counts
+from distill.evaluation.score_counts import CountedScores, Curve, ScoreCounts
 from distill.evaluation.set_features import EvaluationSet
 
 MOST_SEARCHED = 100_000
@@ -57,10 +57,12 @@ def measure(
 ) -> NetworkOnSet:
     """Measure the features of a set, and find the ``worst`` genuine and impostor pairs.
 
-    A protocol has only its own measures. ``progress`` counts scanned images of all pairs.
+    A protocol has only its own measures, and no worst pairs. ``progress`` counts scanned images of
+    all pairs.
     """
     if isinstance(each, ProtocolSet):
-        return NetworkOnSet(score_protocol(embedded, each), None)
+        counts = ScoreCounts()
+        return _found(score_protocol(embedded, each, counts=counts), None, counts, (), ())
     if isinstance(each, VerificationPairs):
         return _listed(embedded.unit, each, worst)
     return _all(embedded.unit, each, worst, progress)
@@ -114,7 +116,8 @@ def _listed(features: np.ndarray, pairs: VerificationPairs, worst: int) -> Netwo
     impostors, genuine = np.flatnonzero(~pairs.same), np.flatnonzero(pairs.same)
     accepts = impostors[np.argsort(-cosines[impostors], kind="stable")]
     rejects = genuine[np.argsort(cosines[genuine], kind="stable")]
-    counts = listed_counts(cosines, pairs.same)
+    counts = ScoreCounts()
+    counts.add(cosines, pairs.same)
     compared = measures(features, pairs) if counts.both_kinds else None
     return _found(report, compared, counts, found(accepts), found(rejects))
 

@@ -1,5 +1,6 @@
 """The evaluation page: its measurements, its table and its contents."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,12 @@ from distill.evaluation.report.page import ReportedNetwork, SetResults, charts, 
 from distill.evaluation.report.rows import figure_rows
 from tests.curation.parsed_page import Node, parse_page
 from tests.distill.evaluation.features_of_people import normalised, unit_features
-from tests.distill.evaluation.small_protocols import write_tinyface
+from tests.distill.evaluation.small_protocols import (
+    write_ijb,
+    write_lfr,
+    write_megaface,
+    write_tinyface,
+)
 
 
 class People:
@@ -155,8 +161,37 @@ def test_a_published_evaluation_has_its_figures_and_no_pairs(tmp_path: Path):
     assert f"{section['two'].report['closed_set']['ranks']['1']['rate']:.4f}" in text
     assert "rank 20" in text
     assert "The networks have their own draws of people here" in text
-    assert '<svg class="chart' not in text
+    assert '<svg class="drawing' not in text
     assert charts(subjects, [SetResults(each, section)]) == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "write"),
+    [("ijbc", write_ijb), ("lfr", write_lfr), ("megaface", write_megaface)],
+    ids=["ijbc", "lfr", "megaface"],
+)
+def test_a_published_evaluation_of_pairs_has_curves(
+    tmp_path: Path, name: str, write: Callable[[Path], None]
+):
+    write(tmp_path)
+    each = open_protocol(name, tmp_path)
+    features = normalised(np.random.default_rng(0).normal(size=(len(each.faces), 8)))
+    measured = measure(features, each, 3)
+    report = measured.report
+    assert measured.genuine is not None
+    assert measured.genuine.sum() == pytest.approx(1)
+    assert measured.curve.far.min() * report["impostors"] >= 9.99
+    rate = report["tar_at_far"]["1e-2"]
+    nearest = np.argmin(np.abs(measured.curve.thresholds - rate["cosine_threshold"]))
+    assert measured.curve.tar[nearest] == pytest.approx(rate["tar"], abs=0.02)
+    results = [SetResults(each, {"one": measured})]
+    text = page([ReportedNetwork("one", "0" * 64, "ours")], results).decode()
+    assert text.count('<svg class="drawing') == 3
+    assert [*charts([ReportedNetwork("one", "0" * 64, "ours")], results)] == [
+        f"{name}-ROC",
+        f"{name}-DET",
+        f"{name}-scores of one",
+    ]
 
 
 def test_a_histogram_has_all_pairs():

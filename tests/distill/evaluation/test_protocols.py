@@ -9,6 +9,7 @@ import pytest
 
 from curation.errors import UserError
 from curation.mat_files import read_mat
+from distill.evaluation.curves import equal_error_rate
 from distill.evaluation.evaluate_sets import evaluate
 from distill.evaluation.features import Embedded
 from distill.evaluation.given_features import GivenFeatures
@@ -21,6 +22,7 @@ from distill.evaluation.protocols.protocol import (
     protocols,
     split_name,
 )
+from distill.evaluation.score_counts import ScoreCounts
 from distill.evaluation.set_features import NetworkFeatures
 from distill.evaluation.templates import template, templates
 from tests.distill.evaluation.drawn_images import GridEmbedder
@@ -373,7 +375,8 @@ def test_lfr_does_not_compare_distractors_with_each_other(tmp_path: Path, videos
     people = np.repeat(lfr_people(), 2 if videos else 1)
     assert len(opened.faces) == len(people)
     embedded = drawn(len(people), people)
-    report = opened.score(embedded, True)
+    counts = ScoreCounts()
+    report = opened.score(embedded, True, counts)
     labels = lfr_people()
     features = embedded.unit
     if videos:
@@ -385,6 +388,10 @@ def test_lfr_does_not_compare_distractors_with_each_other(tmp_path: Path, videos
     scores = cosines[one, other][counted]
     assert report["genuine"] == same.sum()
     assert report["impostors"] == (~same).sum()
+    assert (counts.genuine.sum(), counts.impostors.sum()) == (same.sum(), (~same).sum())
+    assert counts.equal_error_rate().value == pytest.approx(
+        equal_error_rate(scores[same], scores[~same]), abs=1e-3
+    )
     allowed = int((~same).sum() // 100)
     threshold = np.sort(scores[~same])[::-1][allowed]
     found = report["tar_at_far"]["1e-2"]

@@ -10,7 +10,7 @@ from distill.evaluation.all_pairs import all_pairs
 from distill.evaluation.curves import area_under_roc, equal_error_rate
 from distill.evaluation.pair_scan import HighestScores, LowestMates
 from distill.evaluation.score_arrays import CpuScores, GpuScores, binned
-from distill.evaluation.score_counts import BINS, CountedScores, listed_counts
+from distill.evaluation.score_counts import BINS, CountedScores, ScoreCounts
 from tests.distill.evaluation.features_of_people import tied_features, unit_features
 
 
@@ -20,6 +20,12 @@ def drawn(pairs: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     same = generator.random(pairs) < 0.3
     cosines = np.clip(generator.normal(np.where(same, 0.5, 0.05), 0.2), -1, 1)
     return cosines.astype(np.float32), same
+
+
+def listed_counts(cosines: np.ndarray, same: np.ndarray) -> ScoreCounts:
+    counts = ScoreCounts()
+    counts.add(cosines, same)
+    return counts
 
 
 @pytest.mark.parametrize("arrays", [CpuScores, lambda array: GpuScores(torch.from_numpy(array))])
