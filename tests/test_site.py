@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Literal
 from urllib.parse import unquote, urlsplit
 
 import pytest
@@ -121,3 +122,15 @@ def test_the_search_works_without_a_network(address: str, chromium: Browser) -> 
         assert "Partial FC" in page.locator("article").inner_text()
     local = (address, "blob:", "data:")
     assert [url for url in asked if not url.startswith(local)] == []
+
+
+@pytest.mark.parametrize(("scheme", "is_dark"), [("light", False), ("dark", True)])
+def test_the_theme_follows_the_readers_system(
+    address: str, chromium: Browser, scheme: Literal["light", "dark"], is_dark: bool
+) -> None:
+    with chromium.new_context(color_scheme=scheme) as context:
+        page = context.new_page()
+        page.set_default_timeout(PATIENCE)
+        page.goto(f"{address}/index.html")
+        colour = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert (sum(map(float, re.findall(r"[\d.]+", colour)[:3])) < 200) is is_dark, colour
