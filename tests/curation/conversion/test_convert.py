@@ -472,7 +472,7 @@ def test_a_conversion_begun_by_an_older_version_is_refused(write_source, tmp_pat
     partial.mkdir()
     for name in ("pages.bin", "state.json", "rows.bin", "leaves.bin", "quarantine.tsv"):
         (partial / name).write_bytes(bytes(100))
-    said = "begun by an earlier version .*; remove it and convert again"
+    said = "started by an earlier version .*; remove it and convert again"
     with pytest.raises(UserError, match=rf"x\.lmdb\.partial was {said}"):
         look(write_source({0: 2}), tmp_path / "x.lmdb")
     assert len([*partial.iterdir()]) == 5
