@@ -22,8 +22,12 @@ from curation.progress import Progress
 from curation.records.layout_writer import check_label, write_layout
 from curation.records.ms1m import FLOAT32_INTEGERS
 
-OTHER_FORMS = (".lmdb", ".view", ".rec", ".bin", ".partial")
-"""Suffixes of stores, views and files, whose unfinished versions an export could collide with"""
+OTHER_FORMS = (
+    *(".lmdb", ".view", ".rec", ".bin", ".partial"),
+    *(".tar", ".tgz", ".gz", ".zip", ".parquet", ".tsv", ".txt", ".lst"),
+)
+"""Suffixes of stores, views and files, whose unfinished versions an export could collide with, and
+which folders are not expected to have"""
 
 
 @dataclass(frozen=True)

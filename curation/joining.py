@@ -85,8 +85,9 @@ def same_by_embeddings(
     """Identities of both sets that are one person according to a teacher, with probabilities.
 
     Compares neighbouring prototypes. The similarity within one person is estimated from the images,
-    as in the check ``divided``.
+    as in the check ``divided``. Raises ``UserError`` if a set has no labels.
     """
+    _check_labelled(both)
     watch, labelled = watch or unwatched, _labelled(both.images)
     with watch("embed", "images") as progress:
         embedded, _ = embedder.embed(labelled, progress)
@@ -105,9 +106,10 @@ def same_by_embeddings(
 def same_by_name(both: BothSets) -> list[Decision]:
     """Identities of both sets whose images are in folders of the same name in their sources.
 
-    Ignores case, and treats underscores as spaces. Raises ``UserError`` if a set has no names or no
-    folders.
+    Ignores case, and treats underscores as spaces. Raises ``UserError`` if a set has no labels, no
+    names or no folders.
     """
+    _check_labelled(both)
     for images in (both.first, both.second):
         _check_named(images)
     images, limit = both.images, both.first.identities
@@ -151,13 +153,18 @@ def _labelled(images: GatheredImages) -> ImageSet:
     if not images.unlabelled:
         return images
     count = len(images) - images.unlabelled
-    if not count:
-        raise UserError(
-            f"{images.path} and the set to join have no labelled images, so nobody can be "
-            "matched; `curate view union` combines such sets"
-        )
     rows, labels = images.rows[:count], images.labels[:count]
     return GatheredImages(images.path, images.store, rows, labels, images.digest)
+
+
+def _check_labelled(both: BothSets) -> None:
+    for images, other in ((both.first, both.second), (both.second, both.first)):
+        if not images.identities:
+            raise UserError(
+                f"{images.path} has no labelled images, so nobody in it can be matched; "
+                f"`curate cluster {images.path} NAME.view --into {other.path}` gives its faces the "
+                "people of the other set, `curate view union` combines both"
+            )
 
 
 def _check_named(images: ImageSet) -> None:

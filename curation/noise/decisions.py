@@ -213,7 +213,10 @@ class _TableHeader:
 def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
     """The non-empty lines with their numbers, as stripped cells."""
     if not path.exists():
-        raise UserError(f"{path} does not exist; `curate check` writes it")
+        raise UserError(
+            f"{path} does not exist; `curate check`, `curate cluster` and `curate join` write such "
+            "tables"
+        )
     try:
         with _open(path) as text:
             delimiter = _delimiter(text)

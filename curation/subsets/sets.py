@@ -47,7 +47,13 @@ def united(first: ImageSet, second: ImageSet) -> tuple[RootStore, np.ndarray, np
     them.
 
     Labels of ``second`` are mapped by ``match_identities``; images that are in both occur twice.
+    Raises ``UserError`` if the sets are the same.
     """
+    if first.digest == second.digest:
+        raise UserError(
+            f"{first.path} and {second.path} are the same set, so there is nothing to combine; "
+            "give another one"
+        )
     root = joined([first.store, second.store])
     first, second = re_rooted(first, root), re_rooted(second, root)
     partners = match_identities(first, second)

@@ -154,7 +154,7 @@ def test_a_set_with_labels_only_is_refused(street: Store, tmp_path: Path) -> Non
     (tmp_path / "list.txt").write_text("0\n1\n")
     labelled = write_keep(tmp_path / "l.view", street, tmp_path / "list.txt", By.IDENTITY)
     with pytest.raises(
-        UserError, match="has 0 images without a label; so there is nothing to group"
+        UserError, match="has 0 images without a label, so there is nothing to group"
     ):
         propose_groups(labelled, embedded(street)[0])
 

@@ -166,9 +166,30 @@ def test_people_in_both_are_found_by_their_names(stores):
     assert all(of_one_person(both, found))
 
 
-def test_records_have_no_names(stores, drawn_store):
+def test_a_set_is_not_combined_with_itself(stores, tmp_path):
+    ours, _ = stores
+    for combine in (lambda: write_union(tmp_path / "a.view", ours, ours), lambda: both_of(ours)):
+        with pytest.raises(UserError, match="are the same set, so there is nothing to combine"):
+            combine()
+    assert not list(tmp_path.glob("a.view*"))
+
+
+def both_of(images):
+    return bring_together(images, images)
+
+
+def test_people_without_labels_are_not_matched(stores, tmp_path):
+    ours, theirs = stores
+    nobody = convert(theirs.path.parent.with_name("theirs"), tmp_path / "n.lmdb", unlabelled=True)
+    for both in (bring_together(ours, nobody), bring_together(nobody, ours)):
+        with pytest.raises(UserError, match=r"n\.lmdb has no labelled .* `curate cluster .*--into"):
+            same_by_name(both)
+
+
+def test_records_have_no_names(drawn_store, tmp_path):
+    some = write_subset(tmp_path / "a.view", drawn_store, drawn_store.labels < 2, "keep", {})
     with pytest.raises(UserError, match="in which people have no names"):
-        same_by_name(bring_together(drawn_store, drawn_store))
+        same_by_name(bring_together(drawn_store, some))
 
 
 def test_people_in_both_become_one_identity(stores, tmp_path):

@@ -185,7 +185,7 @@ def test_a_table_for_other_images_is_refused(tmp_path: Path) -> None:
 
 
 def test_missing_and_binary_tables_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"does not exist; `curate check` writes it"):
+    with pytest.raises(UserError, match=r"does not exist; `curate check`, `curate cluster` and "):
         read_decisions(tmp_path / "none.tsv", DIGEST)
     (tmp_path / "binary.tsv").write_bytes(b"\xff\xfe\x00")
     for path in (tmp_path / "binary.tsv", tmp_path):
