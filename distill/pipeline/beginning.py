@@ -44,6 +44,17 @@ class SharedKeys:
             tuple(key for key in old if key not in fit),
         )
 
+    @property
+    def text(self) -> str:
+        """What becomes of every key."""
+        total = len(self.taken) + len(self.new)
+        text = f"student.from: {len(self.taken)} of {total} tensors are loaded"
+        if self.new:
+            text += f"; initialised at random: {_first(self.new)}"
+        if self.left:
+            text += f"; not used: {_first(self.left)}"
+        return text
+
 
 @dataclass(frozen=True)
 class OldNetwork:
@@ -144,13 +155,27 @@ def check_beginning(old: OldNetwork, said: StudentSpec, student: Architecture) -
     overlap = old.overlap(student)
     if not overlap.new and not overlap.left:
         return []
-    total = len(overlap.taken) + len(overlap.new)
-    text = f"student.from: {len(overlap.taken)} of {total} tensors are loaded"
-    if overlap.new:
-        text += f"; initialised at random: {_first(overlap.new)}"
-    if overlap.left:
-        text += f"; not used: {_first(overlap.left)}"
-    return [Notice("beginning", text)]
+    return [Notice("beginning", overlap.text)]
+
+
+def check_frozen(old: OldNetwork, student: Architecture) -> None:
+    """Raise ``SpecError`` if a frozen first stage would keep random weights in the body."""
+    import torch
+
+    from teachers.networks import body_parameters
+
+    with torch.device("meta"):
+        network = student.unweighted.build()
+    body = {id(each) for each in body_parameters(network)}
+    names = {name for name, each in network.named_parameters() if id(each) in body}
+    fresh = tuple(key for key in old.overlap(student).new if key in names)
+    if fresh:
+        raise SpecError(
+            ("stage", 0, "freeze"),
+            f"the body would be frozen with random weights: {_first(fresh)} cannot be taken from "
+            "student.from; give the student the same input_size and width, or freeze no stage "
+            "before one that trains the body",
+        )
 
 
 def _check_remembers(old: OldNetwork, student: Architecture) -> None:

@@ -18,7 +18,7 @@ from distill.losses.needs import Supply, lacking, seldom
 from distill.network_spec import StudentSpec
 from distill.notices import Notice
 from distill.pipeline.architecture import Architecture
-from distill.pipeline.beginning import OldNetwork, check_beginning, given_beginning
+from distill.pipeline.beginning import OldNetwork, check_beginning, check_frozen, given_beginning
 from distill.pipeline.evaluation_fit import check_int8, check_sets, open_protocols, open_sets
 from distill.pipeline.image_fit import check_image_sizes, input_sizes
 from distill.pipeline.planning import guided
@@ -99,6 +99,8 @@ def check_fit(spec: JobSpec, workspace: Workspace, coming: Collection[str] = fro
     if spec.student is not None and student is not None:
         if old is not None:
             notices += check_beginning(old, spec.student, student)
+            if spec.stage and spec.stage[0].freeze:
+                check_frozen(old, student)
         if not (awaited and spec.student.embedding is None):
             _check_student(spec, spec.student, student, length)
     for training in trainings:

@@ -290,6 +290,8 @@ class JobRun:
                 folder.mkdir(parents=True, exist_ok=True)
                 self.record.link(f"{CHECKPOINTS}/{name.replace(' ', '-')}", folder)
 
+            if loaded := stage.beginning:
+                self.record.note(loaded)
             trained, outcome = train_network(
                 kind, stage, self.images, cache, self.steps, self.watch, entered
             )

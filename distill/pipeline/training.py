@@ -214,6 +214,13 @@ class Stage:
             watch.warn(notice_of(self.settings, half, reason))
         return training if half is None else replace(training, settings=half)
 
+    @property
+    def beginning(self) -> str | None:
+        """Which weights of ``student.from`` it starts with, if it does."""
+        if self.start is not None or self.old is None:
+            return None
+        return self.old.overlap(self.architecture).text
+
     def training(
         self,
         images: ImageSet,

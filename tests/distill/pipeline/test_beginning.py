@@ -90,6 +90,13 @@ def test_another_embedding_width_restarts_the_head_and_says_so(workspace):
     assert "not used: embedding" in notice.text
 
 
+def test_the_step_says_what_becomes_of_every_key(workspace):
+    train(workspace, spec_text('from = "old"', name="told"))
+    steps = json.loads((workspace.runs / "told" / "steps.json").read_text())
+    total = len(read_tensors(workspace.teachers / WEIGHTS))
+    assert steps[0]["note"] == f"student.from: {total} of {total} tensors are loaded"
+
+
 def test_every_key_is_loaded_fresh_or_unused():
     new = {"a": torch.zeros(2), "b": torch.zeros(3), "c": torch.zeros(1)}
     old = {"a": torch.zeros(2), "b": torch.zeros(4), "d": torch.zeros(1)}
@@ -138,6 +145,14 @@ def test_a_body_of_random_weights_is_not_frozen(workspace):
     assert "stage 1: freeze: the first stage would freeze random weights" in refusal(
         workspace, text
     )
+
+
+def test_a_body_with_some_random_weights_is_not_frozen(workspace):
+    larger = spec_text('from = "old", input_size = [48, 48]', stage_text(more='freeze = "body"'))
+    said = refusal(workspace, larger)
+    assert "stage 1: freeze: the body would be frozen with random weights: global_dep" in said
+    head = spec_text('from = "old", embedding = 24', stage_text(more='freeze = "body"'))
+    check_fit(parse_spec(head, "spec"), workspace)
 
 
 def test_a_frozen_body_stays_and_the_head_learns(workspace):
