@@ -6,9 +6,10 @@ Both are built in ``DEST.partial/`` and renamed when complete, as in ``curation.
 import json
 import os
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from curation.export import ExportOrder, check_distinct, destination_of, order_of, total_bytes
 from curation.extract import SUFFIXES
@@ -42,17 +43,12 @@ def export_webdataset(
     folder, order = _prepared(images, folder, original)
     with atomic_folder(folder, total_bytes(images)) as beside:
         for shard, entries in enumerate(_shards(images, order, progress)):
-            with (beside / f"shard-{shard:06d}.tar").open("wb") as file:
-                for label, number, data in entries:
-                    kind = "cls" if label >= 0 else "json"
-                    said = str(label).encode() if label >= 0 else b'{"label": null}'
-                    key = f"{number:08d}"
-                    for name, content in ((f"{key}{_suffix(data)}", data), (f"{key}.{kind}", said)):
-                        file.write(_header(name, len(content)))
-                        file.write(content)
-                        file.write(_PADDING[: -len(content) % tarfile.BLOCKSIZE])
+            with _durable(beside / f"shard-{shard:06d}.tar") as file:
+                for name, content in _members(entries):
+                    file.write(_header(name, len(content)))
+                    file.write(content)
+                    file.write(_PADDING[: -len(content) % tarfile.BLOCKSIZE])
                 file.write(_END)
-                os.fsync(file.fileno())
 
 
 def export_parquet(
@@ -70,12 +66,12 @@ def export_parquet(
     with atomic_folder(folder, total_bytes(images)) as beside:
         for shard, entries in enumerate(_shards(images, order, progress)):
             path = beside / f"train-{shard:05d}-of-{count:05d}.parquet"
-            with path.open("wb") as file:
-                with parquet.ParquetWriter(file, schema, compression="none") as writer:
-                    for rows in _row_groups(entries):
-                        writer.write_table(_table(rows, schema))
-                file.flush()
-                os.fsync(file.fileno())
+            with (
+                _durable(path) as file,
+                parquet.ParquetWriter(file, schema, compression="none") as writer,
+            ):
+                for rows in _row_groups(entries):
+                    writer.write_table(_table(rows, schema))
 
 
 def _prepared(images: ImageSet, folder: Path, original: bool) -> tuple[Path, ExportOrder]:
@@ -85,8 +81,28 @@ def _prepared(images: ImageSet, folder: Path, original: bool) -> tuple[Path, Exp
     return folder, order
 
 
+@contextmanager
+def _durable(path: Path) -> Iterator[BinaryIO]:
+    """A new file, synced to the disk when the block ends."""
+    with path.open("wb") as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
+
+
 Written = tuple[int, int, bytes]
 """Label, number and file content of an image"""
+
+
+def _members(entries: Iterable[Written]) -> Iterator[tuple[str, bytes]]:
+    """Names and contents of the files of each sample: the image, then its label."""
+    for label, number, data in entries:
+        key = f"{number:08d}"
+        yield f"{key}{_suffix(data)}", data
+        if label >= 0:
+            yield f"{key}.cls", str(label).encode()
+        else:
+            yield f"{key}.json", b'{"label": null}'
 
 
 def _shards(
