@@ -144,7 +144,9 @@ def _compare_on(
             name: [{**asdict(one), "more_than_noise": one.is_more_than_noise} for one in measured]
             for name, measured in found.items()
         }
-        print_json({"models": models, "sets": listed})
+        embedders = {name: network.embedder for name, network in answers.items()}
+        digests = {each.name: each.digest for each in sets}
+        print_json({"models": models, "embedders": embedders, "digests": digests, "sets": listed})
         return
     rows = [
         [
@@ -161,6 +163,10 @@ def _compare_on(
     ]
     columns = ["set", "measure", *names, "difference", "95 % interval", "verdict"]
     print_table(columns, rows, [*names, "difference"])
+    for each in sets:
+        note(f"{each.name}: set {each.digest[:12]}")
+    for name, network in zip(names, answers.values(), strict=True):
+        note(f"{name}: network {network.embedder[:12]}")
 
 
 def _draw(picture: Path, names: list[str], found: "dict[str, list[PairedDifference]]") -> None:

@@ -128,6 +128,8 @@ def test_two_models_differ_by_more_than_noise_or_not(place: Path):
     assert first["measure"] == "TAR at FAR 1e-2"
     assert first["second"] > first["first"]
     assert first["more_than_noise"]
+    assert len(report["digests"]["train"]) == 64
+    assert [*report["embedders"]] == report["models"]
     table = run(place, *words[:-1])
     assert "more than noise" in table
 
