@@ -2,10 +2,13 @@
 
 import sqlite3
 from dataclasses import dataclass
+from typing import TypeVar
 
 from distill.daemon.demand import DEMAND_COLUMNS, Demand
 from distill.daemon.progress import Made
 from distill.daemon.states import Event, State
+
+_Word = TypeVar("_Word", Event, State)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,18 +72,29 @@ class Transition:
 
 
 def job_of(row: sqlite3.Row) -> Job:
+    """The job in a row; ``sqlite3.DatabaseError`` if its state is none of ours."""
     values = dict(row)
     demand = Demand(**{column: values.pop(column) for column in DEMAND_COLUMNS})
     made = Made(iterations=values.pop("iterations"), images=values.pop("images"))
     flags = {name: bool(values[name]) for name in ("launched", "held", "forced")}
-    return Job(**{**values, "state": State(row["state"]), **flags, "demand": demand, "made": made})
+    return Job(
+        **{**values, "state": _one_of(State, row["state"]), **flags, "demand": demand, "made": made}
+    )
 
 
 def transition_of(row: sqlite3.Row) -> Transition:
+    """The transition in a row; ``sqlite3.DatabaseError`` if its event or state is none of ours."""
     return Transition(
         at=row["at"],
         attempt=row["attempt"],
-        event=Event(row["event"]),
-        state=State(row["state"]),
+        event=_one_of(Event, row["event"]),
+        state=_one_of(State, row["state"]),
         reason=row["reason"],
     )
+
+
+def _one_of(kind: type[_Word], value: str) -> _Word:
+    try:
+        return kind(value)
+    except ValueError:
+        raise sqlite3.DatabaseError(f"{value[:40]!r} is no {kind.__name__.lower()}") from None

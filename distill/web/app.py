@@ -1,5 +1,6 @@
 """All pages as one application, behind the guard."""
 
+import sqlite3
 from collections.abc import Callable, Sequence
 from http import HTTPStatus
 
@@ -59,6 +60,10 @@ def answer_errors(app: FastAPI, pages: PageMaker) -> None:
     @app.exception_handler(OSError)
     def unreadable(request: Request, error: OSError) -> Response:
         return answer(request, 503, f"the workspace is unavailable: {error}")
+
+    @app.exception_handler(sqlite3.Error)
+    def unavailable(request: Request, error: sqlite3.Error) -> Response:
+        return answer(request, 503, f"the queue is unavailable: {error}")
 
     @app.exception_handler(HTTPException)
     def unknown(request: Request, error: HTTPException) -> Response:

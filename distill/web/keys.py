@@ -36,9 +36,11 @@ def workspace_token(folder: Path) -> str:
     path = folder / TOKEN_FILE
     if not os.path.lexists(path):
         # Complete under another name first: a full disk leaves no file without a token.
-        with tempfile.NamedTemporaryFile(dir=folder, prefix=f".{TOKEN_FILE}.") as made:  # 0600
-            made.write(secrets.token_urlsafe(32).encode())
-            made.flush()
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=f".{TOKEN_FILE}.", buffering=0) as made:
+            try:
+                made.write(secrets.token_urlsafe(32).encode())
+            except OSError as error:  # a full disk
+                raise OSError(error.errno, error.strerror, str(path)) from None
             with suppress(FileExistsError):  # another process was faster
                 os.link(made.name, path)
     return read_token(path)

@@ -1,5 +1,6 @@
 """The queue: all jobs, one page at a time."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote, urlencode
@@ -29,18 +30,13 @@ def router(site: Site) -> APIRouter:
         """All jobs, or those in one state or with one label."""
         wanted = Wanted(state=state, label=label or None, page=page, limit=LIMIT)
 
-        def address(**other: Any) -> str:
-            asked = {"state": state, "label": label, "page": page, **other}
-            kept = {key: str(value) for key, value in asked.items() if value not in (None, "", 1)}
-            return f"/?{urlencode(kept)}"
-
         around = site.around([])
         holders = {gpu.uuid: name for name, gpus in around.gpus.items() for gpu in gpus}
         return site.page(
             "queue.html",
             listed=report_page(queue, wanted, site.around),
             wanted=wanted,
-            address=address,
+            address=partial(_address, wanted),
             drained=around.drained,
             running=len(around.running),
             machine=site.service.capacity(),
@@ -56,14 +52,22 @@ def router(site: Site) -> APIRouter:
     @routes.get("/events/queue")
     def events() -> Response:
         """An event whenever a job changes state or a running job progresses."""
-        daemon, runs = site.workspace.daemon, site.workspace.runs
-
-        def look() -> object:
-            running = queue.names(State.RUNNING)
-            files: list[Path] = [daemon / f"{QUEUE_FILE}{end}" for end in ("", "-wal")]
-            files += [runs / name / record for name in running for record in (PROGRESS, STEPS)]
-            return [stamp(path) for path in files]
-
-        return changes(site, look)
+        return changes(site, lambda: _stamps(site))
 
     return routes
+
+
+def _address(wanted: Wanted, **other: Any) -> str:
+    """The address of the queue as it is shown, or with ``other`` filters or another page."""
+    asked = {"state": wanted.state, "label": wanted.label, "page": wanted.page, **other}
+    kept = {key: str(value) for key, value in asked.items() if value not in (None, "", 1)}
+    return f"/?{urlencode(kept)}"
+
+
+def _stamps(site: Site) -> object:
+    """A value that changes with the queue, and with what its running jobs record."""
+    daemon, runs = site.workspace.daemon, site.workspace.runs
+    running = site.service.queue.names(State.RUNNING)
+    files: list[Path] = [daemon / f"{QUEUE_FILE}{end}" for end in ("", "-wal")]
+    files += [runs / name / record for name in running for record in (PROGRESS, STEPS)]
+    return [stamp(path) for path in files]

@@ -56,6 +56,12 @@ document.addEventListener("DOMContentLoaded", () => {
   for (const element of document.querySelectorAll("[data-live]")) new Live(element);
 });
 
+/* A log opens at its newest lines. */
+document.addEventListener("DOMContentLoaded", () => {
+  const log = document.getElementById("log");
+  if (log) log.scrollTop = log.scrollHeight;
+});
+
 /* The API takes its arguments in the address instead of as a form. */
 document.addEventListener("htmx:configRequest", (event) => {
   if (!event.target.matches("[data-query]")) return;

@@ -134,3 +134,13 @@ def test_a_job_page_is_accessible(
     assert axe_faults(page) == []
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     context.close()
+
+
+def test_a_log_opens_at_its_newest_lines(pages: Pages, browser_page: Page) -> None:
+    pages.submit("wordy", "print('line\\n' * 300, flush=True)")
+    pages.wait_for("wordy", "done")
+    browser_page.goto(f"{pages.url}/jobs/wordy")
+    log = browser_page.locator("#log")
+    expect(log).to_contain_text("line")
+    assert log.evaluate("log => log.scrollTop") > 0
+    assert log.evaluate("log => log.scrollHeight - log.clientHeight - log.scrollTop") < 2

@@ -1,0 +1,46 @@
+"""The bundle of a job, whole or file by file."""
+
+from pathlib import Path
+
+from fastapi import APIRouter
+from starlette.exceptions import HTTPException
+from starlette.responses import FileResponse, Response, StreamingResponse
+
+from curation.workspace import Workspace
+from distill.daemon.results import outcome_of
+from distill.spec_source import check_name
+from distill.web.downloads import tar_of
+from distill.web.site import Site
+
+
+def router(site: Site) -> APIRouter:
+    routes = APIRouter()
+    place = site.workspace
+
+    @routes.get("/jobs/{name}/bundle.tar")
+    def bundle(name: str) -> Response:
+        """The whole bundle."""
+        if not (files := _files(place, name)):
+            raise HTTPException(404, "this job has no bundle yet")
+        leaving = {"Content-Disposition": f'attachment; filename="{name}.tar"'}
+        return StreamingResponse(
+            tar_of(files, name), media_type="application/x-tar", headers=leaving
+        )
+
+    @routes.get("/jobs/{name}/bundle/{file:path}")
+    def bundle_file(name: str, file: str) -> Response:
+        """One file of the bundle."""
+        if (path := _files(place, name).get(file)) is None:
+            raise HTTPException(404, "the bundle has no such file")
+        return FileResponse(path, media_type="application/octet-stream", filename=path.name)
+
+    return routes
+
+
+def _files(place: Workspace, name: str) -> dict[str, Path]:
+    """The files of the bundle by name, without links that lead out of it."""
+    if (found := outcome_of(place, check_name(name))["bundle"]) is None:
+        return {}
+    folder = Path(found["path"]).resolve()
+    paths = {each: (folder / each).resolve() for each in found["files"]}
+    return {each: path for each, path in paths.items() if path.is_relative_to(folder)}
