@@ -175,24 +175,38 @@ def open_bundle_network(path: Path) -> tuple[BundleConfig, "torch.nn.Module"]:
 
 
 def _trained(path: Path, config: BundleConfig) -> "torch.nn.Module":
+    from distill.backbones import NETWORKS
     from distill.export.safe_tensors import load_weights
 
     module = unweighted_network(config)
+    if config.architecture not in NETWORKS:
+        # timm's networks compute buffers when they are built, which takes memory for all weights.
+        _check_size(path / WEIGHTS_NAME, config.architecture, module)
+        module = unweighted_network(config, "cpu")
     load_weights(path / WEIGHTS_NAME, module)
     return module
 
 
-def unweighted_network(config: BundleConfig) -> "torch.nn.Module":
+def unweighted_network(config: BundleConfig, device: str = "meta") -> "torch.nn.Module":
     """The network without its weights.
 
-    Our own networks are built on the meta device, so that a malicious width cannot exhaust memory
-    before the weights turn out not to fit. timm's have fixed sizes, and compute buffers when built.
+    On the meta device, it takes no memory, whatever size an untrusted config states.
     """
     import torch
 
-    from distill.backbones import NETWORKS, create
+    from distill.backbones import create
 
-    device = "meta" if config.architecture in NETWORKS else "cpu"
     size = config.face.preprocessing.size
     with torch.device(device):
         return create(config.architecture, config.num_features, size, config.width)
+
+
+def _check_size(weights: Path, architecture: str, module: "torch.nn.Module") -> None:
+    """Raise ``UserError`` if the file is too small for the weights of the ``module``."""
+    there = weights.stat().st_size
+    wanted = sum(each.numel() * each.element_size() for each in module.state_dict().values())
+    if there < wanted:
+        raise UserError(
+            f"{weights}: weights of another network ({there:,} bytes; those of {architecture!r} "
+            f"have {wanted:,})"
+        )

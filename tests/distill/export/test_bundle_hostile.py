@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import resource
 import shutil
 import struct
 from collections.abc import Callable
@@ -220,6 +221,17 @@ def test_a_config_with_another_width_makes_no_network(bundle: Path):
     sign(bundle)
     with pytest.raises(UserError, match="weights of another network"):
         BundleEmbedder(bundle, "torch")
+
+
+def test_a_network_of_gigabytes_is_not_built(bundle: Path):
+    """It would take 17 GB before its weights turned out not to fit."""
+    enormous = {"architecture": "timm/eva02_enormous_patch14_clip_224", "width": 1.0}
+    change_json(bundle / "config.json", lambda config: config.update(enormous))
+    sign(bundle)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(UserError, match=r"weights of another network .* have 17,\d{3},"):
+        BundleEmbedder(bundle, "torch")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 1 << 20  # KiB
 
 
 def test_a_config_with_another_dimension_is_refused(bundle: Path):

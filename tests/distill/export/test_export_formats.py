@@ -88,7 +88,7 @@ def test_verify_runs_every_format_of_the_bundle(export, drop_in_format, monkeypa
     drop_in_format("letters")
     bundle = export("letters")
     assert BundleEmbedder(bundle, "letters").check_golden() > 0.99999
-    monkeypatch.setattr("distill.export.embedder.unweighted_network", lambda config: network_like())
+    monkeypatch.setattr("distill.export.embedder.unweighted_network", lambda *told: network_like())
     result = CliRunner().invoke(app, ["verify", str(bundle), "--json"], catch_exceptions=False)
     assert set(json.loads(result.stdout)["golden_cosines"]) == {"letters", "torch"}
 

@@ -100,7 +100,7 @@ def test_a_file_of_another_network_fails_the_parity_check(iresnet_file: Path):
     torch.manual_seed(1)
     other = create("iresnet18", embedding=16, input_size=(32, 32), width=0.125).eval()
     source = ExportSource(other, Preprocessing.ours((32, 32)))
-    with pytest.raises(UserError, match="other embeddings than the network: cosine"):
+    with pytest.raises(UserError, match="different embeddings from the network: cosine"):
         check_parity("onnx", OnnxExporter().run(iresnet_file.parent), source)
 
 

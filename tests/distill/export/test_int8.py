@@ -167,7 +167,7 @@ def config() -> BundleConfig:
 @pytest.fixture
 def bundle(network, config, small_evaluation, tmp_path, monkeypatch) -> Path:
     monkeypatch.setattr(
-        "distill.export.embedder.unweighted_network", lambda config: copy.deepcopy(network)
+        "distill.export.embedder.unweighted_network", lambda *told: copy.deepcopy(network)
     )
     return export_bundle(tmp_path / "bundle", network, config, small_evaluation, {})
 
@@ -222,7 +222,7 @@ def test_a_file_that_differs_from_the_judged_one_is_refused(bundle, train, monke
     monkeypatch.setattr(int8, "through_the_gate", lambda *told: with_other_weights(passed(*told)))
     result = run(bundle, "--calibrate", train.path, "--evaluate", train.path)
     assert isinstance(result.exception, UserError)
-    assert "other embeddings than the graph that passed the gate" in str(result.exception)
+    assert "different embeddings from the graph that passed the gate" in str(result.exception)
     assert not list(bundle.glob("*int8*"))
 
 

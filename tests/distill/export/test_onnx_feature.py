@@ -95,5 +95,5 @@ def test_a_graph_with_another_preprocessing_is_refused(wrong, tmp_path):
     }[wrong]
     graph = feature_graph(source.onnx, *given)
     (tmp_path / "model.feature.onnx").write_bytes(graph.SerializeToString())
-    with pytest.raises(UserError, match="gives other embeddings than the network: cosine"):
+    with pytest.raises(UserError, match="gives different embeddings from the network: cosine"):
         exporters()[FORMAT].check(tmp_path, tmp_path, source)
