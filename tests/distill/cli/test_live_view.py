@@ -136,7 +136,7 @@ def test_a_screen_that_is_too_small_shows_lines(workspace, lines: int, columns: 
 
 
 @pytest.mark.parametrize("leave", ["q", "Ctrl-C"])
-def test_leaving_a_watched_job_says_that_it_goes_on(workspace, leave: str) -> None:
+def test_leaving_a_watched_job_says_that_it_continues(workspace, leave: str) -> None:
     terminal = Terminal(workspace, "watch", "first", "--live")
     terminal.until(lambda text: "q leave" in text)
     if leave == "q":
@@ -144,7 +144,7 @@ def test_leaving_a_watched_job_says_that_it_goes_on(workspace, leave: str) -> No
     else:
         terminal.process.send_signal(signal.SIGINT)
     assert terminal.end() == 130
-    assert "first goes on" in terminal.text.partition("\x1b[?1049l")[2]
+    assert "first continues" in terminal.text.partition("\x1b[?1049l")[2]
 
 
 def test_a_terminal_without_a_name_gets_lines(workspace: Workspace) -> None:
