@@ -49,7 +49,7 @@ def test_every_record_is_refused_to_a_displaced_attempt(attempt, tmp_path, how):
         lambda: RunRecord(attempt.run),
         lambda: StepStore(tmp_path).perform("teach", {}, lambda folder: {}),
     ):
-        with pytest.raises(Displaced, match="another attempt of this job has begun"):
+        with pytest.raises(Displaced, match="another attempt of this job has started"):
             write()
     write_failure(attempt.run, ValueError("of the old attempt"))
     assert not (attempt.run / FAILURE).exists()

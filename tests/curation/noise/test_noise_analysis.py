@@ -236,7 +236,10 @@ def test_other_evaluation_sets_rerun_only_overlap(drawn_store: Store, tmp_path: 
     watched, said = Watched(), []
     findings = run(drawn_store, folder, evaluation=[LFW, CFP], watch=watched, say=said.append)
     assert watched.begun == ["label errors", "overlap"]
-    assert "sets were lfw and are lfw, cfp: overlap runs again; other findings are kept" in said[0]
+    assert (
+        "sets have changed from lfw to lfw, cfp: overlap runs again; other findings are kept"
+        in said[0]
+    )
     assert list(findings.meta.evaluation) == ["lfw", "cfp"]
     assert set(findings.checks) == set(all_checks())
     assert {path: path.read_bytes() for path in others} == others

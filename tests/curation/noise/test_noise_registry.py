@@ -288,7 +288,7 @@ def test_a_check_using_evaluation_sets_reruns_with_others(
         sets = [EvaluationImages("lfw", images.vectors(np.arange(4)), digest)]
         analyse(drawn_store, images, "e1" * 32, tmp_path / "f", sets, ["some"], say=said.append)
     assert said == [
-        "the evaluation sets were lfw and are lfw: some runs again; other findings are kept"
+        "the evaluation sets have changed from lfw to lfw: some runs again; other findings are kept"
     ]
 
 

@@ -21,7 +21,7 @@ class TestCalibration:
             35 / 40,
             40,
         )
-        assert str(share).startswith("of what mixed called 0.90, you confirmed 0.88 (40 decided")
+        assert str(share).startswith("mixed scored 0.90, you confirmed 0.88 (40 decided")
         assert share.low < 35 / 40 < share.high
 
     def test_it_ignores_few_or_unsure_decisions(self):
