@@ -201,8 +201,8 @@ def test_two_formats_cannot_write_the_same_file(export, drop_in_format):
         ("config.json", r"writes config\.json, which the bundle has already"),
         ("SHA256SUMS", "writes SHA256SUMS, which the bundle has already"),
         ("golden", "writes golden, which the bundle has already"),
-        ("a b", r"writes 'a b/net\.bin': String should match"),
-        (".hidden", r"writes '\.hidden/net\.bin': String should match"),
+        ("a b", r"writes 'a b/net\.bin': does not match"),
+        (".hidden", r"writes '\.hidden/net\.bin': does not match"),
     ],
 )
 def test_a_format_cannot_write_what_a_bundle_cannot_have(export, drop_in_format, writes, message):
