@@ -93,7 +93,8 @@ class Conversion:
         if (state.stamp.size, state.stamp.listing) != (now.size, now.listing):
             raise UserError(
                 f"{self._source.path} has changed since the conversion was stopped, or its labels "
-                f"are taken from another place now; remove {self._partial} to start over"
+                "are taken from another place now; to continue, give the same --unlabelled, "
+                f"--label-key or --identity-folder as then; remove {self._partial} to start over"
             )
         if state.skipped and state.decode and not self._decode:
             raise UserError(

@@ -123,8 +123,8 @@ def _existing(
     if not _is_source(destination, source, progress):
         raise UserError(
             f"{destination} exists and was made from another source than {source.path}, or with "
-            "other labels (--unlabelled, --label-key, --identity-folder); choose another "
-            "destination (in a recipe: --dataset NAME), or remove it"
+            "other labels; give the same --unlabelled, --label-key or --identity-folder as then, "
+            "choose another destination (in a recipe: --dataset NAME), or remove it"
         )
     return _decoded(store, decode, progress)
 

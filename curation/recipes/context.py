@@ -12,6 +12,7 @@ from curation.noise.embedded import ImageSetEmbedder, TeacherChoice
 from curation.progress import Say, unsaid
 from curation.recipes.file import CheckStep, CleanStep, Parents
 from curation.recipes.ledger import Ledger
+from curation.sources.label_choice import USUAL, LabelChoice
 from curation.views import open_images
 
 _KINDS = (".view", ".lmdb")
@@ -43,6 +44,8 @@ class RecipeContext:
     teacher: TeacherChoice | None = None
     skip_bad: bool = False
     """Skip and list bad records, regardless of the recipe"""
+    labels: LabelChoice = USUAL
+    """Where the source has its labels"""
     rounds: int | None = None
     """Overrides the recipe's rounds of cleaning"""
     say: Say = unsaid

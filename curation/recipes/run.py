@@ -47,6 +47,7 @@ from curation.recipes.view_steps import (
     refuse_views_of_people,
     unreadable_views,
 )
+from curation.sources.label_choice import USUAL, LabelChoice
 from curation.sources.opening import find_format
 from curation.subsets import write_long_tail_cut, write_retina_s
 from curation.views import View
@@ -66,6 +67,7 @@ def run_recipe(
     teacher: TeacherChoice | None = None,
     *,
     skip_bad: bool = False,
+    labels: LabelChoice = USUAL,
     rounds: int | None = None,
     say: Say = unsaid,
 ) -> list[StepResult]:
@@ -75,7 +77,8 @@ def run_recipe(
     value of the recipe's environment variable (unless ``dataset`` is given, since the variable is
     for the recipe's own data set), or else ``workspace/sources/DATASET``. ``open_embedder`` opens a
     teacher. ``teacher`` and ``rounds`` override the recipe's. ``skip_bad`` skips bad records.
-    ``say`` is called with messages for the user.
+    ``labels`` takes the source's labels from another place. ``say`` is called with messages for the
+    user.
 
     Raises ``UserError`` if a step cannot be done, if possible before the first step. Only one
     process at a time can make a data set.
@@ -87,6 +90,7 @@ def run_recipe(
         None if open_embedder is None else cache(open_embedder),
         teacher,
         skip_bad,
+        labels,
         rounds,
         say,
     )
@@ -116,6 +120,12 @@ def _check_first(name: str, recipe: Recipe, context: RecipeContext) -> None:
     converts = any(isinstance(step, ConvertStep) for step in recipe.step)
     if context.skip_bad and not converts:
         raise UserError(f"the recipe {name} converts nothing; leave --skip-bad out")
+    draws = any(isinstance(step, DrawStep) for step in recipe.step)
+    if context.labels != USUAL and (draws or not converts):
+        raise UserError(
+            f"the recipe {name} reads no source of yours; leave --label-key and --identity-folder "
+            "out"
+        )
     _check_writable(context.target)
     damage = context.ledger.set_aside_if_damaged()
     if damage is not None:
@@ -231,7 +241,13 @@ def _convert(step: ConvertStep, context: RecipeContext, progress: Progress | Non
     notes: list[str] = []
     skip_bad = step.skip_bad or context.skip_bad
     store = convert(
-        context.source, path, progress, skip_bad=skip_bad, decode=True, warn=notes.append
+        context.source,
+        path,
+        progress,
+        skip_bad=skip_bad,
+        decode=True,
+        choice=context.labels,
+        warn=notes.append,
     )
     if store.meta.skipped:
         listed = f"{path.name}/quarantine.tsv"

@@ -54,8 +54,8 @@ def no_label(what: str, names: Iterable[str], choice: LabelChoice) -> str:
     more = ", ..." if len(shown) > _SHOWN else ""
     wanted = choice.key or f"{', '.join(LABEL_KEYS[:4])}, ..."
     return (
-        f"no image has a label: no {what} is called {wanted}; `curate convert --label-key` takes "
-        f"another one: {', '.join(shown[:_SHOWN])}{more}"
+        f"no image has a label: no {what} is called {wanted}; `--label-key` takes another one: "
+        f"{', '.join(shown[:_SHOWN])}{more}"
     )
 
 
@@ -99,7 +99,7 @@ def repeated_names(folders: Iterable[str]) -> Iterator[str]:
         yield (
             f"each folder is an identity, but {repeated:,} of {len(paths):,} have the name of an "
             f"earlier one, such as {paths[other]!r} and {paths[one]!r}; if it is the person's, use "
-            "`curate convert --identity-folder 1`; if the folder above is the person's, "
+            "`--identity-folder 1`; if the folder above is the person's, "
             "`--identity-folder 2`"
         )
 

@@ -1,4 +1,7 @@
+import json
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -12,6 +15,7 @@ from curation.pairs import write_pairs
 from curation.recipes.file import ScoreStep, load_recipe, parse_recipe, recipe_names
 from curation.recipes.noise_steps import EARLIER
 from curation.recipes.run import run_recipe
+from curation.sources.label_choice import LabelChoice
 from curation.subsets import write_long_tail_cut, write_retina_s
 from curation.views import open_images
 from curation.workspace import Workspace
@@ -128,6 +132,55 @@ def test_another_source_under_the_same_name_is_refused(workspace, source, write_
     run_recipe("ms1m", workspace, source)
     with pytest.raises(UserError, match="made from another source"):
         run_recipe("ms1m", workspace, write_source({0: 9}, "other"))
+
+
+class TestLabelsInAnotherPlace:
+    @pytest.fixture
+    def splits(self, tmp_path, noise_images):
+        names = [f"{split}/{who}/{n}.jpg" for split in "ab" for who in "xy" for n in range(3)]
+        for name, image in zip(names, noise_images, strict=False):
+            (tmp_path / "splits" / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / "splits" / name).write_bytes(image)
+        return tmp_path / "splits"
+
+    def test_they_are_converted_and_the_step_is_not_repeated(self, workspace, splits):
+        chosen = LabelChoice(folder=1)
+        made = run_recipe("ms1m", workspace, splits, labels=chosen)
+        assert counts(made)["train.lmdb"] == ("store", 12, 2, False)
+        again = run_recipe("ms1m", workspace, splits, labels=chosen)
+        assert counts(again)["train.lmdb"] == ("store", 12, 2, True)
+
+    @pytest.mark.parametrize("first", [1, 0], ids=["chosen-first", "usual-first"])
+    def test_another_choice_later_is_refused(self, workspace, splits, first):
+        run_recipe("ms1m", workspace, splits, labels=LabelChoice(folder=first))
+        with pytest.raises(UserError, match=r"give the same .*--identity-folder as then"):
+            run_recipe("ms1m", workspace, splits, labels=LabelChoice(folder=1 - first))
+
+    def test_a_warning_names_an_option_of_the_recipe(self, workspace, splits):
+        (store, *_) = run_recipe("ms1m", workspace, splits)
+        assert "use `--identity-folder 1`" in store.note
+
+    def test_a_drawn_source_has_its_own(self, workspace):
+        with pytest.raises(UserError, match="leave --label-key and --identity-folder out"):
+            run_recipe("sample", workspace, labels=LabelChoice(folder=1))
+        assert not (workspace.sources / "sample").exists()
+
+    @pytest.mark.parametrize("command", ["convert", "recipe"])
+    def test_the_commands_take_one_of_the_options(self, tmp_path, splits, command):
+        recipe = ["ms1m", "--workspace", "ws", "--source", splits]
+        source = [splits, "a.lmdb"] if command == "convert" else recipe
+
+        def run(*options):
+            words = [sys.executable, "-m", "distill.cli.curate", command, *source, *options]
+            return subprocess.run(
+                list(map(str, words)), cwd=tmp_path, capture_output=True, text=True, timeout=300
+            )
+
+        made = run("--identity-folder", "1", "--json")
+        report = json.loads(made.stdout)
+        assert (report if command == "convert" else report[0])["identities"] == 2
+        made = run("--identity-folder", "1", "--label-key", "a")
+        assert "give only one of" in made.stderr
 
 
 def by_hand(path, minimum, parent="train.lmdb"):

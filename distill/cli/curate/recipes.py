@@ -10,6 +10,7 @@ import typer
 from distill.cli import completion
 from distill.cli.bars import watch
 from distill.cli.common import JsonOption, WorkspaceOption, print_json
+from distill.cli.curate.label_options import LabelOptions
 from distill.cli.model_options import TeacherOptions
 from distill.cli.option_groups import grouped
 from distill.cli.reports import print_table, shown
@@ -67,6 +68,7 @@ def recipe(
             "--skip-bad", help="Leave bad records out and list them in quarantine.tsv in the store."
         ),
     ] = False,
+    labels: LabelOptions,
     rounds: Annotated[
         int | None,
         typer.Option(
@@ -99,6 +101,8 @@ def recipe(
     `curate recipe ms1m --teacher job --rounds 3`
 
     `curate recipe ms1m --source '/data/ms1mv3-{0000..0099}.tar'`
+
+    `curate recipe ms1m --source /data/cfp/Images --dataset cfp --identity-folder 2`
     """
     from curation.errors import UserError
     from curation.recipes.file import load_recipe
@@ -119,6 +123,7 @@ def recipe(
         lambda chosen: _open_embedder(chosen, place),
         choice,
         skip_bad=skip_bad,
+        labels=labels.choice(),
         rounds=rounds,
         say=note,
     )

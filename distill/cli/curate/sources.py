@@ -9,7 +9,9 @@ from curation.errors import UserError
 from distill.cli import completion
 from distill.cli.bars import watch
 from distill.cli.common import JsonOption, WorkspaceOption
+from distill.cli.curate.label_options import LabelOptions
 from distill.cli.curate.places import locate
+from distill.cli.option_groups import grouped
 from distill.cli.reports import print_report
 from distill.cli.screen import note, say
 
@@ -20,6 +22,7 @@ def register(app: typer.Typer) -> None:
     app.command()(verify)
 
 
+@grouped
 def convert(
     source: Annotated[
         Path,
@@ -49,28 +52,8 @@ def convert(
         bool,
         typer.Option("--unlabelled", help="Ignore the labels."),
     ] = False,
-    label_key: Annotated[
-        str,
-        typer.Option(
-            "--label-key",
-            metavar="NAME",
-            help="The column of a table, or the key in JSON files, that holds the labels, "
-            "NAME.NAME if nested; by default one called label, identity, ...",
-            show_default=False,
-        ),
-    ] = "",
-    identity_folder: Annotated[
-        int | None,
-        typer.Option(
-            "--identity-folder",
-            metavar="N",
-            min=1,
-            help="The name of the Nth folder above an image is its identity: 1 for "
-            "train/ANNA/1.jpg and test/ANNA/2.jpg, 2 for ANNA/profile/1.jpg; by default the whole "
-            "path of its folder.",
-            show_default=False,
-        ),
-    ] = None,
+    *,
+    labels: LabelOptions,
     as_json: JsonOption = False,
 ) -> None:
     """Convert a data set to an LMDB store. The bytes of the images are copied unchanged.
@@ -92,10 +75,8 @@ def convert(
     `curate convert /data/cfp/Images cfp.lmdb --identity-folder 2`
     """
     from curation.conversion.convert import convert as convert_source
-    from curation.sources.label_choice import LabelChoice
 
-    if sum(map(bool, (unlabelled, label_key, identity_folder))) > 1:
-        raise UserError("give only one of --unlabelled, --label-key and --identity-folder")
+    choice = labels.choice(unlabelled=unlabelled)
     known = destination.exists()
     with watch("convert", "images", at_once=False) as progress:
         warnings: list[str] = []
@@ -106,7 +87,7 @@ def convert(
             skip_bad=skip_bad,
             decode=decode,
             unlabelled=unlabelled,
-            choice=LabelChoice(label_key, identity_folder or 0),
+            choice=choice,
             warn=warnings.append,
         )
     if known:

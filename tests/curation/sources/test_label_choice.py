@@ -118,7 +118,7 @@ class TestLabelKey:
         )
         for number, source in enumerate((table, shard)):
             (warning,) = inspect_path(source)["warnings"]
-            assert warning.endswith("`curate convert --label-key` takes another one: who, age")
+            assert warning.endswith("`--label-key` takes another one: who, age")
             choice = LabelChoice(key="who")
             store = convert(source, tmp_path / f"{number}.lmdb", choice=choice)
             assert store.source_labels_of(store.rows).tolist() == [0, 0, 1]
