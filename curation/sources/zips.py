@@ -1,13 +1,14 @@
 """Zip archives as a source: parts of a folder tree, or samples as in WebDataset shards.
 
 Python's ``zipfile`` needs more than half a kilobyte of memory per file. This module reads the
-central directory in step with the files. Source: PKWARE's APPNOTE.TXT 6.3.10, sections 4.3 and
-4.5.3.
+central directory in step with the files. Source: PKWARE's APPNOTE.TXT 6.3.10, sections 4.3, 4.5.3
+and 4.6.9.
 """
 
 import struct
 import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -36,6 +37,8 @@ _LOCAL = struct.Struct("<4s5H3L2H")
 _LARGEST_COMMENT = 1 << 16
 _STORED, _DEFLATED = 0, 8
 _FULL = 0xFFFFFFFF
+_SIZES, _UNICODE_PATH = 1, 0x7075
+"""Extra fields"""
 _ENCRYPTED, _UTF8 = 1, 1 << 11
 _LOOKED_AT = 1000
 """Images from which sizes are estimated"""
@@ -192,22 +195,54 @@ def _read_entry(file: BinaryIO, at: int) -> ZipMember:
         raise ZipError(f"its directory is damaged at byte {at:,}")
     if _FULL in (packed, size, offset):
         size, packed, offset = _large(extra, size, packed, offset)
-    text = name.decode("utf-8" if flags & _UTF8 else "cp437", "replace")
-    named = text.replace("\\", "/").lstrip("/").removeprefix("./")
+    named = _name(name, flags, extra).lstrip("/").removeprefix("./")
     return ZipMember(named, at, offset, method, flags, checksum, packed, size)
+
+
+def _name(raw: bytes, flags: int, extra: bytes) -> str:
+    """The name with slashes. Invalid bytes are not replaced, so that folders stay distinct.
+
+    The format says code page 437 if nothing else is stated, but macOS writes UTF-8 then. Other code
+    pages, such as GBK, cannot be told from 437.
+    """
+    if b"/" not in raw:  # else a backslash is the second byte of a character, or part of the name
+        raw = raw.replace(b"\\", b"/")
+    if raw.isascii():  # the usual case
+        return raw.decode("ascii")
+    if flags & _UTF8:
+        return raw.decode("utf-8", "surrogateescape")
+    for name in (_unicode_path(raw, extra), raw):
+        with suppress(UnicodeDecodeError):
+            if name:
+                return name.decode("utf-8")
+    return raw.decode("cp437")
+
+
+def _unicode_path(raw: bytes, extra: bytes) -> bytes:
+    """The name in UTF-8 that WinRAR and Info-ZIP add; b"" if there is none for this name."""
+    field = _extra_field(extra, _UNICODE_PATH)
+    is_valid = field[:1] == b"\1" and field[1:5] == struct.pack("<L", zlib.crc32(raw))
+    return field[5:] if is_valid else b""
 
 
 def _large(extra: bytes, *stated: int) -> tuple[int, ...]:
     """Size, packed size and offset; those at their maximum are taken from the zip64 field."""
+    field = _extra_field(extra, _SIZES)
+    if not field:
+        return stated
+    values = iter([word[0] for word in struct.iter_unpack("<Q", field[: len(field) // 8 * 8])])
+    return tuple(next(values, _FULL) if one == _FULL else one for one in stated)
+
+
+def _extra_field(extra: bytes, wanted: int) -> bytes:
+    """The content of the first extra field of a kind; b"" if there is none."""
     at = 0
     while at + 4 <= len(extra):
         kind, length = struct.unpack_from("<HH", extra, at)
-        if kind == 1:
-            field = extra[at + 4 : at + 4 + length]
-            values = iter([word[0] for word in struct.iter_unpack("<Q", field[: length // 8 * 8])])
-            return tuple(next(values, _FULL) if one == _FULL else one for one in stated)
+        if kind == wanted:
+            return extra[at + 4 : at + 4 + length]
         at += 4 + length
-    return stated
+    return b""
 
 
 def _files(directory: BinaryIO, file: BinaryIO) -> Iterator[ArchiveFile]:

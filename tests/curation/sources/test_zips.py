@@ -1,6 +1,7 @@
 import os
 import struct
 import zipfile
+import zlib
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 
 from curation.conversion.convert import convert
 from curation.errors import UserError
+from curation.printable import printable
 from curation.sources.zips import members_of
 from curation.verify import verify
 
@@ -55,6 +57,69 @@ def test_zip64_archives_are_read(tmp_path, noise_images):
     with path.open("rb") as file:
         assert sum(1 for _ in members_of(file)) == 66_001
     assert convert(path, tmp_path / "a.lmdb").read(0) == noise_images[0]
+
+
+class TestNames:
+    """Names as other programs write them; ``zipfile`` itself writes ASCII or marked UTF-8."""
+
+    def archive(self, path: Path, images: list[bytes], names: list[bytes]) -> Path:
+        """An archive whose names have these bytes, without the mark of UTF-8."""
+        stand_ins = [chr(ord("a") + i) * len(name) for i, name in enumerate(names)]
+        write_zip(path, zip(stand_ins, images, strict=False))
+        content = path.read_bytes()
+        for stand_in, name in zip(stand_ins, names, strict=True):
+            content = content.replace(stand_in.encode(), name)
+        path.write_bytes(content)
+        return path
+
+    @pytest.mark.parametrize(
+        ("coding", "shown"),
+        [
+            ("utf-8", ["王芳/1.jpg", "王芳/2.jpg", "榎/1.jpg"]),
+            ("gbk", ["═⌡╖╝/1.jpg", "═⌡╖╝/2.jpg", "ÿ\\/1.jpg"]),
+        ],
+    )
+    def test_unmarked_names(self, tmp_path, noise_images, coding, shown):
+        names = [name.encode(coding) for name in ("王芳/1.jpg", "王芳/2.jpg", "榎/1.jpg")]
+        path = self.archive(tmp_path / "a.zip", noise_images, names)
+        store = convert(path, tmp_path / "a.lmdb")
+        assert store.labels.tolist() == [0, 0, 1]
+        assert list(store.source_names) == shown
+
+    def test_the_code_page_of_the_format(self, tmp_path, noise_images):
+        names = [name.encode("cp437") for name in ("Jörg/1.jpg", "Zoé/1.jpg", "Zoé/2.jpg")]
+        store = convert(self.archive(tmp_path / "a.zip", noise_images, names), tmp_path / "a.lmdb")
+        assert store.source_names == ("Jörg/1.jpg", "Zoé/1.jpg", "Zoé/2.jpg")
+        assert store.labels.tolist() == [0, 1, 1]
+
+    def test_names_that_are_marked_as_utf_8_and_are_not(self, tmp_path, noise_images):
+        files = [(f"é{who}/1.jpg", image) for who, image in zip("ab", noise_images, strict=False)]
+        path = write_zip(tmp_path / "a.zip", files)
+        content = path.read_bytes().replace("éa".encode(), b"\xff\xffz")
+        path.write_bytes(content.replace("éb".encode(), b"\xff\xfez"))
+        store = convert(path, tmp_path / "a.lmdb")
+        assert store.identities == 2
+        assert [printable(name) for name in store.source_names] == [
+            "\\udcff\\udcffz/1.jpg",
+            "\\udcff\\udcfez/1.jpg",
+        ]
+
+    @pytest.mark.parametrize(("damage", "shown"), [(0, "王/1.jpg"), (1, "═⌡/1.jpg")])
+    def test_an_extra_field_has_the_name(self, tmp_path, noise_images, damage, shown):
+        raw, name = "王/1.jpg".encode("gbk"), "王/1.jpg".encode()
+        body = struct.pack("<BL", 1, zlib.crc32(raw) ^ damage) + name
+        info = zipfile.ZipInfo("xx/1.jpg")
+        info.extra = struct.pack("<HHHH", 9, 0, 0x7075, len(body)) + body
+        with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+            archive.writestr(info, noise_images[0])
+        path = tmp_path / "a.zip"
+        path.write_bytes(path.read_bytes().replace(b"xx/1.jpg", raw))
+        assert convert(path, tmp_path / "a.lmdb").source_names == (shown,)
+
+    def test_backslashes_of_windows(self, tmp_path, noise_images):
+        names = [b"anna\\1.jpg", b"ben\\1.jpg", b"anna\\2.jpg"]
+        store = convert(self.archive(tmp_path / "a.zip", noise_images, names), tmp_path / "a.lmdb")
+        assert store.source_names == ("anna/1.jpg", "anna/2.jpg", "ben/1.jpg")
 
 
 def changed(path: Path, field: int, value: bytes, name: bytes = b"0_0_0000002/0_0.jpg") -> None:
