@@ -27,11 +27,7 @@ def draw_pairs(images: ImageSet, count: int, seed: int) -> tuple[np.ndarray, np.
     folds = _share_out(images.offsets, seed)
     possible = 2 * FOLDS * min(_possible(images.offsets, fold) for fold in folds)
     if possible < count:
-        raise UserError(
-            f"{images.path} has {images.identities:,} identities and {len(images):,} images: they "
-            f"give {possible:,} pairs in ten folds without people in common, not {count:,}; ask "
-            "for fewer (--pairs), or give more images"
-        )
+        raise UserError(f"{images.path} has {_shortage(images, possible, count)}")
     pairs = []
     for number, fold in enumerate(folds):
         rng = np.random.default_rng((seed, number))
@@ -39,6 +35,23 @@ def draw_pairs(images: ImageSet, count: int, seed: int) -> tuple[np.ndarray, np.
         pairs += _impostors(images.offsets, fold, each, rng)
     same = np.tile(np.repeat([True, False], each), FOLDS)
     return np.array(pairs, np.int64), same
+
+
+def _shortage(images: ImageSet, possible: int, wanted: int) -> str:
+    """What the images give, and what helps."""
+    if possible:
+        return (
+            f"{images.identities:,} identities and {len(images):,} images: they give {possible:,} "
+            f"pairs in ten folds without people in common, not {wanted:,}; ask for at most that "
+            f"many (--pairs {possible}), or give more images"
+        )
+    several = int(np.count_nonzero(np.diff(images.offsets) > 1))
+    return (
+        f"{images.identities:,} identities, {several:,} of them with two or more images: too few "
+        f"for pairs in ten folds without people in common, which need {2 * FOLDS} identities, "
+        f"{FOLDS} of them with two or more images; give more images, or a list of pairs that may "
+        "share people (`curate pairs LIST:SET FILE.bin`)"
+    )
 
 
 def _share_out(offsets: np.ndarray, seed: int) -> list[np.ndarray]:

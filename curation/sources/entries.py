@@ -8,6 +8,7 @@ depend on how the entries were packed. A resumed conversion reads all earlier en
 from abc import abstractmethod
 from array import array
 from collections.abc import Iterator, Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,6 +36,7 @@ _TOGETHER_BYTES = 4 << 20
 SHARD_BITS = 44
 """An offset holds the entry's position in its file; the bits above these hold the file's number"""
 MOST_LABEL = 1 << 53
+_SHOWN = 40
 LONGEST_LABEL = 256
 """Maximum characters of a label that is a name"""
 
@@ -250,13 +252,22 @@ def whole_label(value: object) -> int:
         return value
     if isinstance(value, str | bytes):
         value = _number(value.decode("utf-8", "replace") if isinstance(value, bytes) else value)
-    if isinstance(value, float) and value.is_integer() and abs(value) < MOST_LABEL:
+    if isinstance(value, float | Decimal) and -MOST_LABEL < value < MOST_LABEL and value % 1 == 0:
         value = int(value)
+    if isinstance(value, list):
+        raise ValueError(
+            f"the label is a list of {len(value)} values, {_start(value)}; expected one"
+        )
     if isinstance(value, bool) or not isinstance(value, int):
-        raise ValueError(f"the label {str(value)[:40]!r} is not a whole number")
+        raise ValueError(f"the label {_start(value)!r} is not a whole number")
     if not UNLABELLED <= value < MOST_LABEL:
         raise ValueError(f"the label is {value}; allowed are whole numbers from 0, and -1 for none")
     return value
+
+
+def _start(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
 def _number(text: str) -> float:

@@ -32,14 +32,18 @@ class LabelChoice(NamedTuple):
         if self.key:
             for key in self.key.split("."):
                 value = value.get(key) if isinstance(value, dict) else None
-            return value
-        if not isinstance(value, dict):
-            return value
-        found = usual_key(value)
-        return None if found is None else value[found]
+        elif isinstance(value, dict):
+            found = usual_key(value)
+            value = None if found is None else value[found]
+        return single(value)
 
 
 USUAL = LabelChoice()
+
+
+def single(value: object) -> object:
+    """The element of a list of one; other values unchanged."""
+    return value[0] if isinstance(value, list) and len(value) == 1 else value
 
 
 def usual_key(names: Iterable[str]) -> str | None:

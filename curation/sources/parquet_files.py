@@ -18,7 +18,7 @@ from curation.files import regular_file_size
 from curation.images import MAX_FILE_BYTES
 from curation.labels import UNLABELLED
 from curation.sources.entries import SHARD_BITS, EntrySource, ImageEntry, LabelNumbers
-from curation.sources.label_choice import LabelChoice, no_label, usual_key
+from curation.sources.label_choice import LabelChoice, no_label, single, usual_key
 from curation.sources.opening import source
 from curation.sources.parquet_pages import measure_pages
 from curation.sources.shards import find_shards
@@ -300,6 +300,7 @@ def _row(
         reason = f"it has {content:,} bytes, more than {MAX_FILE_BYTES:,}"
         return ImageEntry(name, UNLABELLED, offset, b"", reason)
     try:
+        label = single(label)
         is_missing = label is None or label != label  # pandas writes NaN
         found = UNLABELLED if is_missing else numbers.of(label)
     except ValueError as error:

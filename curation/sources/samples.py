@@ -228,4 +228,5 @@ def _value(file: ArchiveFile) -> object:
         return parse_json(text.encode())
     if kind in ("txt", "text") and not re.fullmatch(r"\s*-?\d+(\.0*)?\s*", text, re.ASCII):
         return None  # a caption
-    return text.strip()
+    listed = re.fullmatch(r"\s*\[\s*(-?\d+)\s*\]\s*", text, re.ASCII)  # written by str([3])
+    return listed[1] if listed else text.strip()

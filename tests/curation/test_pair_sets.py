@@ -202,13 +202,30 @@ class TestDrawing:
         store = convert(write_source(dict.fromkeys(range(20), 2)), tmp_path / "a.lmdb")
         indices, same = draw_pairs(store, 40, 0)
         assert len(np.unique(indices[same])) == 40
-        with pytest.raises(UserError, match="20 identities and 40 images: they give 40 pairs"):
+        with pytest.raises(
+            UserError, match=r"20 identities and 40 images: they give 40 pairs.*--pairs 40\)"
+        ):
             draw_pairs(store, 60, 0)
 
-    def test_people_with_a_single_image_give_no_genuine_pairs(self, tmp_path, write_source):
-        store = convert(write_source(dict.fromkeys(range(30), 1)), tmp_path / "a.lmdb")
-        with pytest.raises(UserError, match="they give 0 pairs in ten folds"):
+    @pytest.mark.parametrize(
+        ("people", "complaint"),
+        [
+            (dict.fromkeys(range(6), 3), "has 6 identities, 6 of them with two or more images"),
+            (dict.fromkeys(range(30), 1), "has 30 identities, 0 of them with two or more"),
+            ({i: 1 + (i < 9) for i in range(30)}, "has 30 identities, 9 of them with two or more"),
+        ],
+        ids=["few", "single", "few-with-two"],
+    )
+    def test_too_few_for_any_pairs(self, tmp_path, write_source, people, complaint):
+        store = convert(write_source(people), tmp_path / "a.lmdb")
+        needs = "need 20 identities, 10 of them with two or more images; give more images"
+        with pytest.raises(UserError, match=f"{complaint}.*{needs}"):
             draw_pairs(store, 20, 0)
+
+    def test_the_fewest_identities_that_give_pairs(self, tmp_path, write_source):
+        people = {i: 1 + (i < 10) for i in range(20)}
+        store = convert(write_source(people), tmp_path / "a.lmdb")
+        assert len(draw_pairs(store, 20, 0)[1]) == 20
 
     def test_a_number_that_cannot_be_divided_is_refused(self, many):
         with pytest.raises(UserError, match="multiples of 20"):
@@ -269,7 +286,7 @@ class TestCommand:
     @pytest.mark.parametrize(
         ("arguments", "complaint"),
         [
-            (["many.lmdb", "a.bin", "--pairs", "100000"], "ask for fewer (--pairs)"),
+            (["many.lmdb", "a.bin", "--pairs", "100000"], "ask for at most that many (--pairs "),
             (["none.txt", "a.bin"], "none.txt: cannot read it"),
             (["none.lmdb", "a.bin"], "none.lmdb is not a store"),
             (["many.lmdb", "nowhere/a.bin", "--pairs", "20"], "nowhere"),

@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -155,9 +156,10 @@ class TestMistakes:
             ({"image": pa.array([None], STRUCT)}, "its row has no bytes of an image"),
             ({"image": [{"bytes": b"x", "path": "x.jpg"}]}, r"x\.jpg: .*JPEG"),
             ({"label": [1.5]}, "the label '1.5' is not a whole number"),
-            ({"label": [[1, 2]]}, r"the label '\[1, 2\]' is not a whole number"),
+            ({"label": [[1, 2]]}, r"the label is a list of 2 values, \[1, 2\]; expected one"),
             ({"label": ["anna"]}, "the label 'anna' is not a whole number"),
             ({"label": [-7]}, "the label is -7"),
+            ({"label": [Decimal("1.5")]}, "the label '1.5' is not a whole number"),
         ],
     )
     def test_bad_rows_are_named_or_skipped(self, tmp_path, columns, changes, complaint):
@@ -168,6 +170,20 @@ class TestMistakes:
             convert(tmp_path / "set", tmp_path / "a.lmdb")
         store = convert(tmp_path / "set", tmp_path / "a.lmdb", skip_bad=True)
         assert (len(store), store.meta.skipped) == (10, 1)
+
+    @pytest.mark.parametrize(
+        "values",
+        [
+            [Decimal("3.00"), Decimal("0.00"), None],
+            [[3], [0], [None]],
+            pa.array([[3], [0], None], pa.list_(pa.int32(), 1)),
+        ],
+        ids=["decimal", "list", "list-of-fixed-length"],
+    )
+    def test_labels_of_unusual_types(self, tmp_path, noise_images, values):
+        path = write_table(tmp_path / "a.parquet", {"image": noise_images[:3], "label": values})
+        store = convert(path, tmp_path / "a.lmdb")
+        assert store.source_labels_of(store.rows).tolist() == [0, 3, -1]
 
     def test_bad_rows_without_a_name_are_numbered(self, tmp_path, noise_images):
         path = write_table(tmp_path / "a.parquet", {"image": [noise_images[0], b"x"]})
