@@ -2,10 +2,12 @@ import json
 import shutil
 import subprocess
 import sys
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
 
+from curation.conversion import build
 from curation.conversion.convert import convert
 from curation.errors import UserError
 from curation.locks import locked
@@ -155,6 +157,28 @@ class TestLabelsInAnotherPlace:
         run_recipe("ms1m", workspace, splits, labels=LabelChoice(folder=first))
         with pytest.raises(UserError, match=r"give the same .*--identity-folder as then"):
             run_recipe("ms1m", workspace, splits, labels=LabelChoice(folder=1 - first))
+
+    @pytest.mark.parametrize("first", [1, 0], ids=["chosen-first", "usual-first"])
+    def test_another_choice_does_not_resume(self, workspace, splits, monkeypatch, first):
+        monkeypatch.setattr(build, "COMMIT_BYTES", 1)
+
+        @contextmanager
+        def stopping(title, unit):
+            def stop(done, total):
+                if done > 6:
+                    raise KeyboardInterrupt
+
+            yield stop
+
+        def run(level, watch=None):
+            return run_recipe("ms1m", workspace, splits, watch=watch, labels=LabelChoice("", level))
+
+        with pytest.raises(KeyboardInterrupt):
+            run(first, stopping)
+        assert (workspace.datasets / "ms1m" / "train.lmdb.partial").is_dir()
+        with pytest.raises(UserError, match=r"to continue, give the same .* as then"):
+            run(1 - first)
+        assert run(first)[0].images == 12
 
     def test_a_warning_names_an_option_of_the_recipe(self, workspace, splits):
         (store, *_) = run_recipe("ms1m", workspace, splits)
