@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -130,7 +131,7 @@ def test_clean_applies_the_table(curate: Curate, place: Path) -> None:
 def test_clean_takes_the_proposed_table_and_an_override(curate: Curate, place: Path) -> None:
     store = Store(place / "train.lmdb")
     proposed = read_decisions(place / "train.findings" / DECISIONS_FILE, store.digest)
-    refused = [Decision(**{**vars(one), "apply": False}) for one in proposed]
+    refused = [replace(one, apply=False) for one in proposed]
     write_decisions(
         place / "override.tsv", store.digest, [*refused, Decision("drop-identity", 5)]
     )  # fmt: skip

@@ -1,6 +1,7 @@
 """Applying decisions, against applying them one by one."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -70,7 +71,7 @@ def some_decisions(draw: st.DrawFn) -> list[Decision]:
         into = draw(st.integers(0, identity - 1)) if action == "merge" else None
         made.append(Decision(action, identity, into=into))
     applied = draw(st.lists(st.booleans(), min_size=len(made), max_size=len(made)))
-    made = [Decision(**{**vars(d), "apply": on}) for d, on in zip(made, applied, strict=True)]
+    made = [replace(d, apply=on) for d, on in zip(made, applied, strict=True)]
     return draw(st.permutations(made))
 
 

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -218,13 +219,13 @@ class TestFollowing:
 
     def test_an_edited_verdict_stays_and_names_the_new_findings(self) -> None:
         before = [self.proposal(1, self.OLD)]
-        mine = [Decision(**{**vars(before[0]), "apply": False})]
+        mine = [replace(before[0], apply=False)]
         (kept,) = follow_proposals(mine, before, [self.proposal(1, self.NEW)])
         assert (kept.apply, kept.findings) == (False, self.NEW)
 
     def test_a_verdict_without_a_proposal_is_the_persons_own(self) -> None:
         before = [self.proposal(1, self.OLD)]
-        mine = [Decision(**{**vars(before[0]), "apply": False})]
+        mine = [replace(before[0], apply=False)]
         (kept,) = follow_proposals(mine, before, [])
         assert (kept.apply, kept.findings) == (False, "")
 

@@ -193,9 +193,10 @@ def test_without_jobs_the_workspace_is_named(tmp_path):
 
 def test_only_screen_and_display_print():
     """Every other module prints through `screen`, or through `display` on stderr. `live` draws on
-    the whole screen and makes its text printable itself."""
+    the whole screen and makes its text printable itself; `start` prints a line of its own before
+    the others are loaded."""
     folder = Path(sys.modules["distill.cli.screen"].__file__).parent
-    doors = {"screen.py", "display.py", "live.py"}
+    doors = {"screen.py", "display.py", "live.py", "start.py"}
     printing = re.compile(r"typer\.echo|\bprint\(|Console\(|std(out|err)\.(write|buffer)")
     found = [
         f"{path.name}: {line.strip()}"

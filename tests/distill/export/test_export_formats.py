@@ -238,9 +238,9 @@ def test_a_format_name_is_unique_and_the_error_says_where():
         ('["onx"]', "no such format; did you mean 'onnx'"),
         ('["pickle"]', r"no such format; there are:\s.*onnx"),
         ('["onnx", "onnx"]', "a duplicate"),
-        ("[]", "at least 1"),
+        ("[]", "must not be empty"),
         ('"onnx"', "must be a list"),
-        ("[1]", "valid string"),
+        ("[1]", "must be a string"),
     ],
 )
 def test_a_spec_must_name_existing_formats(formats, message):
