@@ -3,9 +3,9 @@
 venv := justfile_directory() / ".venv"
 bin := venv / "bin"
 python := env("PYTHON", "python3")
-# FAISS for the GPU where an NVIDIA driver answers, else for the CPU.
+# FAISS for the GPU if there is an NVIDIA driver, otherwise for the CPU.
 faiss := if path_exists("/proc/driver/nvidia/version") == "true" { "gpu" } else { "cpu" }
-# On a laptop: `just torch_index=https://download.pytorch.org/whl/cpu setup` takes PyTorch's small CPU build.
+# Without a GPU: `just torch_index=https://download.pytorch.org/whl/cpu setup` installs PyTorch's small CPU build.
 torch_index := env("TORCH_INDEX", "")
 
 workspace := env("DISTILL_WORKSPACE", "workspace")
@@ -15,7 +15,7 @@ export PATH := bin + ":" + env("PATH")
 _list:
     @just --list --unsorted
 
-# Make the virtual environment in .venv (nothing to do where it is up to date)
+# Create the virtual environment in .venv, unless it is up to date
 setup:
     #!/usr/bin/env bash
     set -euo pipefail
@@ -23,7 +23,7 @@ setup:
     want="$(sha256sum pyproject.toml) {{ faiss }}"
     if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$want" ]; then exit 0; fi
     "{{ python }}" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
-        echo "error: {{ python }} is older than Python 3.11; say which to take: PYTHON=python3.11 just setup" >&2
+        echo "error: {{ python }} is older than Python 3.11; choose another: PYTHON=python3.11 just setup" >&2
         exit 1
     }
     mkdir -p "{{ venv }}"
@@ -36,11 +36,11 @@ setup:
         "${pip[@]}" -e ".[train,{{ faiss }},dev]"
     }
     echo "setting up .venv (2 to 4 minutes, once); its log is $log"
-    set -m # pip has a process group of its own, which ends with this script
+    set -m # pip gets its own process group, so that the trap can end all of it
     install > "$log" 2>&1 &
     set +m
-    trap 'kill -- -$! 2> /dev/null; echo "interrupted; the same command goes on" >&2; exit 130' INT TERM
-    # What it does: one line that is drawn anew in a terminal, a line a minute elsewhere.
+    trap 'kill -- -$! 2> /dev/null; echo "interrupted; run the same command again to continue" >&2; exit 130' INT TERM
+    # Progress: one line that is updated in a terminal, otherwise one line per minute.
     for ((second = 1; ; second++)); do
         sleep 1
         kill -0 $! 2> /dev/null || break
@@ -52,12 +52,12 @@ setup:
     wait $! || {
         echo "error: .venv could not be set up; the last lines of $log are:" >&2
         tail -n 12 "$log" | sed 's/^/  /' >&2
-        echo "remove the cause and run the same command again; it goes on from there" >&2
+        echo "fix the cause and run the same command again; it continues from there" >&2
         exit 1
     }
     printf '%s' "$want" > "$stamp"
 
-# The whole road on the sample data set: draw, curate, teach, embed, distil, evaluate, export, pull
+# Run everything on the sample data set: draw, curate, teach, embed, distil, evaluate, export, pull
 demo: setup
     curate recipe sample
     distill serve --background --web
@@ -66,7 +66,7 @@ demo: setup
     curate images sample/train "{{ workspace }}/examples" --identities 2 --each 2
     distill embed "{{ workspace }}/bundles/sample" "{{ workspace }}"/examples/*/*.jpg
     distill show sample
-    @echo "the daemon keeps running until just stop; this link shows the job in a browser:"
+    @echo "the daemon runs until 'just stop'; this link shows the job in a browser:"
     @distill open sample --print
 
 # Curate a data set by its recipe, e.g. `just curate ms1m --source /data/faces_emore`
@@ -81,23 +81,23 @@ evaluate model +sets: setup
 daemon: setup
     distill serve
 
-# Stop the daemon (running jobs go on)
+# Stop the daemon (running jobs continue)
 stop: setup
     distill stop
 
-# On all cores. The tests of a file stay together, as they share what is slow to make, and files go
-# out in their order: by their numbers of tests, a few that take minutes would come last.
+# On all cores. Tests of one file run in one process, because they share slow fixtures. Files run in
+# their own order: sorted by number of tests, a few files that take minutes would come last.
 parallel := "-n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder"
 
-# The tests, without the slow ones
+# Run the tests, except slow ones
 test *options: setup
     python -m pytest {{ parallel }} {{ options }}
 
-# The lines that the tests run, without the slow ones; those in other processes do not count
+# Report the lines that the tests cover (not in other processes), without slow tests
 coverage *options: setup
     python -m pytest {{ parallel }} --cov --cov-report=term:skip-covered {{ options }}
 
-# Our record files beside real MXNet's, which gets an environment of its own (Python 3.11)
+# Compare our record files with real MXNet's, in an environment of its own (Python 3.11)
 test-mxnet *options: setup
     #!/usr/bin/env bash
     set -euo pipefail
@@ -110,135 +110,135 @@ test-mxnet *options: setup
     fi
     MXNET_PYTHON="$PWD/.venv-mxnet/bin/python" python -m pytest -m mxnet tests/mxnet {{ options }}
 
-# Jobs in a real Slurm with two emulated nodes; as root: apt-get install -y --no-install-recommends slurm-wlm munge
+# Run jobs in a real Slurm with two emulated nodes; as root: apt-get install -y --no-install-recommends slurm-wlm munge
 test-slurm *options: setup
     python -m pytest -m slurm tests/distill/daemon/test_executor_contract.py tests/distill/daemon/test_slurm.py \
         tests/distill/pipeline/test_job_in_slurm.py tests/test_tutorials.py {{ options }}
 
-# The daemon and its jobs under random kills: `just soak [ROUNDS] [SEED]`, 200 rounds take ten minutes
+# Kill the daemon and its jobs at random: `just soak [ROUNDS] [SEED]`; 200 rounds take ten minutes
 soak *options: setup
     python -m tests.soak {{ options }}
 
-# On a machine with a GPU: it computes what the CPU computes
+# Compare the GPU's results with the CPU's, on a machine with a GPU
 test-gpu *options: setup
     python -m pytest -m gpu tests/distill/test_on_gpu.py {{ options }}
 
-# Broken inputs for every reader of files, 100,000 together: READER..., --inputs, --seed, --json
+# Give every file reader broken inputs, 100,000 in all: READER..., --inputs, --seed, --json
 fuzz *options: setup
     python -m tests.fuzz {{ options }}
 
-# All tests but those in Slurm
+# Run all tests except those in Slurm
 test-all *options: setup
     python -m pytest {{ parallel }} -m "not slurm" {{ options }}
 
-# What each measure takes off a training step on the CPU
+# Time a training step on the CPU, with each optimisation
 bench-train-step: setup
     python tests/benchmarks/train_step.py
 
-# What the average of the weights adds to a training step on the CPU
+# Time averaged weights (`ema`) in a training step on the CPU
 bench-averaging: setup
     python tests/benchmarks/averaging.py
 
-# Train steps in both memory layouts, and inference plain and folded, of every student
+# Time every student: training steps in both memory layouts, inference plain and folded
 bench-backbones *names: setup
     python tests/benchmarks/backbones.py {{ names }}
 
-# Write distill/catalogue.json, the plot and the table of docs/backbones.md, after a network changed
+# Write distill/catalogue.json and the chart and table of docs/backbones.md, after a network changed
 backbones-page: setup
     python -m pip install --quiet --disable-pip-version-check -e ".[docs]"
     python tests/benchmarks/backbones_page.py
 
-# Build the site of docs/ into site/; it and its search need no network
+# Build the site of docs/ into site/; it works offline, including its search
 docs: setup
     python -m pip install --quiet --disable-pip-version-check -e ".[docs]"
     zensical build --clean
     @echo "look at it: python -m http.server --directory site"
 
-# Try students in the formats of bundles, all or some, and write the table of docs/bundle.md
+# Export all or some students in the formats of bundles, and write the table of docs/bundle.md
 formats-page *names: setup
     python -m tests.distill.export.students {{ names }}
     python -m tests.reference
 
-# Write the pages of docs/ that are made from the code, and the JSON Schema of job specs
+# Write the pages of docs/ that are generated from the code, and the JSON Schema of job specs
 docs-reference: setup
     python -m tests.reference
 
-# Write distill/timm_names.txt, the networks of timm that specs may name, for the version installed
+# Write distill/timm_names.txt, the timm networks that specs may name, for the installed version
 timm-names: setup
     python -c "from distill.timm_names import write_timm_names; write_timm_names()"
 
-# Caching a teacher's embeddings beside its bare forwards: --data, --onnx
+# Compare filling the embedding cache with bare forward passes: --data, --onnx
 bench-cache *options: setup
     python tests/benchmarks/cache.py {{ options }}
 
-# What every head, and every loss on class centres, costs beside ArcFace: --identities, --batch
+# Time every head and every loss on class weights, relative to ArcFace: --identities, --batch
 bench-losses *options: setup
     python tests/benchmarks/losses.py {{ options }}
 
-# What each part of the recipes brings on real faces, five hours on two cores: --data, --only, --epochs, --page
+# Measure each part of the recipes on real faces, five hours on two cores: --data, --only, --epochs, --page
 bench-learning *options: setup
     python -m pip install --quiet --disable-pip-version-check -e ".[docs]"
     python tests/benchmarks/learning.py {{ options }}
 
-# What faces without labels bring: --data FOLDER, --seeds, --epochs, --page
+# Measure the gain from unlabelled faces: --data FOLDER, --seeds, --epochs, --page
 bench-unlabelled *options: setup
     python tests/benchmarks/unlabelled.py {{ options }}
 
-# How surely people who are in two sets are found: --data FOLDER
+# Measure how many people who are in two sets are found: --data FOLDER
 bench-joining *options: setup
     python tests/benchmarks/joining.py {{ options }}
 
-# Sampled class centres beside the dense head, up to a million identities: --steps, --json
+# Compare sampled class weights with all of them, up to a million identities: --steps, --json
 bench-partial-fc *options: setup
     python tests/benchmarks/partial_fc.py {{ options }}
 
-# A training step without a teacher, on the cache, and with ResNet-100 online
+# Time a training step without a teacher, with the cache, and with an online ResNet-100
 bench-distillation-step *options: setup
     python tests/benchmarks/distillation_step.py {{ options }}
 
-# The data loader beside bare decoding, the usual way with MXNet, and a training step: --store, --mxnet
+# Compare the data loader with bare decoding, the usual MXNet pipeline and a training step: --store, --mxnet
 bench-loader *options: setup
     python tests/benchmarks/loader.py {{ options }}
 
-# How the windowed shuffle mixes, and what it spares the disk: --store
+# Measure how well the windowed shuffle mixes, and how fast it reads: --store
 bench-shuffle *options: setup
     python tests/benchmarks/shuffle.py {{ options }}
 
-# `curate convert` beside a copy, a bare loop of LMDB appends and, where it is there, MXNet's reader
+# Compare `curate convert` with a copy, bare LMDB appends and, if installed, MXNet's reader
 bench-convert *options: setup
     python tests/benchmarks/convert.py {{ options }}
 
-# Exact TAR at low FAR and ranks against a million images: --probes, --gallery, --dimensions, --json
+# Time exact TAR at low FAR, and ranks, against a million images: --probes, --gallery, --dimensions, --json
 bench-evaluation *options: setup
     python tests/benchmarks/evaluation.py {{ options }}
 
-# One feature of a video with foreign frames, by several ways: MODEL SET --frames, --json
+# Compare ways to combine the frames of a video, some of another person: MODEL SET --frames, --json
 bench-video *options: setup
     python tests/benchmarks/video.py {{ options }}
 
-# The daemon and the commands with ten thousand queued jobs: --jobs, --seconds, --json
+# Time the daemon and the commands with ten thousand queued jobs: --jobs, --seconds, --json
 bench-queue *options: setup
     python tests/benchmarks/long_queue.py {{ options }}
 
-# The queue beside huey and, where it is installed, task-spooler: --jobs, --json
+# Compare the queue with huey and, if installed, task-spooler: --jobs, --json
 bench-queue-peers *options: setup
     python -m pip install --quiet --disable-pip-version-check -e ".[bench]"
     python tests/benchmarks/queue_peers.py {{ options }}
 
-# A review of a million images in Chromium, the server killed in the middle: --images, --cases, --json
+# Time a review of a million images in Chromium, with the server killed half-way: --images, --cases, --json
 bench-review *options: setup
     python tests/benchmarks/review.py {{ options }}
 
-# Planted faults found by the noise checks and by other ways to clean: --data, --teacher, --embeddings
+# Compare the noise checks with other methods on planted faults: --data, --teacher, --embeddings
 bench-noise *options: setup
     python -m pip install --quiet --disable-pip-version-check -e ".[bench]"
     python tests/benchmarks/noise_quality.py {{ options }}
 
-# Time and memory of the noise checks on up to a million simulated embeddings
+# Measure time and memory of the noise checks on up to a million simulated embeddings
 bench-noise-scale *options: setup
     python tests/benchmarks/noise_scale.py {{ options }}
 
-# Style, types, the direction of imports, and prose
+# Check style, types, the direction of imports, and prose
 lint: setup
     ruff check
     ruff format --check
@@ -246,11 +246,11 @@ lint: setup
     lint-imports
     python tests/prose.py
 
-# Habits of translated text in the docs
+# Find habits of translated text in docs, comments and messages
 prose: setup
     python tests/prose.py
 
-# Put the code into form
+# Format the code
 format: setup
     ruff check --fix
     ruff format
@@ -261,18 +261,18 @@ release: setup
     set -euo pipefail
     version="$(python -c 'import distill; print(distill.__version__)')"
     stop() { echo "error: $1" >&2; exit 1; }
-    [ -z "$(git status --porcelain)" ] || stop "there are changes that are not committed; commit or stash them"
+    [ -z "$(git status --porcelain)" ] || stop "there are uncommitted changes; commit or stash them"
     ! git rev-parse --quiet --verify "refs/tags/v$version" > /dev/null || stop "the tag v$version exists; set another __version__ in distill/__init__.py"
     grep -q "^## \[$version\]" CHANGELOG.md || stop "CHANGELOG.md has no section [$version]; rename [Unreleased] and commit"
     just lint
     fresh="$(mktemp -d)"
     trap 'rm -rf "$fresh"' EXIT
-    # A clone has what is committed and no left-over build folder.
+    # A clone has only committed files, and no old build folder.
     git clone --quiet . "$fresh/source"
     rm -rf dist
     python -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir dist "$fresh/source"
     wheel="$(echo dist/*.whl)"
-    echo "installing $wheel and what it needs in a fresh environment (2 to 4 minutes)"
+    echo "installing $wheel and its dependencies in a fresh environment (2 to 4 minutes)"
     "{{ python }}" -m venv "$fresh/venv"
     index=()
     [ -z "{{ torch_index }}" ] || index=(--extra-index-url "{{ torch_index }}")

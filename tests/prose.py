@@ -1,4 +1,4 @@
-"""``just prose``: finds habits of translated text in docs, specs, code comments and messages.
+"""``just prose``: finds habits of translated text in docs, comments, pages and messages.
 
 A rule is a pattern and what to write instead. Quoted code is not checked. A message is a string of
 at least four words in a package.
@@ -6,6 +6,7 @@ at least four words in a package.
 
 import ast
 import io
+import itertools
 import re
 import sys
 import tokenize
@@ -13,7 +14,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-CODE = re.compile(r"^```.*?^```|`+[^`\n]*`+|\]\([^)\s]*\)", re.MULTILINE | re.DOTALL)
+CODE = re.compile(r"^```.*?^```|<!--.*?-->|`+[^`\n]*`+|\]\([^)\s]*\)", re.MULTILINE | re.DOTALL)
+HASH_COMMENTS = re.compile(r"(?<!\S)#[^\n]*|\"[^\"\n]*\"")
+SLASH_COMMENTS = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
+PAGE_TEXT = re.compile(r"(?:^|(?<=[>}]))(?![/?\"])[^<>{}\"]+", re.MULTILINE)
+OTHER_FILES = {
+    "Justfile .ci/run pyproject.toml zensical.toml .pre-commit-config.yaml": HASH_COMMENTS,
+    ".github/workflows/*.yml examples/Dockerfile": HASH_COMMENTS,
+    "examples/distill.* examples/*.sbatch": HASH_COMMENTS,
+    "examples/phone/*.[!p]* */web/static/**/*.js */web/static/*.css": SLASH_COMMENTS,
+    "curation/*/templates/*.js curation/pages/*.css": SLASH_COMMENTS,
+    "*/**/templates/*.html": PAGE_TEXT,
+}
+"""What is prose in files that are neither Markdown nor Python: comments, strings, text of pages."""
 PACKAGES = ("curation", "teachers", "distill")
 FOLDERS = ("curation", "distill", "teachers", "tests", "examples")
 
@@ -74,6 +87,15 @@ RULES = {
     r"\b(?:sampled|sharded) (?:class )?centres\b": "class weights",
     r"\bset of class centres\b": "class weights",
     r"\b(?:one|a) (?:file|folder|line|process|row|record|result) an? (?!few\b)\w+\b": "per",
+    r"(?-i:\b([a-z]{2,})[ \n]{1,9}(?<!\n\n)\1\b(?![/.(-]))": "the word once",
+    r"\b(?:all|everything|nothing) (?:else )?but for\b|\bbut the driver\b": "except",
+    r"\bdrawn anew\b|\bbeside (?:its|the) bare\b": "again; relative to",
+    r"\bhow surely\b|\bthe whole road\b|\bwhere all may\b": "how many, everything, everybody can",
+    r"\b(?:stands|stand|lies) (?:its|their|where)\b": "put the subject first",
+    r"\bthat are not committed\b|\bsay which to\b": "uncommitted, choose",
+    r"\bwhere (?:asked|it is there|it can be had|they can be had)\b": "on request, if installed",
+    r"\btakes? (?:it|them) up again\b|\bis held to what\b": "continues, must pass what",
+    r"\bcan be (?:pressed|had)\b|\bnobody tells\b": "name the thing; is missed",
 }
 
 MESSAGE_RULES = {
@@ -96,6 +118,14 @@ def prose(text: str) -> str:
     return CODE.sub(lambda found: re.sub(r"[^\n]", "·", found[0]), text)
 
 
+def found_by(pattern: re.Pattern[str], text: str) -> str:
+    """What ``pattern`` finds in ``text``, at the same positions; all other characters are dots."""
+    kept = list(re.sub(r"[^\n]", "·", text))
+    for found in pattern.finditer(text):
+        kept[found.start() : found.end()] = found[0]
+    return "".join(kept)
+
+
 def comments(source: str) -> str:
     """The docstrings and comments of a module, each on its own line."""
     lines = source.split("\n")
@@ -111,8 +141,9 @@ def comments(source: str) -> str:
 
 
 def texts() -> Iterator[tuple[Path, str]]:
-    """Every page, job spec, recipe and module with its prose."""
-    for page in sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]):
+    """Every page, job spec, recipe, module, template and script with its prose."""
+    pages = (ROOT.glob(each) for each in ("*.md", "docs/**/*.md", ".github/**/*.md"))
+    for page in sorted(itertools.chain(*pages)):
         if "lab-notes" not in page.parts:
             yield page, prose(page.read_text("utf-8"))
     for spec in sorted([*ROOT.glob("jobs/*.toml"), *ROOT.glob("curation/recipes/*.toml")]):
@@ -121,6 +152,10 @@ def texts() -> Iterator[tuple[Path, str]]:
         for module in sorted(ROOT.glob(f"{folder}/**/*.py")):
             if module != Path(__file__):
                 yield module, prose(comments(module.read_text("utf-8")))
+    for patterns, written in OTHER_FILES.items():
+        for file in sorted(itertools.chain(*map(ROOT.glob, patterns.split()))):
+            if "vendor" not in file.parts:
+                yield file, prose(found_by(written, file.read_text("utf-8")))
 
 
 def faults(page: Path, text: str) -> Iterator[str]:

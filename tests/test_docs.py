@@ -164,3 +164,20 @@ def test_prose_is_checked_in_messages(tmp_path, monkeypatch):
     )
     monkeypatch.setattr(prose, "ROOT", tmp_path)
     assert list(prose.message_faults(module)) == ['module.py:3: "is to be": write: must']
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        ("HASH_COMMENTS", "cp anew a\n# drawn anew\n"),
+        ("SLASH_COMMENTS", "int anew;\n/* made\n anew */\n"),
+        ("PAGE_TEXT", '<p class="anew">drawn\nanew {{ anew }}</p>\n'),
+    ],
+    ids=["shell", "C++", "page"],
+)
+def test_prose_of_other_files_is_comments_and_text(kind: str, text: str) -> None:
+    from tests import prose
+
+    found = prose.found_by(getattr(prose, kind), text)
+    assert found.count("anew") == 1
+    assert found.count("\n") == text.count("\n")

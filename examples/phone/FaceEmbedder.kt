@@ -24,14 +24,14 @@ class FaceEmbedder(private val network: Network) {
         return FloatArray(sum.size) { (sum[it] / length).toFloat() }
     }
 
-    // Same person where this is above a threshold of thresholds.json.
+    // The same person if this is above a threshold of thresholds.json.
     fun cosine(left: FloatArray, right: FloatArray) =
         left.indices.sumOf { left[it].toDouble() * right[it] }
 
     private fun networkInput(picture: Bitmap, points: FloatArray, mirrored: Boolean): FloatArray {
         val pixels = IntArray(picture.width * picture.height)
         picture.getPixels(pixels, 0, picture.width, 0, 0, picture.width, picture.height)
-        // The least-squares similarity from the picture to the template: w -> a w + b.
+        // The least-squares similarity from the image to the template: w -> a w + b.
         val to = Contract.points
         val mean = { at: FloatArray, axis: Int -> (0 until 5).sumOf { at[2 * it + axis].toDouble() } / 5 }
         val (fromX, fromY) = mean(points, 0) to mean(points, 1)
@@ -52,7 +52,7 @@ class FaceEmbedder(private val network: Network) {
         val (height, width) = Contract.inputHeight to Contract.inputWidth
         val down = Contract.cropHeight.toDouble() / height
         val across = Contract.cropWidth.toDouble() / width
-        // As many samples a side as the picture has pixels there: a large face is averaged.
+        // As many samples per side as the image has pixels there: a large face is averaged.
         val samples = (max(down, across) / scale).roundToInt().coerceIn(1, 16)
         val input = FloatArray(3 * height * width)
         for (row in 0 until height) for (column in 0 until width) {
@@ -74,7 +74,7 @@ class FaceEmbedder(private val network: Network) {
         return input
     }
 
-    // The picture between its pixels, as red, green, blue; black outside.
+    // The colour between pixels, interpolated: red, green, blue; black outside.
     private fun add(pixels: IntArray, width: Int, height: Int, x: Double, y: Double, sums: DoubleArray) {
         val (left, top) = floor(x).toInt() to floor(y).toInt()
         for (dy in 0..1) for (dx in 0..1) {

@@ -1,4 +1,4 @@
-// A face on iOS: RGBA bytes of a picture and five points in, a feature of unit length out.
+// A face on iOS: RGBA bytes of an image and five points in, a feature of unit length out.
 //
 // Add the bundle's CoreML model to the target; Contract.swift is written by contract.py from
 // config.json. The model's input is `image` [1, 3, H, W], its output `embedding` [1, D].
@@ -25,7 +25,7 @@ final class FaceEmbedder {
         return sum.map { $0 / length }
     }
 
-    // Same person where this is above a threshold of thresholds.json.
+    // The same person if this is above a threshold of thresholds.json.
     func cosine(_ left: [Float], _ right: [Float]) -> Float {
         zip(left, right).reduce(0) { $0 + $1.0 * $1.1 }
     }
@@ -40,7 +40,7 @@ final class FaceEmbedder {
     }
 
     private func networkInput(_ picture: Picture, _ points: [Float], mirrored: Bool) -> [Float] {
-        // The least-squares similarity from the picture to the template: w -> a w + b.
+        // The least-squares similarity from the image to the template: w -> a w + b.
         func mean(_ at: [Float], _ axis: Int) -> Double {
             (0..<5).reduce(0.0) { $0 + Double(at[2 * $1 + axis]) } / 5
         }
@@ -60,7 +60,7 @@ final class FaceEmbedder {
         let (height, width) = (Contract.inputHeight, Contract.inputWidth)
         let down = Double(Contract.cropHeight) / Double(height)
         let across = Double(Contract.cropWidth) / Double(width)
-        // As many samples a side as the picture has pixels there: a large face is averaged.
+        // As many samples per side as the image has pixels there: a large face is averaged.
         let samples = min(max(Int((max(down, across) / area.squareRoot()).rounded()), 1), 16)
         var input = [Float](repeating: 0, count: 3 * height * width)
         for row in 0..<height {
@@ -86,7 +86,7 @@ final class FaceEmbedder {
         return input
     }
 
-    // The picture between its pixels, as red, green, blue; black outside.
+    // The colour between pixels, interpolated: red, green, blue; black outside.
     private func add(_ picture: Picture, _ x: Double, _ y: Double, _ sums: inout [Double]) {
         let (left, top) = (Int(x.rounded(.down)), Int(y.rounded(.down)))
         for (dx, dy) in [(0, 0), (1, 0), (0, 1), (1, 1)] {

@@ -2,7 +2,7 @@
 
 python embed.py BUNDLE left.jpg "x y x y x y x y x y" right.jpg "x y x y x y x y x y"
 
-With model.feature.onnx in the bundle, all that is left to do is to cut the face out.
+If the bundle has model.feature.onnx, this script only aligns and crops the face.
 """
 
 import json
@@ -20,7 +20,7 @@ def embed(session, face: dict, path: str, points: str) -> np.ndarray:
             for p in (points.split(), face["alignment"]["points"]))  # fmt: skip
     a = np.vdot(w - w.mean(), z - z.mean()) / np.vdot(w - w.mean(), w - w.mean())
     b = z.mean() - a * w.mean()  # w -> a w + b is the similarity, of points as complex numbers
-    fine = max(1, min(16, round(1 / abs(a))))  # a large face is averaged, not skipped through
+    fine = max(1, min(16, round(1 / abs(a))))  # average large faces instead of skipping pixels
     turn = fine * np.array([[a.real, -a.imag, b.real + 0.5], [a.imag, a.real, b.imag + 0.5]])
     image = cv2.warpAffine(cv2.imread(path), turn - [[0, 0, 0.5]], (112 * fine, 112 * fine))
     image = cv2.resize(image, (112, 112), interpolation=cv2.INTER_AREA)

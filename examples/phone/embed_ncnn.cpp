@@ -1,4 +1,4 @@
-// Two faces compared by the ncnn files of a bundle.
+// Compares two faces with the ncnn files of a bundle.
 //
 //   g++ -O2 -std=c++17 embed_ncnn.cpp -lncnn -fopenmp -o compare
 //   ./compare BUNDLE THRESHOLD left.ppm x y (5 times) right.ppm x y (5 times)
@@ -15,7 +15,7 @@ int main(int count, char** words) {
     }
     const std::string bundle = words[1];
     ncnn::Net net;
-    // Some processors would round to float16 or bfloat16 otherwise.
+    // Otherwise, some processors round to float16 or bfloat16.
     net.opt.use_fp16_packed = net.opt.use_fp16_storage = net.opt.use_fp16_arithmetic = false;
     net.opt.use_bf16_storage = false;
     if (net.load_param((bundle + "/model.ncnn.param").c_str()) ||

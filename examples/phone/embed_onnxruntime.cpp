@@ -1,4 +1,4 @@
-// Two faces compared by the ONNX file of a bundle, with ONNX Runtime's C API.
+// Compares two faces with the ONNX file of a bundle, through ONNX Runtime's C API.
 //
 //   g++ -O2 -std=c++17 embed_onnxruntime.cpp -I$ORT/include -L$ORT/lib -lonnxruntime -o compare
 //   ./compare BUNDLE THRESHOLD left.ppm x y (5 times) right.ppm x y (5 times)

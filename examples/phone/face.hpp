@@ -1,4 +1,4 @@
-// From a picture and five points to a network's input, and from its outputs to a decision.
+// From an image and five points to a network's input, and from its outputs to a decision.
 // Needs C++17 and nothing else; contract.hpp has the constants of the bundle.
 #pragma once
 #include <algorithm>
@@ -59,7 +59,7 @@ inline Similarity similarity(const std::array<float, 10>& points) {
     return {a, to - a * from};
 }
 
-// The picture between its pixels; black outside.
+// The colour between pixels, interpolated; black outside.
 inline float pixel(const Picture& picture, double x, double y, int channel) {
     const int left = int(std::floor(x)), top = int(std::floor(y));
     double value = 0;
@@ -73,13 +73,13 @@ inline float pixel(const Picture& picture, double x, double y, int channel) {
     return float(value);
 }
 
-// The network's input, [3, H, W]: aligned, cropped, scaled, normalised; mirrored where asked.
+// The network's input, [3, H, W]: aligned, cropped, scaled, normalised; mirrored on request.
 inline std::vector<float> network_input(const Picture& picture, const std::array<float, 10>& points,
                                         bool mirrored) {
     const auto [a, b] = similarity(points);
     const double down = double(contract::cropHeight) / contract::inputHeight;  // of the template
     const double across = double(contract::cropWidth) / contract::inputWidth;
-    // As many samples a side as the picture has pixels there, so that a large face is averaged.
+    // As many samples per side as the image has pixels there, so that a large face is averaged.
     const int samples = std::clamp(int(std::lround(std::max(down, across) / std::abs(a))), 1, 16);
     const int height = contract::inputHeight, width = contract::inputWidth;
     std::vector<float> input(size_t(3) * height * width);
@@ -118,7 +118,7 @@ std::vector<float> feature(const Picture& picture, const std::array<float, 10>& 
     return sum;
 }
 
-// Same person where this is above a threshold of thresholds.json.
+// The same person if this is above a threshold of thresholds.json.
 inline double cosine(const std::vector<float>& left, const std::vector<float>& right) {
     double sum = 0;
     for (size_t i = 0; i < left.size(); i++) sum += double(left[i]) * right[i];

@@ -1,4 +1,4 @@
-// Write the network's input, as float32 numbers, to standard output: to compare with a golden one.
+// Writes the network's input to standard output as float32, to compare with a reference.
 //
 //   g++ -O2 -std=c++17 print_input.cpp -o print_input
 //   ./print_input plain|mirrored photo.ppm x y (5 times) > input.f32
@@ -8,7 +8,7 @@
 
 int main(int count, char** words) try {
     if (count != 13) {
-        std::fprintf(stderr, "usage: print_input plain|mirrored PICTURE X Y...\n");
+        std::fprintf(stderr, "usage: print_input plain|mirrored IMAGE X Y...\n");
         return 2;
     }
     const bool mirrored = std::string(words[1]) == "mirrored";

@@ -9,7 +9,7 @@ import distill
 
 
 def main(bundle: str, left: str, right: str) -> None:
-    student = distill.load(bundle)  # reads ONNX where the bundle has it: torch is not needed
+    student = distill.load(bundle)  # runs the bundle's ONNX file, without torch
     features = student.embed([left, right])  # unit vectors, float32 [2, D]
     cosine = float(features[0] @ features[1])
     best = student.thresholds.best_accuracy

@@ -1,8 +1,7 @@
 "use strict";
-// Verdicts on the cases: each is kept in this browser under a key of its own, made of the findings and
-// of what is proposed, so that other findings have other verdicts, and pages that are open side by
-// side keep each other's. They are downloaded as lines of the table of decisions, exactly as the page
-// was given them but for the first column.
+// Verdicts on the cases. The browser stores each under its own key, a digest of the findings and the
+// proposal, so other findings have other verdicts, and windows of the same page share them. They are
+// downloaded as lines of the table of decisions; only the first column of the page's lines changes.
 (() => {
   const source = document.getElementById("decisions");
   if (!source) return;
@@ -14,7 +13,7 @@
   const verdicts = new Map();
   const filter = { check: "", show: "all" };
   let current = null;
-  let isKept = true; // Storage is off in some browsers for files; then verdicts last as long as the page.
+  let isKept = true; // Some browsers have no storage for local files; verdicts then last as long as the page.
 
   function storageKey(element) {
     return prefix + element.dataset.decision;
@@ -101,7 +100,7 @@
     }
   }
 
-  // Cases within their group, and the groups of a check, which begin with their first case.
+  // Sorts the cases of each group, and the groups of each check by their first case.
   function sortCases(order) {
     const sign = order === "up" ? 1 : -1;
     const score = (element) => element.querySelector("[data-score]")?.dataset.score ?? element.dataset.score;
@@ -175,7 +174,7 @@
   document.getElementById("order").addEventListener("change", (event) => sortCases(event.target.value));
   document.getElementById("download").addEventListener("click", download);
   document.getElementById("forget").addEventListener("click", () => {
-    if (!window.confirm("Forget all your decisions on this page?")) return;
+    if (!window.confirm("Clear all your decisions on this page?")) return;
     for (const element of decidable) {
       remember(element, null);
       save(element);
@@ -184,7 +183,7 @@
     filterCases();
   });
 
-  // Another page of this browser has decided; it has forgotten all where the event has no key.
+  // Another window changed its verdicts; without a key, it cleared all of them.
   window.addEventListener("storage", (event) => {
     const element = byStorageKey.get(event.key);
     if (event.key === null) load();
@@ -193,7 +192,7 @@
     drawAll();
   });
 
-  // Nobody tells a page that was put away and is shown again.
+  // A page restored from the back-forward cache has missed these events.
   window.addEventListener("pageshow", (event) => {
     if (!event.persisted || !isKept) return;
     load();

@@ -160,7 +160,7 @@ def test_a_published_evaluation_has_its_figures_and_no_pairs(tmp_path: Path):
     assert "a published protocol: 8 probes, 16 enrolled faces, 20 distractors" in text
     assert f"{section['two'].report['closed_set']['ranks']['1']['rate']:.4f}" in text
     assert "rank 20" in text
-    assert "The networks have their own draws of people here" in text
+    assert "The networks are not compared on the same draws of people here" in text
     assert '<svg class="drawing' not in text
     assert charts(subjects, [SetResults(each, section)]) == {}
 

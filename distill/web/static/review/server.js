@@ -1,4 +1,4 @@
-/* Requests to the server, and the addresses of pictures. */
+/* Requests to the server, and the addresses of images. */
 
 import { SET, state } from "./state.js";
 

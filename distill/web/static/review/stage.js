@@ -46,7 +46,7 @@ function Row({ row, number: place, offset }) {
     </section>`;
 }
 
-/* A picture of an evaluation set; no decision applies to it. */
+/* An image of an evaluation set; no decision applies to it. */
 function Compared({ one, other }) {
   const name = `image ${number(other.image)} of ${other.name}`;
   return html`
