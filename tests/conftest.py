@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # as the commands do, before torch is imported
 
-# What Rich and Typer read: with FORCE_COLOR and TERM=dumb, they wrap every message at 80 characters.
+# Rich and Typer read these: with FORCE_COLOR and TERM=dumb, they wrap messages at 80 characters.
 OF_TERMINALS = ("COLUMNS", "LINES", "TERMINAL_WIDTH", "FORCE_COLOR", "NO_COLOR", "PY_COLORS")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Hide the GPUs, except for `just test-gpu`, and the terminal: tests behave the same everywhere.
+    """Hide GPUs (except for `just test-gpu`) and the terminal: tests must not depend on them.
 
     Hypothesis has no deadline: a slow machine is not a defect.
     """
