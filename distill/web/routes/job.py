@@ -1,6 +1,7 @@
 """One job: its steps, curves, log, evaluation, bundle, and spec."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter
@@ -18,7 +19,7 @@ from distill.run_directory import LOG, METRICS, PROGRESS, RESOLVED, STEPS, found
 from distill.spec_difference import Difference, differences, leaves_of
 from distill.web.curves import grouped
 from distill.web.events import changes, stamp
-from distill.web.logs import tail
+from distill.web.logs import FoundLines, search, tail
 from distill.web.routes import job_bundle, job_log, job_views
 from distill.web.routes.job_views import stamp_of
 from distill.web.site import Site
@@ -36,8 +37,10 @@ def router(site: Site) -> APIRouter:
     sheets = ViewSheets(place, site.ending)
 
     @routes.get("/jobs/{name}")
-    def job(name: str, step: str | None = None, other: str | None = None) -> Response:
-        """The page of a job."""
+    def job(
+        name: str, step: str | None = None, other: str | None = None, words: str = ""
+    ) -> Response:
+        """The page of a job; of its log, the end or the lines that contain ``words``."""
         queued = service.job(name)
         told = report(queued, site.around([queued]))
         past = service.queue.history(queued.name)[-_MOST_EVENTS:]
@@ -58,7 +61,8 @@ def router(site: Site) -> APIRouter:
             other=other,
             different=None if other is None else _different(place, name, other),
             others=[each for each in service.queue.names()[-_OFFERED:] if each != name],
-            log=tail(place.runs / queued.name / LOG),
+            words=words,
+            log=_log(place.runs / queued.name / LOG, words),
             has_views=has_views(queued.spec),
             sheet=stamp_of(sheets.find(queued.spec)),
             queued=[] if told.state is not State.QUEUED else _queued(site, name),
@@ -76,6 +80,10 @@ def router(site: Site) -> APIRouter:
     routes.include_router(job_views.router(site, sheets))
     routes.include_router(job_bundle.router(site))
     return routes
+
+
+def _log(path: Path, words: str) -> FoundLines:
+    return search(path, words[:200]) if words.strip() else tail(path)
 
 
 def _queued(site: Site, name: str) -> list[str]:

@@ -1,24 +1,16 @@
-"""The log of a job."""
+"""The whole log of a job."""
 
 from fastapi import APIRouter
 from starlette.exceptions import HTTPException
 from starlette.responses import FileResponse, Response
 
 from distill.run_directory import LOG
-from distill.web.logs import search, tail
 from distill.web.site import Site
 
 
 def router(site: Site) -> APIRouter:
     routes = APIRouter()
     place, service = site.workspace, site.service
-
-    @routes.get("/jobs/{name}/log")
-    def log(name: str, words: str = "") -> Response:
-        """The end of the log, or the lines that contain these words."""
-        path = place.runs / service.job(name).name / LOG
-        found = search(path, words[:200]) if words.strip() else tail(path)
-        return site.page("log.html", log=found, words=words)
 
     @routes.get("/jobs/{name}/log.txt")
     def whole_log(name: str) -> Response:

@@ -18,13 +18,19 @@ function computed(name) {
 class Chart {
   constructor(place) {
     this.place = place;
-    this.jobs = JSON.parse(place.dataset.jobs);
-    this.keys = JSON.parse(place.dataset.keys);
     this.range = null; // the range the user zoomed to
     this.seen = false;
     this.stale = true;
     this.plot = null;
     this.asking = null;
+  }
+
+  get jobs() {
+    return JSON.parse(this.place.dataset.jobs);
+  }
+
+  get keys() {
+    return JSON.parse(this.place.dataset.keys);
   }
 
   show(seen) {
@@ -64,14 +70,12 @@ class Chart {
     if (!told.length) return;
     const names = told.map((each) => this.named(each));
     const data = uPlot.join(told.map((each) => [each.x, each.y]));
-    if (this.plot && names.join("\n") === this.names) {
-      this.put(data);
-      return;
+    if (names.join("\n") !== this.names) {
+      this.plot?.destroy();
+      this.names = names.join("\n");
+      this.plot = new uPlot(this.options(names), data, this.place);
     }
-    this.plot?.destroy();
-    this.names = names.join("\n");
-    this.plot = new uPlot(this.options(names), data, this.place);
-    this.whole = [data[0][0], data[0][data[0].length - 1]];
+    this.put(data);
   }
 
   named(each) {
@@ -140,22 +144,37 @@ class Chart {
 }
 
 document.addEventListener("DOMContentLoaded", () => {
-  const charts = new Map([...document.querySelectorAll(".plot")].map((place) => [place, new Chart(place)]));
+  const charts = new Map();
   const each = (what) => [...charts.values()].forEach(what);
   const seen = new IntersectionObserver(
-    (entries) => entries.forEach((entry) => charts.get(entry.target).show(entry.isIntersecting)),
+    (entries) => entries.forEach((entry) => charts.get(entry.target)?.show(entry.isIntersecting)),
     { rootMargin: "100px" },
   );
-  charts.forEach((chart, place) => seen.observe(place));
-  const fitted = new ResizeObserver((entries) => entries.forEach((entry) => charts.get(entry.target).fit()));
-  charts.forEach((chart, place) => fitted.observe(place));
-  document.getElementById("live")?.addEventListener("live", () => each((chart) => chart.changed()));
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => each((chart) => chart.recolour()));
+  const fitted = new ResizeObserver((entries) => entries.forEach((entry) => charts.get(entry.target)?.fit()));
 
-  /* If a step began or gained curves, the page needs charts that it does not have yet. */
-  const before = { ...document.getElementById("charted")?.dataset };
+  /* A job gains charts while it runs. */
+  function look() {
+    for (const [place, chart] of charts) {
+      if (place.isConnected) continue;
+      charts.delete(place);
+      [seen, fitted].forEach((observer) => observer.unobserve(place));
+      chart.plot?.destroy();
+    }
+    for (const place of document.querySelectorAll(".plot")) {
+      if (charts.has(place)) continue;
+      charts.set(place, new Chart(place));
+      [seen, fitted].forEach((observer) => observer.observe(place));
+    }
+  }
+
+  look();
   document.addEventListener("htmx:afterSwap", () => {
-    const now = document.getElementById("charted")?.dataset;
-    if (now && (now.steps !== before.steps || now.keys !== before.keys)) location.reload();
+    look();
+    each((chart) => chart.changed());
   });
+  document.addEventListener("htmx:configRequest", (event) => {
+    const zoomed = [...charts.values()].find((chart) => chart.range);
+    if (event.target.id === "live" && zoomed) event.detail.parameters.step = zoomed.place.dataset.step;
+  });
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => each((chart) => chart.recolour()));
 });

@@ -56,10 +56,27 @@ document.addEventListener("DOMContentLoaded", () => {
   for (const element of document.querySelectorAll("[data-live]")) new Live(element);
 });
 
-/* A log opens at its newest lines. */
-document.addEventListener("DOMContentLoaded", () => {
+/* An update of a page keeps what the user has typed, opened or requested, and what scripts have drawn. */
+Object.assign(Idiomorph.defaults.callbacks, {
+  beforeAttributeUpdated: (name, element, change) =>
+    !(name === "value" && element.matches("input"))
+    && !(name === "open" && element.matches("details"))
+    && !(change === "remove" && element.matches(".plot")),
+  beforeNodeMorphed: (element) => !element.matches?.("[data-kept], .htmx-request"),
+  beforeNodeRemoved: (element) => !element.parentElement?.matches(".plot"),
+});
+
+/* A log opens at its newest lines, and stays there until the user scrolls back. */
+function follow() {
   const log = document.getElementById("log");
   if (log) log.scrollTop = log.scrollHeight;
+}
+
+document.addEventListener("DOMContentLoaded", follow);
+document.addEventListener("htmx:beforeSwap", (event) => {
+  const log = event.detail.target.querySelector("#log");
+  if (!log || !event.detail.shouldSwap || log.scrollHeight - log.clientHeight - log.scrollTop > 2) return;
+  document.addEventListener("htmx:afterSwap", follow, { once: true });
 });
 
 /* The API takes its arguments in the address instead of as a form. */

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from distill.web.logs import MOST_FOUND, search, tail
+from distill.web.logs import MOST_FOUND, MOST_LINES, LogLine, search, tail
 from tests.distill.daemon.harness import wait_until
 from tests.distill.web.pages_harness import Pages, axe_faults
 
@@ -114,12 +114,23 @@ def test_the_end_of_a_long_log_and_a_search_in_it(tmp_path: Path) -> None:
     path.write_bytes(b"old\n" * 50_000 + b"bar 1\rbar 2\r\n\x1b[31mred\xff\n" + b"x" * 300_000)
     end = tail(path)
     assert end.more
-    assert len(end.lines[-1]) <= 2000
+    assert len(end.lines[-1].text) <= 2000
     found = search(path, "OLD")
     assert (len(found.lines), found.more) == (MOST_FOUND, True)
-    assert search(path, "bar").lines == ["bar 2"]
-    assert search(path, "red").lines[0].startswith("\\x1b[31mred")
+    assert search(path, "bar").lines == [LogLine(200_000, "bar 2")]
+    assert search(path, "red").lines[0].text.startswith("\\x1b[31mred")
+    assert search(path, "red").lines[0].at == 200_000 + len(b"bar 1\rbar 2\r\n")
+    assert search(path, "xxx").lines[0].at == path.stat().st_size - 300_000
     assert search(path, "nothing like this").lines == []
+
+
+def test_the_end_of_a_log_has_a_limited_number_of_lines(tmp_path: Path) -> None:
+    path = tmp_path / "log.txt"
+    path.write_bytes(b"\n" * (MOST_LINES + 5))
+    end = tail(path)
+    assert (len(end.lines), end.more, end.lines[0].at) == (MOST_LINES, True, 5)
+    path.write_bytes(b"\n" * MOST_LINES)
+    assert not tail(path).more
 
 
 @pytest.mark.parametrize(("width", "theme"), [(390, "light"), (1440, "dark")])
@@ -144,3 +155,81 @@ def test_a_log_opens_at_its_newest_lines(pages: Pages, browser_page: Page) -> No
     expect(log).to_contain_text("line")
     assert log.evaluate("log => log.scrollTop") > 0
     assert log.evaluate("log => log.scrollHeight - log.clientHeight - log.scrollTop") < 2
+
+
+GROWS = """
+import json, pathlib, sys, time
+run = pathlib.Path(sys.argv[1])
+def metrics(step, at, **more):
+    row = dict(step=step, iteration=at, loss_total=300 - at, **more)
+    with (run / "metrics.jsonl").open("a") as file: file.write(json.dumps(row) + chr(10))
+for at in range(100): metrics("teach", at)
+for line in range(1500): print("line", line, flush=True)
+for number in range(1000):
+    while not (run / f"go-{number}").exists(): time.sleep(0.05)
+    metrics("teach", 100 + number, loss_parts=2)
+    metrics(f"generation-{number}", 1)
+    for line in range(10): print("new line", number, flush=True)
+"""
+
+
+def test_a_live_update_keeps_what_the_user_did(pages: Pages, browser_page: Page) -> None:
+    page, run = browser_page, pages.workspace.runs / "growing"
+    pages.submit("growing", GROWS)
+    wait_until(lambda: "line 1499\n" in text_of(run / "log.txt"), "the log is long")
+    page.goto(f"{pages.url}/jobs/growing")
+    log, plot = page.locator("#log"), page.locator(".plot").first
+    over = plot.locator(".u-over")
+    over.scroll_into_view_if_needed()
+    box = over.bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + 0.7 * box["width"], box["y"] + 50)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 0.9 * box["width"], box["y"] + 50, steps=4)
+    page.mouse.up()
+    zoom = plot.get_attribute("data-zoom")
+    assert zoom
+    opened = page.locator("details", has_text="As it was submitted")
+    opened.locator("summary").click()
+    page.get_by_label("Compare with").fill("typed")
+    button = page.get_by_role("button", name="Cancel growing")
+    button.focus()
+    log.evaluate("""log => {
+        log.scrollIntoView();
+        log.scrollTop = 9000;
+        const line = log.children[Math.round(log.children.length * 0.6)];
+        getSelection().selectAllChildren(line);
+        window.line = line, window.lineTop = line.getBoundingClientRect().top;
+    }""")
+    chosen = page.evaluate("getSelection().toString()")
+    assert chosen.startswith("line ")
+    (run / "go-0").touch()
+    chips = page.get_by_role("navigation", name="Step")
+    expect(chips).to_contain_text("generation-0")
+    expect(log).to_contain_text("new line 0")
+    expect(plot.locator(".u-legend")).to_contain_text("loss_parts")
+    expect(chips.locator("[aria-current]")).to_have_text("teach")  # a zoomed curve stays
+    expect(plot).to_have_attribute("data-zoom", zoom)
+    expect(button).to_be_focused()
+    expect(opened).to_have_attribute("open", "")
+    expect(page.get_by_label("Compare with")).to_have_value("typed")
+    assert page.evaluate("getSelection().toString()") == chosen
+    moved = "Math.abs(window.line.getBoundingClientRect().top - window.lineTop)"
+    assert page.evaluate(moved) < 2
+    over.dblclick()
+    log.evaluate("log => { log.scrollTop = log.scrollHeight; }")
+    (run / "go-1").touch()
+    expect(log).to_contain_text("new line 1")
+    expect(chips.locator("[aria-current]")).to_have_text("generation-1")
+    assert log.evaluate("log => log.scrollHeight - log.clientHeight - log.scrollTop") < 2
+    page.get_by_label("Search the log").fill("NEW LINE 1")
+    expect(log.locator("span")).to_have_count(10)
+    (run / "go-2").touch()
+    expect(chips).to_contain_text("generation-2")
+    expect(log.locator("span")).to_have_count(10)
+    page.get_by_label("Search the log").press("Enter")
+    expect(page).to_have_url(f"{pages.url}/jobs/growing")
+
+
+def text_of(path: Path) -> str:
+    return path.read_text() if path.exists() else ""

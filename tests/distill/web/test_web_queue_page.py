@@ -113,6 +113,24 @@ def test_a_refusal_is_shown_in_the_words_of_the_daemon(pages: Pages, browser_pag
     expect(said).to_contain_text("job 'gone-soon' is cancelled, and resume is for queued or")
 
 
+def test_a_new_job_keeps_what_the_user_did(pages: Pages, browser_page: Page) -> None:
+    pages.submit("in-focus", hold="true")
+    browser_page.locator("#submit summary").click()
+    browser_page.get_by_label("Label").fill("typed")
+    button = browser_page.get_by_role("button", name="Resume in-focus")
+    button.focus()
+    pages.submit("newer", hold="true")
+    expect(browser_page.get_by_role("row", name="newer")).to_be_visible()
+    expect(button).to_be_focused()
+    expect(browser_page.locator("#submit")).to_have_attribute("open", "")
+    expect(browser_page.get_by_label("Label")).to_have_value("typed")
+    with pages.program() as http:
+        http.post("/api/jobs/in-focus/cancel")
+    retry = browser_page.get_by_role("button", name="Retry in-focus")
+    expect(retry).to_be_visible()
+    expect(retry).not_to_be_focused()  # Enter must not do what was not chosen
+
+
 def test_untrusted_text_is_escaped(pages: Pages, browser_page: Page) -> None:
     told = json.dumps({"reason": "<img src=x onerror=alert(1)>\u202egnp.exe"})
     path = "pathlib.Path(sys.argv[1], 'failure.json')"
