@@ -12,9 +12,12 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
-from contextlib import suppress
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
+from pathlib import Path
+from threading import Event, Thread
 from typing import IO, Any, BinaryIO
 
 from curation.errors import UserError
@@ -27,32 +30,38 @@ _LONGEST_ANSWER = 8 << 20
 _MOST_PAYLOAD = 1 << 30
 _ENDING_SECONDS = 10.0
 """Time limit for a process to exit after it closed its output"""
+_LOOK_SECONDS = 5.0
+_MOST_IDLE_LOOKS = 12
+"""Consecutive looks at a process that sleeps without using CPU time, before it is killed"""
+_WAIT_FOR_CPU = 20
+"""Time limit of a process per CPU second that it may use, because other processes run, too"""
 
 
 def confined(work: str, arguments: dict[str, Any], memory: int, seconds: int) -> Any:
     """Run ``MODULE:FUNCTION(**arguments)``, all JSON, in a process with at most ``memory`` bytes.
 
     ``memory`` limits writable memory, not mapped libraries; the function may call ``allow`` to
-    raise it. ``seconds`` limits CPU time, in one thread. Re-raises a ``UserError`` of the function;
-    raises ``MemoryError`` or ``TimeoutError`` at the limits, and ``ChildProcessError`` after a
-    crash.
+    raise it. ``seconds`` limits CPU time, in one thread. A process that hangs is killed. Re-raises
+    a ``UserError`` of the function; raises ``MemoryError`` or ``TimeoutError`` at the limits, and
+    ``ChildProcessError`` after a crash.
     """
-    try:
-        done = subprocess.run(
-            _command("once", work, memory, seconds),
-            input=json.dumps(arguments).encode(),
-            capture_output=True,
-            env=_environment(),
-            timeout=20 * seconds,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        raise TimeoutError from None
-    if done.returncode in (-signal.SIGXCPU, -signal.SIGKILL):
+    with subprocess.Popen(
+        _command("once", work, memory, seconds),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=_environment(),
+    ) as process:
+        try:
+            with _killed_if_it_hangs(process, seconds):
+                answer, errors = process.communicate(json.dumps(arguments).encode())
+        finally:
+            process.kill()
+    if process.returncode in (-signal.SIGXCPU, -signal.SIGKILL):
         raise TimeoutError
-    if done.returncode:
-        raise _crash(done.returncode, done.stderr)
-    return _result(json.loads(done.stdout))
+    if process.returncode:
+        raise _crash(process.returncode, errors)
+    return _result(json.loads(answer))
 
 
 class ConfinedWorker:
@@ -60,13 +69,14 @@ class ConfinedWorker:
 
     ``MODULE:FUNCTION(**arguments)`` runs there once and returns the function that handles each
     request; that function returns a JSON value and bytes. ``seconds`` applies to each request.
-    After a crash or a limit, the next request starts a new process. Only JSON and bytes are
+    After a crash, a hang or a limit, the next request starts a new process. Only JSON and bytes are
     accepted from the process, because it may have run untrusted code.
     """
 
     def __init__(self, work: str, arguments: dict[str, Any], memory: int, seconds: int) -> None:
         self._arguments = arguments
         self._command = _command("many", work, memory, seconds)
+        self._seconds = seconds
         self._process: subprocess.Popen[bytes] | None = None
         self._closed = False
         self._errors: IO[bytes] | None = None
@@ -114,15 +124,20 @@ class ConfinedWorker:
         assert process is not None
         assert process.stdin is not None
         assert process.stdout is not None
-        try:
-            process.stdin.write(json.dumps(request).encode() + b"\n")
-            process.stdin.flush()
-            answer = json.loads(process.stdout.readline(_LONGEST_ANSWER))
-            size = min(int(answer["bytes"]), _MOST_PAYLOAD)
-            payload = process.stdout.read(max(size, 0))
-        except (OSError, ValueError, TypeError, LookupError):  # it exited or sent invalid data
-            raise self._ended(process) from None
-        if len(payload) != size:
+        with _killed_if_it_hangs(process, self._seconds) as killed:
+            try:
+                process.stdin.write(json.dumps(request).encode() + b"\n")
+                process.stdin.flush()
+                answer = json.loads(process.stdout.readline(_LONGEST_ANSWER))
+                size = min(int(answer["bytes"]), _MOST_PAYLOAD)
+                payload = process.stdout.read(max(size, 0))
+                whole = len(payload) == size
+            except (OSError, ValueError, TypeError, LookupError):  # it exited or sent invalid data
+                whole = False
+        if killed.is_set():
+            self._end()
+            raise TimeoutError
+        if not whole:
             raise self._ended(process)
         return _result(answer), payload
 
@@ -136,6 +151,48 @@ class ConfinedWorker:
         code = process.poll() or 0
         self._end()
         return TimeoutError() if code == -signal.SIGXCPU else _crash(code, errors)
+
+
+@contextmanager
+def _killed_if_it_hangs(process: "subprocess.Popen[bytes]", seconds: int) -> Iterator[Event]:
+    """Watch a process that may use ``seconds`` of CPU time; yields the event that it was killed.
+
+    At a memory limit, the threads of a library may wait for each other for ever, which uses no CPU
+    time. Looks are counted instead of seconds, so that a suspended command loses nothing.
+    """
+    done, killed = Event(), Event()
+
+    def watch() -> None:
+        looks = idle = 0
+        before = None
+        while not done.wait(_LOOK_SECONDS):
+            now = _cpu_time_of_sleeper(process.pid)
+            idle = idle + 1 if now is not None and now == before else 0
+            looks, before = looks + 1, now
+            if idle >= _MOST_IDLE_LOOKS or looks * _LOOK_SECONDS > _WAIT_FOR_CPU * seconds:
+                killed.set()
+                process.kill()
+                return
+
+    thread = Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield killed
+    finally:
+        done.set()
+        thread.join()
+
+
+def _cpu_time_of_sleeper(pid: int) -> tuple[str, ...] | None:
+    """The CPU time that a sleeping process has used; None if it runs or waits for a disk.
+
+    None on systems without ``/proc``, too.
+    """
+    try:
+        state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (OSError, ValueError):
+        return None
+    return tuple(fields[10:12]) if state == "S" else None  # proc(5): utime and stime
 
 
 def _command(mode: str, work: str, memory: int, seconds: int) -> list[str]:
@@ -176,9 +233,22 @@ def allow(memory: int) -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (least, most))
 
 
+def end_with_parent() -> None:
+    """End this process soon after its parent, even if a library hangs then."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_LOOK_SECONDS)
+        os._exit(1)
+
+    Thread(target=watch, daemon=True).start()
+
+
 def _main(mode: str, work: str, memory: str, seconds: str) -> None:
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # keeps the output of libraries out of the answers
+    end_with_parent()
     allow(int(memory))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     module, _, name = work.partition(":")
