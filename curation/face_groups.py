@@ -12,7 +12,7 @@ from curation.joining import LEAST_PROBABILITY, BothSets, write_join
 from curation.neighbours import blocks
 from curation.noise.checks.divided import judge_neighbours
 from curation.noise.clean import apply_decisions, write_clean
-from curation.noise.decisions import Decision, write_decisions
+from curation.noise.decisions import Decision, decisions_with
 from curation.noise.embedded import EmbeddedImages
 from curation.noise.label_errors import estimate_label_errors
 from curation.progress import Progress
@@ -135,9 +135,10 @@ def write_groups(
             f"no two of the {gathered.unlabelled:,} unlabelled images of {gathered.path} clearly "
             f"show the same person; check the teacher's --colour, --mean and --std"
         )
-    if both is None:
-        made = write_clean(path, gathered, decisions)
-    else:
-        made = write_join(path, both, decisions, CHECK)
-    write_decisions(table, gathered.digest, decisions)  # last: only one process makes the view
+    table.parent.mkdir(parents=True, exist_ok=True)
+    with decisions_with(table, gathered.digest, decisions):
+        if both is None:
+            made = write_clean(path, gathered, decisions)
+        else:
+            made = write_join(path, both, decisions, CHECK)
     return made, table

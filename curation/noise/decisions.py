@@ -24,6 +24,7 @@ import io
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TextIO, get_args
@@ -123,6 +124,15 @@ def _is_index(text: str) -> bool:
 
 def write_decisions(path: Path, images_digest: str, decisions: Iterable[Decision]) -> None:
     """Write the table for the image set with this digest."""
+    with decisions_with(path, images_digest, decisions):
+        pass
+
+
+@contextmanager
+def decisions_with(path: Path, images_digest: str, decisions: Iterable[Decision]) -> Iterator[None]:
+    """Write the table, which appears only if the block ends without an error: with what it makes,
+    and not otherwise.
+    """
     with atomic_file(path) as file:
         lines = io.TextIOWrapper(file, "utf-8", newline="", write_through=True)
         lines.write(f"{TITLE} {images_digest}\n")
@@ -130,6 +140,7 @@ def write_decisions(path: Path, images_digest: str, decisions: Iterable[Decision
         table.writerow(COLUMNS)
         table.writerows(_written(decision) for decision in decisions)
         lines.detach()
+        yield
 
 
 def _written(decision: Decision) -> Sequence[str]:

@@ -1,15 +1,16 @@
 """LMDB environments written by other libraries as a source.
 
-An environment is a folder or a single file. Three layouts are supported:
+An environment is a folder or a single file. Four layouts are supported:
 
 - Each value is an image file under any key, and a text file lists ``KEY LABEL``: the only text file
   in the folder, or the one with the environment's name.
 - ``label-N`` is the label of the image file ``image-N``.
 - Values are msgpack of (image file, label) or (image file, feature, label), as in
   HaiyuWu/SOTA-Face-Recognition-Train-and-Test.
+- Values are Caffe's ``Datum`` messages with image files and labels.
 
 Keys that begin with ``__``, and the usual ones for counts, hold metadata if their values are no
-images. Images are read in key order, without liblmdb, msgpack or pickle.
+images. Images are read in key order, without liblmdb, msgpack, protobuf or pickle.
 """
 
 from collections.abc import Iterable, Iterator
@@ -25,10 +26,11 @@ from curation.files import regular_file_size
 from curation.images import MAX_FILE_BYTES, encoding_of
 from curation.labels import UNLABELLED
 from curation.name_index import NameIndex
+from curation.sources import caffe_datum, packed_values
+from curation.sources.caffe_datum import is_datum
 from curation.sources.entries import EntrySource, ImageEntry, LabelNumbers
 from curation.sources.lists import is_heading
 from curation.sources.opening import source
-from curation.sources.packed_values import image_and_label
 from curation.store import META_KEY, PARTIAL, STAMP_FILE
 from curation.text_files import text_lines
 
@@ -182,7 +184,7 @@ def _entry(name: str, number: int, value: bytes | None, label: int | None) -> Im
     if encoding_of(value) is not None:
         return ImageEntry(name, UNLABELLED if label is None else label, number, value)
     try:
-        payload, own = image_and_label(value)
+        payload, own = (caffe_datum if is_datum(value) else packed_values).image_and_label(value)
     except ValueError as error:
         return ImageEntry(name, UNLABELLED, number, b"", str(error))
     return ImageEntry(name, own if label is None else label, number, payload)

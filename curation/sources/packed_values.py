@@ -14,19 +14,16 @@ _INTEGERS = {0xCC: ">B", 0xCD: ">H", 0xCE: ">L", 0xCF: ">Q",
              0xD0: ">b", 0xD1: ">h", 0xD2: ">l", 0xD3: ">q"}  # fmt: skip
 _LAST = ((9, (0xCF, 0xD3)), (5, (0xCE, 0xD2)), (3, (0xCD, 0xD1)), (2, (0xCC, 0xD0)))
 _REFUSED = "its value is neither a JPEG or PNG file nor msgpack of (image file, label)"
-_PICKLE, _DATUM = re.compile(rb"\x80[\x02-\x05]"), re.compile(rb"\x08[\x01\x03]\x10")
-_AS_FILES = "write the images with the program that made it, as files IDENTITY/*.jpg"
-_KINDS = (
-    (_PICKLE, "its value is a pickle, which can run code when it is read"),
-    (_DATUM, "its value is a Datum of Caffe"),
-)
+_PICKLE = re.compile(rb"\x80[\x02-\x05]")
 
 
 def image_and_label(value: bytes) -> tuple[bytes, int]:
     """The bytes at the start of the array and the number at its end; ``ValueError`` if not so."""
-    for beginning, reason in _KINDS:
-        if beginning.match(value):
-            raise ValueError(f"{reason}; {_AS_FILES}")
+    if _PICKLE.match(value):
+        raise ValueError(
+            "its value is a pickle, which can run code when it is read; write the images with the "
+            "program that made it, as files IDENTITY/*.jpg"
+        )
     count = value[0] & 0x0F if value[:1] and value[0] & 0xF0 == 0x90 else 0
     if count == 0 or len(value) < 3:
         raise ValueError(_REFUSED)

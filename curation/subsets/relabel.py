@@ -104,9 +104,8 @@ def _names(parent: ImageSet, by: By) -> Sequence[str]:
     names = parent.store.source_names
     if names is None:
         raise UserError(
-            f"{parent.path} was made from records, whose images have no file names; list them by "
-            f"key "
-            "or index"
+            f"{parent.path} was made from records, whose images have no file names; list them "
+            f"--by {By.KEY} or --by {By.INDEX}"
         )
     return [names[row] for row in parent.rows.tolist()]
 

@@ -19,6 +19,7 @@ def curate(store, tmp_path):
     (tmp_path / "parts.txt").write_text("1 1\n2 1\n")
     (tmp_path / "groups.txt").write_text("2 3\n")
     np.save(tmp_path / "norm.npy", np.arange(16.0))
+    (tmp_path / "there.view").mkdir()
 
     def run(*arguments):
         command = [sys.executable, "-m", "distill.cli.curate", "view", *map(str, arguments)]
@@ -93,6 +94,17 @@ def test_sets_take_two_views(curate, kind, images):
         (["merge", "train.lmdb", "a.view", "list.txt", "--by", "name"], "keep` and `curate view"),
         (["cap", "train.lmdb", "list.txt/a.view", "--each", "99"], "cannot write"),
         (["union", "train.lmdb", "nowhere.lmdb", "a.view"], "nowhere.lmdb is not a store"),
+        (
+            ["relabel", "train.lmdb", "list.txt", "a.view"],
+            "list.txt is a file: give the view before the list, PARENT a.view list.txt",
+        ),
+        (["drop", "train.lmdb", "list.txt", "mine/a"], "PARENT mine/a list.txt"),
+        (["cap", "train.lmdb", "list.txt", "--each", "2"], "list.txt cannot be the name of a view"),
+        (["cap", "train.lmdb", "a.lmdb", "--each", "2"], "a.lmdb cannot be the name of a view"),
+        (
+            ["prune", "train.lmdb", "there.view", "--teacher", "none", "--share", "0.5"],
+            "there.view exists; remove it or choose another name",
+        ),
     ],
 )
 def test_mistakes_are_one_line(curate, tmp_path, arguments, complaint):

@@ -1,5 +1,6 @@
 """The command `join`, which finds the people who are in both of two sets."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -80,7 +81,7 @@ def join(
     """
     from curation.files import check_free
     from curation.joining import bring_together, write_join
-    from curation.noise.decisions import read_decisions, write_decisions
+    from curation.noise.decisions import decisions_with, read_decisions
     from curation.views import open_images
     from curation.workspace import Workspace
 
@@ -100,13 +101,13 @@ def join(
         found = _by_faces(both, options.choice(str(teacher)), place)
     count = sum(each.apply for each in found)
     told: dict[str, Any] = {"people_in_both": count, "table": str(table)}
-    if not dry_run:
-        made = write_join(path, both, found, by or ("decisions" if decisions else "teacher"))
-        step = made.history[-1].model_dump(exclude={"other": {"history"}})
-        told |= {"path": str(path), "images": len(made), "identities": made.identities, **step}
-    if decisions is None:  # after the view, which only one process makes
-        table.parent.mkdir(parents=True, exist_ok=True)
-        write_decisions(table, both.images.digest, found)
+    table.parent.mkdir(parents=True, exist_ok=True)
+    written = decisions_with(table, both.images.digest, found)
+    with nullcontext() if decisions else written:
+        if not dry_run:
+            made = write_join(path, both, found, by or ("decisions" if decisions else "teacher"))
+            step = made.history[-1].model_dump(exclude={"other": {"history"}})
+            told |= {"path": str(path), "images": len(made), "identities": made.identities, **step}
     print_report(told | ({"people": _described(found)} if as_json else {}), as_json)
     if dry_run and not as_json:
         note(f"nothing else was written; inspect {table}, then apply it with --decisions")

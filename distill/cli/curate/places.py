@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from curation.errors import UserError
+
 if TYPE_CHECKING:
     from curation.workspace import Workspace
 
@@ -32,8 +34,15 @@ def split_list(name: str) -> tuple[Path, str | None] | None:
 
 
 def view_path(name: str, workspace: "Workspace") -> Path:
-    if Path(name).suffix == ".view":
-        return Path(name)
+    """The path of a view to make, given as a path or a workspace name."""
+    path = Path(name)
+    if path.suffix == ".view":
+        return path
+    if path.suffix in FILE_SUFFIXES or path.is_file():
+        raise UserError(
+            f"{name} cannot be the name of a view; give a path NAME.view or a workspace name "
+            "DATASET/NAME"
+        )
     base = workspace.inside(name, workspace.datasets, "view")
     return base.with_name(f"{base.name}.view")
 

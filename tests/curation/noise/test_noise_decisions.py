@@ -16,6 +16,7 @@ from curation.noise.decisions import (
     COLUMNS,
     TITLE,
     Decision,
+    decisions_with,
     read_decisions,
     write_decisions,
 )
@@ -314,3 +315,15 @@ def test_the_tables_in_the_docs_are_tables(tmp_path: Path, page: str, lines: int
     path = tmp_path / "decisions.tsv"
     path.write_text(shown)
     assert len(read_decisions(path, digest)) == lines
+
+
+def test_a_table_appears_only_with_what_it_belongs_to(tmp_path):
+    with (
+        pytest.raises(KeyboardInterrupt),
+        decisions_with(tmp_path / "a.tsv", DIGEST, [Decision("merge", 1, into=0)]),
+    ):
+        raise KeyboardInterrupt
+    assert list(tmp_path.iterdir()) == []
+    with decisions_with(tmp_path / "a.tsv", DIGEST, [Decision("merge", 1, into=0)]):
+        assert not (tmp_path / "a.tsv").exists()
+    assert len(read_decisions(tmp_path / "a.tsv", DIGEST)) == 1

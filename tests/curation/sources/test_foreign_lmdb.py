@@ -120,12 +120,18 @@ def test_images_without_labels_are_doubted(tmp_path, noise_images):
 
 @pytest.mark.parametrize(
     ("value", "reason"),
-    [(b"\x80\x04\x95pickle", "a pickle, which can run code"), (b"\x08\x03\x10\x70", "a Datum")],
-    ids=["pickle", "datum"],
+    [
+        (b"\x80\x04\x95pickle", "a pickle, which can run code.* as files IDENTITY"),
+        (b"\x08\x03\x10\x70\x22\x01x\x28\x05", "a Datum of Caffe with raw pixels.*--encoded"),
+        (b"\x22\x7fcut", "a damaged Datum"),
+        (b"\x08" + b"\xff" * 11, "a damaged Datum"),
+        (b"\x22\x01x\x3b", "a damaged Datum"),
+    ],
+    ids=["pickle", "raw-datum", "cut-datum", "long-number", "unknown-type"],
 )
 def test_values_of_other_libraries_are_named(tmp_path, noise_images, value, reason):
     folder = write_lmdb(tmp_path / "set", {b"0": value})
-    with pytest.raises(UserError, match=f"its value is {reason}.*as files IDENTITY"):
+    with pytest.raises(UserError, match=f"its value is {reason}"):
         convert(folder, tmp_path / "a.lmdb")
 
 
@@ -226,3 +232,37 @@ def test_bad_keys_are_escaped_in_the_quarantine(tmp_path, noise_images):
     store = convert(folder, tmp_path / "a.lmdb", skip_bad=True)
     (bad,) = read_quarantine(store.path)
     assert bad.reason.startswith(r"\x1b[31m\x00 : its value is neither")
+
+
+@pytest.fixture(scope="module")
+def datum() -> type:
+    """Caffe's message as Protocol Buffers' own library writes it."""
+    from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+
+    file = descriptor_pb2.FileDescriptorProto(name="datum.proto", package="caffe", syntax="proto2")
+    message = file.message_type.add(name="Datum")
+    kinds = {"channels": 5, "height": 5, "width": 5, "data": 12, "label": 5, "float_data": 2}
+    for number, (name, kind) in enumerate([*kinds.items(), ("encoded", 8)], 1):
+        label = 3 if name == "float_data" else 1
+        message.field.add(name=name, number=number, type=kind, label=label)
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName("caffe.Datum"))
+
+
+def test_image_files_in_datums_of_caffe_are_read(tmp_path, datum, noise_images):
+    sizes = {"channels": 3, "height": 112, "width": 112}
+    labels = [5, 300, -1, 70_000, 0]
+    entries = {
+        b"%08d_p/%d.jpg" % (i, i): datum(
+            data=noise_images[i], label=label, encoded=True, **(sizes if i % 2 else {})
+        ).SerializeToString()
+        for i, label in enumerate(labels)
+    }
+    entries[b"00000009_p/9.jpg"] = datum(data=noise_images[9], encoded=True).SerializeToString()
+    store = convert(write_lmdb(tmp_path / "set", entries), tmp_path / "a.lmdb")
+    assert store.source_labels.tolist() == [0, 5, 300, 70_000]
+    images = [int(name[7]) for name in store.source_names]
+    assert images == [4, 0, 1, 3, 2, 9]
+    assert [store.read(i) for i in range(6)] == [noise_images[i] for i in images]
+    assert store.unlabelled == 2

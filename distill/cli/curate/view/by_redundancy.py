@@ -57,9 +57,9 @@ def prune(
 
     check_pruning(share, least)
     choice = options.choice(teacher)
-    embedder = open_embedder(choice, Workspace.locate(workspace), note)
 
     def write(path: Path, images: "ImageSet") -> "View":
+        embedder = open_embedder(choice, Workspace.locate(workspace), note)
         with watch("embed", "images", at_once=False) as progress:
             embedded, digest = embedder.embed(with_each_alone(images), progress)
         return write_prune(path, images, embedded, share, least, digest[:16])

@@ -44,14 +44,34 @@ def make_view(
     **parameters: Any,
 ) -> None:
     """Open the parents, write the view, and report the step."""
+    from curation.files import check_free
     from curation.views import open_images
     from curation.workspace import Workspace
 
+    if "listed" in parameters:
+        _check_list(parameters["listed"], destination)
     place = Workspace.locate(workspace)
     images = [open_images(locate(parent, place)) for parent in parents]
     path = view_path(destination, place)
+    check_free(path)  # before long work
     made = write(path, *images, **parameters)
     print_view(path, made, as_json)
+
+
+def _check_list(listed: Path, destination: str) -> None:
+    """Raise ``UserError`` if the list cannot be opened, perhaps because it was given first."""
+    from curation.errors import UserError
+    from curation.files import UnreadableError, regular_file_size
+
+    try:
+        regular_file_size(listed)
+    except UnreadableError as error:
+        if not Path(destination).is_file():
+            raise
+        raise UserError(
+            f"{error}; {destination} is a file: give the view before the list, PARENT "
+            f"{listed} {destination}"
+        ) from None
 
 
 def print_view(path: Path, made: "View", as_json: bool) -> None:
