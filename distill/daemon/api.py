@@ -1,6 +1,8 @@
 """The HTTP API on the daemon's socket; `GET /openapi.json` describes it."""
 
+import os
 import sqlite3
+from pathlib import Path
 from typing import Any
 
 from fastapi import Depends, FastAPI, Request, Response
@@ -11,6 +13,8 @@ from starlette.requests import ClientDisconnect
 
 from curation.errors import UserError
 from curation.faults import requirement
+from curation.files import DISK_ERRORS, disk_error
+from curation.workspace import QUEUE_FILE, Workspace
 from distill import __version__
 from distill.daemon.api_reports import Problem, Reporting
 from distill.daemon.api_routes import (
@@ -21,6 +25,7 @@ from distill.daemon.api_routes import (
     log_routes,
 )
 from distill.daemon.api_submit import SubmitEndpoint, TooLargeError, submit_routes
+from distill.daemon.queue_file import no_space, trouble
 from distill.daemon.refusals import ConflictError, UnknownJobError
 from distill.daemon.service import JobService
 
@@ -30,6 +35,7 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
     413: {"model": Problem, "description": "Too large for a job spec."},
     422: {"model": Problem, "description": "The request is malformed."},
     503: {"model": Problem, "description": "The queue cannot be read or written at the moment."},
+    507: {"model": Problem, "description": "The disk is full or failing."},
 }
 
 
@@ -43,7 +49,7 @@ def create_app(service: JobService, slots: int) -> FastAPI:
         redoc_url=None,
         dependencies=[Depends(_check_parameters)],
     )
-    _answer_errors(app)
+    _answer_errors(app, service.workspace)
     reports = Reporting(service, slots)
     app.include_router(daemon_routes(service, reports))
     app.include_router(listing_routes(service, reports))
@@ -75,7 +81,19 @@ def status_of(error: UserError) -> int:
     return {UnknownJobError: 404, ConflictError: 409, TooLargeError: 413}.get(type(error), 422)
 
 
-def _answer_errors(app: FastAPI) -> None:
+def unusable(workspace: Workspace, error: sqlite3.Error | OSError) -> tuple[int, str]:
+    """The HTTP status and the message if the queue or the workspace cannot be used."""
+    queue = workspace.daemon / QUEUE_FILE
+    if isinstance(error, sqlite3.Error):
+        if no_space(error):
+            return 507, trouble(queue, error)
+        return 503, f"the queue is unavailable: {error}"
+    if error.errno in DISK_ERRORS:
+        return 507, disk_error(Path(os.fsdecode(error.filename or queue)), error.errno)
+    return 503, f"the workspace is unavailable: {error}"
+
+
+def _answer_errors(app: FastAPI, workspace: Workspace) -> None:
 
     @app.exception_handler(UserError)
     def refuse(request: Request, error: UserError) -> JSONResponse:
@@ -84,8 +102,10 @@ def _answer_errors(app: FastAPI) -> None:
         return JSONResponse({"error": str(error)}, status_of(error), headers)
 
     @app.exception_handler(sqlite3.Error)
-    def unavailable(request: Request, error: sqlite3.Error) -> JSONResponse:
-        return JSONResponse({"error": f"the queue is unavailable: {error}"}, 503)
+    @app.exception_handler(OSError)
+    def unavailable(request: Request, error: sqlite3.Error | OSError) -> JSONResponse:
+        status, words = unusable(workspace, error)
+        return JSONResponse({"error": words}, status)
 
     @app.exception_handler(HTTPException)
     def unknown(request: Request, error: HTTPException) -> JSONResponse:
@@ -101,7 +121,3 @@ def _answer_errors(app: FastAPI) -> None:
     @app.exception_handler(ClientDisconnect)
     def gone(request: Request, error: ClientDisconnect) -> Response:
         return Response(status_code=400)  # the client has disconnected
-
-    @app.exception_handler(OSError)
-    def unwritable(request: Request, error: OSError) -> JSONResponse:
-        return JSONResponse({"error": f"the workspace is unavailable: {error}"}, 503)

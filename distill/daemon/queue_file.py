@@ -1,5 +1,6 @@
 """The queue's file: atomic creation, detection of replacement, and read-only access."""
 
+import errno
 import os
 import re
 import shutil
@@ -9,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from curation.files import sync_folder
+from curation.files import disk_error, sync_folder
 from curation.locks import held
 from distill.daemon.runfolder import unused_name
 from distill.daemon.schema import migrate
@@ -90,6 +91,12 @@ _OTHER_TABLES = re.compile("no such|duplicate")
 """SQLite's errors if the tables do not match the version in the file"""
 
 
+def no_space(error: sqlite3.Error) -> bool:
+    """Whether the disk is full or failing."""
+    name = getattr(error, "sqlite_errorname", "")  # none if an error is not SQLite's own
+    return name.startswith(("SQLITE_FULL", "SQLITE_IOERR"))
+
+
 def trouble(path: Path, error: sqlite3.Error) -> str:
     """One line on why the queue in ``path`` cannot be used."""
     if not isinstance(error, sqlite3.OperationalError) or _OTHER_TABLES.match(str(error)):
@@ -97,6 +104,8 @@ def trouble(path: Path, error: sqlite3.Error) -> str:
             f"the queue {path} is damaged ({error}); restore a copy of it, or move it away and "
             f"submit the jobs again, each with {resubmit(path)}: finished steps are reused"
         )
+    if no_space(error):
+        return disk_error(path, errno.ENOSPC)
     if "locked" in str(error):
         return f"the queue {path} is locked by another process; try again"
     return (

@@ -12,7 +12,8 @@ from starlette.responses import JSONResponse, Response
 
 from curation.errors import UserError
 from curation.faults import requirement
-from distill.daemon.api import create_app, status_of
+from curation.workspace import Workspace
+from distill.daemon.api import create_app, status_of, unusable
 from distill.web.guard import Guard
 from distill.web.keys import Keys
 from distill.web.review.reviews import Reviews
@@ -39,11 +40,11 @@ def create_pages(site: Site, keys: Keys, origins: frozenset[str], secure: bool) 
         app.include_router(router(site))
     app.include_router(review.router(Reviews(site.workspace.image_set), site, "/"))
     app.mount("/api", create_app(site.service, site.slots))
-    answer_errors(app, site)
+    answer_errors(app, site, site.workspace)
     return Guard(app, keys, origins, cookie, secure)
 
 
-def answer_errors(app: FastAPI, pages: PageMaker) -> None:
+def answer_errors(app: FastAPI, pages: PageMaker, workspace: Workspace) -> None:
     """Report errors as a page to a person, as one line of JSON to a program."""
 
     def answer(request: Request, status: int, why: str) -> Response:
@@ -57,13 +58,10 @@ def answer_errors(app: FastAPI, pages: PageMaker) -> None:
     def refuse(request: Request, error: UserError) -> Response:
         return answer(request, status_of(error), str(error))
 
-    @app.exception_handler(OSError)
-    def unreadable(request: Request, error: OSError) -> Response:
-        return answer(request, 503, f"the workspace is unavailable: {error}")
-
     @app.exception_handler(sqlite3.Error)
-    def unavailable(request: Request, error: sqlite3.Error) -> Response:
-        return answer(request, 503, f"the queue is unavailable: {error}")
+    @app.exception_handler(OSError)
+    def unavailable(request: Request, error: sqlite3.Error | OSError) -> Response:
+        return answer(request, *unusable(workspace, error))
 
     @app.exception_handler(HTTPException)
     def unknown(request: Request, error: HTTPException) -> Response:

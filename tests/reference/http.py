@@ -20,8 +20,8 @@ curl --unix-socket workspace/daemon/api.sock http://daemon/health
 ```
 
 Errors are JSON, `{"error": "one line"}`, with status 404 (no such job), 409 (the job's state does
-not allow it), 413 (too large), 422 (not understood) or 503 (the queue is unavailable). `GET
-/openapi.json` has this page for programs.
+not allow it), 413 (too large), 422 (not understood), 503 (the queue is unavailable) or 507 (the
+disk is full). `GET /openapi.json` has this page for programs.
 """
 HIDDEN = {"HTTPValidationError", "ValidationError"}
 """FastAPI models that our errors replace"""

@@ -41,7 +41,7 @@ def serve_review(
     keys = Keys(workspace_token(workspace.daemon), secrets.token_urlsafe(16))
     with _listener(port) as listener:
         url = f"http://{_HOST}:{listener.getsockname()[1]}"
-        app = _application(reviews, keys, sign_in.cookie_name(workspace), url)
+        app = _application(reviews, keys, workspace, url)
         signals = (signal.SIGINT, signal.SIGTERM)
         signal.pthread_sigmask(signal.SIG_BLOCK, signals)  # before other threads start
         with answering(app, listener, BoundedProtocol, threads=_THREADS, name="review"):
@@ -50,7 +50,8 @@ def serve_review(
     return reviews.open(_NAME).progress()
 
 
-def _application(reviews: Reviews, keys: Keys, cookie: str, url: str) -> Guard:
+def _application(reviews: Reviews, keys: Keys, workspace: Workspace, url: str) -> Guard:
+    cookie = sign_in.cookie_name(workspace)
     app, pages = FastAPI(docs_url=None, redoc_url=None, openapi_url=None), PageMaker()
     app.include_router(sign_in.router(pages, keys, cookie, secure=False))
     app.include_router(static.router(pages))
@@ -60,7 +61,7 @@ def _application(reviews: Reviews, keys: Keys, cookie: str, url: str) -> Guard:
     def first() -> Response:
         return RedirectResponse(f"/review?set={_NAME}", 303)
 
-    answer_errors(app, pages)
+    answer_errors(app, pages, workspace)
     port = url.rpartition(":")[2]
     origins = frozenset({url, f"http://localhost:{port}"})
     return Guard(app, keys, origins, cookie, secure=False)
