@@ -11,6 +11,8 @@ import re
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import numpy as np
 
 START = b"\xff\xd8\xff"
@@ -37,9 +39,13 @@ _CMYK = 4
 
 # Warnings of libjpeg (jerror.h) after which the pixels are complete.
 _HARMLESS = re.compile(
-    "extraneous bytes before marker|Unknown Adobe color transform|unknown JFIF revision|"
-    "Invalid SOS parameters"
+    "Unknown Adobe color transform|unknown JFIF revision|Invalid SOS parameters|"
+    "extraneous bytes before marker 0x(?!d[0-9])"
 )
+_MOST_EXTRANEOUS_BYTES = 256
+_MOST_EXTRANEOUS_RUNS = 4
+"""libjpeg does not count fill bytes, so several decodings may be needed to pass over all bytes"""
+_BEFORE_THE_END = re.compile(r"(\d+) extraneous bytes before marker 0xd9")
 
 
 class DamagedError(ValueError):
@@ -92,18 +98,22 @@ def _check_scans(data: bytes, frame: Frame) -> None:
     most = min(_MOST_SCANS, _MOST_SCANNED_PIXELS // (frame.height * frame.width))
     if data.count(_START_OF_SCAN) <= most:  # almost always, without parsing
         return
-    position, scans = frame.position, 0
-    position += int.from_bytes(data[position : position + 2], "big")
+    scans = sum(1 for _ in _scan_headers(data, frame))
+    if scans > most:
+        raise DamagedError(f"it has {scans} scans; at most {most} are read at its size")
+
+
+def _scan_headers(data: bytes, frame: Frame) -> "Iterator[int]":
+    """The position of each scan header's length, up to the end marker or the end of the data."""
+    position = frame.position + int.from_bytes(data[frame.position : frame.position + 2], "big")
     for _ in range(_MOST_MARKERS):
         found = _BETWEEN_SCANS.search(data, position)
         if found is None or found[0] == END_OF_IMAGE:
-            break
+            return
+        if found[0] == _START_OF_SCAN:
+            yield found.end()
         position = found.end() + int.from_bytes(data[found.end() : found.end() + 2], "big")
-        scans += found[0] == _START_OF_SCAN
-    else:
-        raise DamagedError(f"it has more than {_MOST_MARKERS} segments")
-    if scans > most:
-        raise DamagedError(f"it has {scans} scans; at most {most} are read at its size")
+    raise DamagedError(f"it has more than {_MOST_MARKERS} segments")
 
 
 def room_for_pixels(shape: tuple[int, ...]) -> "np.ndarray":
@@ -182,11 +192,16 @@ def _decode(
     scan = data.find(_START_OF_SCAN, frame.position)
     ended = data.find(END_OF_IMAGE, scan) >= 0
     if not ended:
-        if not _is_only_scan(data, scan, frame):  # another scan may be missing without a warning
+        if not _has_all_scans(data, frame):  # libjpeg does not warn about a missing scan
             raise DamagedError("it ends early")
         data += END_OF_IMAGE
     remark = _remark(data, colours, pixels, shrink, strict=True)
-    if remark is not None and ended and _HARMLESS.search(remark):
+    for _ in range(_MOST_EXTRANEOUS_RUNS):
+        if not ended or remark is None or not _BEFORE_THE_END.search(remark):
+            break
+        data = _without_extraneous_bytes(data, frame, remark)
+        remark = _remark(data, colours, pixels, shrink, strict=True)
+    if ended and remark is not None and _is_harmless(remark, data, frame):
         remark = _remark(data, colours, pixels, shrink, strict=False)
     if remark is not None:
         raise DamagedError(f"it cannot be decoded ({remark})" if ended else "it ends early")
@@ -210,10 +225,48 @@ def _remark(
     return None
 
 
-def _is_only_scan(data: bytes, scan: int, frame: Frame) -> bool:
-    """Whether the scan at this position contains the entire image."""
-    components = data[scan + 4 : scan + 5]  # after marker and length
-    return frame.marker not in _PROGRESSIVE and components == bytes([frame.components])
+def _without_extraneous_bytes(data: bytes, frame: Frame, remark: str) -> bytes:
+    """The file without the bytes before its end marker that libjpeg warned about.
+
+    libjpeg reports only its last warning. Without these bytes, it reports the one before. Its fast
+    path does not warn about invalid codes, so many bytes that are no padding are unread image data.
+    """
+    found = _BEFORE_THE_END.search(remark)
+    if found is None:
+        return data
+    *_, scan = _scan_headers(data, frame)
+    end = data.find(END_OF_IMAGE, scan)
+    image_data = data[:end].rstrip(b"\xff")  # a marker may follow any number of these
+    used = len(image_data) - int(found[1])
+    extra = image_data[used:]
+    if len(extra) > _MOST_EXTRANEOUS_BYTES and len(set(extra)) > 1:
+        raise DamagedError(f"{len(extra)} bytes of its image data are too many for its pixels")
+    return image_data[:used] + data[end:]
+
+
+def _is_harmless(remark: str, data: bytes, frame: Frame) -> bool:
+    """Whether the pixels are complete in spite of libjpeg's last warning.
+
+    Extraneous bytes between two scans may follow from damage to the first.
+    """
+    if _HARMLESS.search(remark) is None:
+        return False
+    return "extraneous" not in remark or sum(1 for _ in _scan_headers(data, frame)) == 1
+
+
+def _has_all_scans(data: bytes, frame: Frame) -> bool:
+    """Whether the scans together contain every bit of every coefficient; T.81, B.2.3 and G.1."""
+    components = data[frame.position + 8 : frame.position + 8 + 3 * frame.components : 3]
+    missing = {(component, k) for component in components for k in range(64)}
+    for begin in _scan_headers(data, frame):
+        end = begin + int.from_bytes(data[begin : begin + 2], "big")
+        if end > len(data):
+            break
+        first, last, bits = data[end - 3 : end] if frame.marker in _PROGRESSIVE else (0, 63, 0)
+        if bits & 0x0F == 0:  # the lowest bits
+            scanned = data[begin + 3 : end - 3 : 2]
+            missing -= {(component, k) for component in scanned for k in range(first, last + 1)}
+    return not missing
 
 
 def _rgb_of_cmyk(cmyk: "np.ndarray") -> "np.ndarray":

@@ -13,6 +13,7 @@ from curation.text_numbers import signed
 
 _PART_BYTES = 1 << 20
 _LIMIT = 1 << 62
+_ADVICE = "fetch the file again, or remove it to read the records in order"
 
 
 class RecordIndex(NamedTuple):
@@ -36,7 +37,7 @@ def read_index(path: Path) -> RecordIndex:
     index = RecordIndex(keys[order], offsets[order])
     twice = index.offsets[1:][np.diff(index.offsets) == 0]
     if twice.size:
-        raise UserError(f"{path}: the byte offset {twice[0]} occurs twice; fetch the file again")
+        raise UserError(f"{path}: the byte offset {twice[0]} occurs twice; {_ADVICE}")
     return index
 
 
@@ -108,11 +109,15 @@ def _repeated_keys(index: RecordIndex) -> np.ndarray:
 
 
 def record_sizes(path: Path, file_size: int) -> Iterator[np.ndarray]:
-    """The size in bytes of each record in an ordered index, as int64 arrays."""
+    """The size in bytes of each record in an ordered index, as int64 arrays.
+
+    Their sum is at most that of the record file, even if the index is of another file.
+    """
     before = np.empty(0, np.int64)
     for part in _parts(path):
-        yield np.diff(part.offsets, prepend=before)
-        before = part.offsets[-1:]
+        offsets = np.minimum(part.offsets, file_size)
+        yield np.diff(offsets, prepend=before)
+        before = offsets[-1:]
     yield file_size - before
 
 
@@ -169,10 +174,14 @@ def _parse_line(line: bytes, path: Path, number: int) -> tuple[int, int]:
     numbers = [found for found in map(signed, words) if found is not None]
     if len(words) != 2 or len(numbers) != 2:
         shown = line[:40].decode("ascii", "backslashreplace").strip()
-        raise UserError(f"{path}: line {number}: {shown!r} is not a key and a byte offset")
+        raise UserError(
+            f"{path}: line {number}: {shown!r} is not a key and a byte offset; {_ADVICE}"
+        )
     key, offset = numbers
     if not 0 <= key < _LIMIT or not 0 <= offset < _LIMIT:
-        raise UserError(f"{path}: line {number}: key {key} or byte offset {offset} is out of range")
+        raise UserError(
+            f"{path}: line {number}: key {key} or byte offset {offset} is out of range; {_ADVICE}"
+        )
     return key, offset
 
 

@@ -5,6 +5,7 @@ with a whole number. Other msgpack types are not decoded. Source: msgpack/spec.m
 import re
 import struct
 
+from curation.file_kinds import BEGINNING_BYTES, kind_of
 from curation.labels import UNLABELLED
 from curation.sources.entries import whole_label
 
@@ -13,7 +14,8 @@ _LENGTHS = {0xC4: ">B", 0xC5: ">H", 0xC6: ">L", 0xD9: ">B", 0xDA: ">H", 0xDB: ">
 _INTEGERS = {0xCC: ">B", 0xCD: ">H", 0xCE: ">L", 0xCF: ">Q",
              0xD0: ">b", 0xD1: ">h", 0xD2: ">l", 0xD3: ">q"}  # fmt: skip
 _LAST = ((9, (0xCF, 0xD3)), (5, (0xCE, 0xD2)), (3, (0xCD, 0xD1)), (2, (0xCC, 0xD0)))
-_REFUSED = "its value is neither a JPEG or PNG file nor msgpack of (image file, label)"
+_ALLOWED = "neither a JPEG or PNG file nor msgpack of (image file, label)"
+_REFUSED = f"its value is {_ALLOWED}"
 _PICKLE = re.compile(rb"\x80[\x02-\x05]")
 
 
@@ -26,7 +28,10 @@ def image_and_label(value: bytes) -> tuple[bytes, int]:
         )
     count = value[0] & 0x0F if value[:1] and value[0] & 0xF0 == 0x90 else 0
     if count == 0 or len(value) < 3:
-        raise ValueError(_REFUSED)
+        kind = kind_of(value[:BEGINNING_BYTES])
+        if kind is None or kind.is_text:
+            raise ValueError(_REFUSED)
+        raise ValueError(f"its value is {kind.what}, {_ALLOWED}")
     form = _LENGTHS.get(value[1])
     if form is not None:
         begin = 2 + struct.calcsize(form)

@@ -45,6 +45,10 @@ def progressive_jpeg(image: np.ndarray) -> bytes:
     return jpeg(image, cv2.IMWRITE_JPEG_PROGRESSIVE, 1)
 
 
+def jpeg_with_restarts(image: np.ndarray) -> bytes:
+    return jpeg(image, cv2.IMWRITE_JPEG_RST_INTERVAL, 4)
+
+
 @pytest.mark.parametrize("encode", [encode_jpeg, png, progressive_jpeg])
 def test_the_size_is_read_from_the_header(encode):
     assert probe_size(encode(drawing(48, 31))) == (48, 31)
@@ -263,13 +267,25 @@ def test_a_jpeg_that_ends_early_is_damaged(missing, encode, closed):
         decode(data, "photo 7")
 
 
-def test_a_progressive_jpeg_without_its_end_is_damaged():
+def test_a_progressive_jpeg_may_lack_only_its_end_marker():
+    data = progressive_jpeg(noise(64, 64))
+    for missing in (1, 2):
+        np.testing.assert_array_equal(decode(data[:-missing]), decode(data))
+
+
+@pytest.mark.parametrize("kept", [0, 1, 5])
+def test_a_progressive_jpeg_without_its_last_scan_is_damaged(kept):
+    """libjpeg gives its blurred pixels without a warning."""
+    data = progressive_jpeg(noise(64, 64))
     with pytest.raises(UserError, match="ends early"):
-        decode(progressive_jpeg(noise(64, 64))[:-2])
+        decode(data[: data.rindex(b"\xff\xda") + kept])
 
 
-def test_a_jpeg_with_damaged_data_is_damaged():
-    data = bytearray(encode_jpeg(noise(64, 64)))
+@pytest.mark.parametrize("encode", [encode_jpeg, progressive_jpeg, cmyk_jpeg, jpeg_with_restarts])
+@pytest.mark.parametrize("attempt", range(8))
+def test_a_jpeg_with_damaged_data_is_damaged(encode, attempt):
+    """Also if the image seems to end early; libjpeg then hides what it found before."""
+    data = bytearray(encode(noise(64, 64)))
     scan = data.index(b"\xff\xda")
     data[scan + 100 : scan + 400] = b"\xff\0" * 150
     with pytest.raises(UserError, match="damaged"):
@@ -279,8 +295,17 @@ def test_a_jpeg_with_damaged_data_is_damaged():
 def test_bytes_after_the_end_of_an_image_are_ignored():
     for data in (encode_jpeg(noise(32, 32)), png(noise(32, 32))):
         np.testing.assert_array_equal(decode(data + bytes(500)), decode(data))
-    data = encode_jpeg(noise(32, 32))
-    np.testing.assert_array_equal(decode(data[:-2] + b"\0" * 7 + data[-2:]), decode(data))
+
+
+@pytest.mark.parametrize("encode", [encode_jpeg, progressive_jpeg, cmyk_jpeg, jpeg_with_restarts])
+@pytest.mark.parametrize(
+    "extra",
+    [b"\0" * 999, bytes(range(1, 60)), b"\xff\xff", b"\1\2\xff\xff\xff", b"\xff\0\3\xff\0\4\5"],
+    ids=["zeros", "any", "fill", "fill-after", "fill-between"],
+)
+def test_bytes_before_the_end_of_a_jpeg_are_ignored(encode, extra):
+    data = encode(noise(32, 32))
+    np.testing.assert_array_equal(decode(data[:-2] + extra + data[-2:]), decode(data))
 
 
 @pytest.mark.parametrize("missing", [13, 40, 500])

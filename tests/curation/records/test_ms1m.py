@@ -144,6 +144,13 @@ class TestDamage:
 
 
 class TestFindingASource:
+    def test_an_index_of_another_file_needs_no_more_space(self, write_source, tmp_path):
+        source = write_source({0: 2, 1: 1})
+        index = source / "train.idx"
+        index.write_text(index.read_text() + f"99\t{1 << 50}\n")
+        with pytest.raises(UserError, match=f"no record begins at byte {1 << 50}"):
+            convert(source, tmp_path / "a.lmdb")
+
     def test_a_folder_provides_all_its_files(self, write_source):
         folder = write_source({0: 1})
         (folder / "lfw.bin").touch()

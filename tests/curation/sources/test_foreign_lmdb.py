@@ -135,6 +135,17 @@ def test_values_of_other_libraries_are_named(tmp_path, noise_images, value, reas
         convert(folder, tmp_path / "a.lmdb")
 
 
+@pytest.mark.parametrize(
+    ("value", "what"),
+    [(b"RIFF\x40\0\0\0WEBPVP8 ", r"an image \(WebP\)"), (b"\x1f\x8b\x08", "compressed with gzip")],
+    ids=["webp", "gzip"],
+)
+def test_other_known_values_are_named(tmp_path, value, what):
+    folder = write_lmdb(tmp_path / "set", {b"0": value})
+    with pytest.raises(UserError, match=f"its value is {what}, neither a JPEG or PNG"):
+        convert(folder, tmp_path / "a.lmdb")
+
+
 @pytest.mark.parametrize("name", ["set.lmdb", "set"])
 def test_an_environment_may_be_a_single_file(tmp_path, noise_images, name):
     entries = {b"%d" % i: noise_images[i] for i in range(3)}
