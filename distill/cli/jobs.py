@@ -328,17 +328,16 @@ def _serve_in_background(
     place: Workspace, slots: int, executor: str, notify: "Notify", web: Sequence[str]
 ) -> None:
     from distill.daemon import background, daemon_lock
+    from distill.web.address import find_pages
 
     running = daemon_lock.find(place)
-    if running is not None:
+    if running is None:
+        health: dict[str, Any] = background.start(place, slots, executor, notify, web)
+        log = place.daemon / daemon_lock.LOG
+        say(f"the daemon (pid {health['pid']}) serves {place.root}; its log is {log}")
+        order.note_drain(place)
+    else:
         pid = running.process.pid
         say(f"a daemon (pid {pid}, slots {running.slots}) already serves {place.root}")
-        if web:
-            from distill.web.address import find_pages
-
-            find_pages(place)
-        return
-    health: dict[str, Any] = background.start(place, slots, executor, notify, web)
-    log = place.daemon / daemon_lock.LOG
-    say(f"the daemon (pid {health['pid']}) serves {place.root}; its log is {log}")
-    order.note_drain(place)
+    if web:
+        say(f"pages at {find_pages(place).url}; `distill open` opens them")

@@ -111,8 +111,8 @@ class _RemoteFiles:
             except (httpx.HTTPError, httpx.InvalidURL) as error:
                 if attempt == ATTEMPTS or isinstance(error, httpx.ConnectError):
                     raise UserError(
-                        f"{self._url}: {str(error) or type(error).__name__} at {name}; run the "
-                        f"same command again to continue there"
+                        f"{self._url}: {str(error)[:200] or type(error).__name__} at {name}; run "
+                        f"the same command again to continue there"
                     ) from None
 
     def _take_on(self, name: str, path: Path, most: int, optional: bool) -> None:
@@ -157,7 +157,7 @@ class _RemoteFiles:
         reasons = {
             401: "the token does not belong to the other workspace (see its daemon/web-token); "
             f"give it with --token-file or ${TOKEN}",
-            404: f"there is no {name}: no such job, or it has no bundle yet",
+            404: f"there is no {name}: no such job, no bundle yet, or a page of another program",
             421: "the daemon does not know this host name; see `distill serve --web-url`",
             429: "too many requests; try again in a moment",
         }

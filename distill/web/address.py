@@ -16,6 +16,10 @@ from distill.run_directory import Record, found
 from distill.web.keys import TOKEN_FILE, Keys, read_token
 
 _RECORD = "web.json"
+_NEW_TOKEN = (
+    "for a new token, remove this file, then `distill stop` and `distill serve --web --background`;"
+    " running jobs continue"
+)
 
 
 class WebAddress(Record):
@@ -24,6 +28,8 @@ class WebAddress(Record):
     url: Annotated[str, Field(pattern=r"^https?://[A-Za-z0-9.:\[\]-]{1,300}$")]
     process: ProcessIdentity
     start: Annotated[str, Field(pattern=r"^[\w-]{1,64}$")]
+    proof: str
+    """`Keys.proof` of the process"""
 
 
 @contextmanager
@@ -54,6 +60,11 @@ def find_pages(workspace: Workspace) -> WebAddress:
 
 def signed_in(workspace: Workspace, page: str = "/") -> str:
     """A one-time link to a page that signs a browser in; ``UserError`` if no pages are served."""
-    address = find_pages(workspace)
-    keys = Keys(read_token(workspace.daemon / TOKEN_FILE), address.start)
+    address, path = find_pages(workspace), workspace.daemon / TOKEN_FILE
+    try:
+        keys = Keys(read_token(path), address.start)
+    except UserError as error:
+        raise UserError(f"{error}; {_NEW_TOKEN}") from None
+    if keys.proof() != address.proof:
+        raise UserError(f"{path} has changed since the daemon began; {_NEW_TOKEN}")
     return f"{address.url}/sign-in?{urlencode({'link': keys.link(), 'to': page})}"

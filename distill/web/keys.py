@@ -43,7 +43,10 @@ def workspace_token(folder: Path) -> str:
                 raise OSError(error.errno, error.strerror, str(path)) from None
             with suppress(FileExistsError):  # another process was faster
                 os.link(made.name, path)
-    return read_token(path)
+    try:
+        return read_token(path)
+    except UserError as error:
+        raise UserError(f"{error}; remove it and run the same command again") from None
 
 
 def read_token(path: Path) -> str:
@@ -51,11 +54,9 @@ def read_token(path: Path) -> str:
     text = read_whole(path, _LARGEST).decode(errors="replace").strip()
     status = path.lstat()
     if not _TOKEN.fullmatch(text):
-        raise UserError(f"{path} holds no token; remove it, and `distill serve --web` makes one")
+        raise UserError(f"{path} holds no token")
     if status.st_uid != os.getuid() or stat.S_IMODE(status.st_mode) & 0o077:
-        raise UserError(
-            f"others can read {path}; remove it, and `distill serve --web` makes another one"
-        )
+        raise UserError(f"others can read {path}")
     return text
 
 
@@ -84,6 +85,10 @@ class Keys:
             return False
         self._used[text] = now + LINK_SECONDS
         return True
+
+    def proof(self) -> str:
+        """What tells other processes which token the issuer of the links has."""
+        return self._mac("proof", self._start)
 
     def session(self) -> str:
         """The cookie of a signed-in browser."""

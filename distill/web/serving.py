@@ -38,8 +38,9 @@ def pages(settings: WebSettings) -> Pages:
             me = ProcessIdentity.of(os.getpid())
             assert me is not None
             start = secrets.token_urlsafe(16)
-            address = WebAddress(url=_url(settings, port), process=me, start=start)
             keys = Keys(token, start)
+            url = _url(settings, port)
+            address = WebAddress(url=url, process=me, start=start, proof=keys.proof())
             app = create_pages(site, keys, _origins(settings, port), settings.is_secure)
             thread = answering(
                 app,

@@ -19,6 +19,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from curation.errors import UserError
+from curation.workspace import Workspace
 from distill.daemon.http_thread import listening
 from distill.web import guard, keys
 from distill.web.app import answer_errors
@@ -194,6 +195,34 @@ def test_signatures_are_valid_for_their_kind_and_time() -> None:
     assert not signer.is_session(session)
 
 
+@pytest.mark.parametrize(
+    ("text", "mode", "fault"),
+    [
+        ("x" * 43, 0o600, "has changed since the daemon began"),
+        ("", 0o600, "holds no token"),
+        (None, 0o600, "No such file"),
+        ("x" * 43, 0o644, "others can read"),
+    ],
+    ids=["replaced", "empty", "removed", "readable by others"],
+)
+def test_no_link_is_made_with_a_token_the_daemon_lacks(
+    pages: Pages, text: str | None, mode: int, fault: str
+) -> None:
+    path = pages.workspace.daemon / keys.TOKEN_FILE
+    token = path.read_text()
+    path.unlink()
+    try:
+        if text is not None:
+            path.write_text(text)
+            path.chmod(mode)
+        with pytest.raises(UserError, match=f"{fault}.*for a new token, remove this file, then"):
+            pages.link()
+    finally:
+        path.write_text(token)
+        path.chmod(0o600)
+    pages.link()
+
+
 def test_a_full_disk_leaves_no_file_without_a_token(tmp_path: Path) -> None:
     script = (
         "import resource, sys; from pathlib import Path; from distill.web.keys import *\n"
@@ -215,7 +244,7 @@ def test_a_token_readable_by_others_is_refused(tmp_path: Path) -> None:
         keys.workspace_token(tmp_path)
     path.chmod(0o600)
     path.write_text("")
-    with pytest.raises(UserError, match="holds no token; remove it"):
+    with pytest.raises(UserError, match="holds no token; remove it and run"):
         keys.workspace_token(tmp_path)
 
 
@@ -326,9 +355,9 @@ def test_small_answers_are_sent_at_once(host: str) -> None:
         assert pool.submit(asyncio.run, accepted()).result() == 1
 
 
-def test_a_server_error_is_a_page_for_people() -> None:
+def test_a_server_error_is_a_page_for_people(tmp_path: Path) -> None:
     app = FastAPI()
-    answer_errors(app, PageMaker())
+    answer_errors(app, PageMaker(), Workspace(tmp_path))
 
     @app.get("/")
     def broken() -> None:
