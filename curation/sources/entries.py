@@ -27,7 +27,7 @@ from curation.sources.image_source import (
 from curation.sources.label_choice import USUAL
 from curation.sources.packed_names import CODING, PackedNames
 from curation.sources.quarantine import BadRecordError, OnBad, stop_at
-from curation.sources.shards import stamp_of
+from curation.sources.shards import missing_parts, stamp_of
 from curation.text_numbers import decimal, signed
 
 _TOGETHER = 256
@@ -146,6 +146,9 @@ class EntrySource(ImageSource):
             if not name:
                 found[place] = self.shard_of(int(offsets[place])).name
         return found
+
+    def gaps(self) -> Iterator[str]:
+        return missing_parts(self._shards)
 
     def details(self) -> dict[str, object]:
         return {"files": len(self._shards)}

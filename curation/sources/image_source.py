@@ -147,10 +147,15 @@ class ImageSource(Protocol):
         """
         return iter(())
 
+    def gaps(self) -> Iterator[str]:
+        """Doubts whether the source is whole, one line of text each; cheap."""
+        return iter(())
+
     def remarks(
         self, images: int, identities: int, unlabelled: int, image_size: tuple[int, int]
     ) -> Iterator[str]:
-        """``differences``, and the doubt whether one person is on very many images."""
+        """``gaps``, ``differences``, and the doubt whether one person is on very many images."""
+        yield from self.gaps()
         yield from self.differences(images, identities, image_size)
         labelled = images - unlabelled
         if identities == 1 and labelled >= _MANY_OF_ONE:
@@ -235,6 +240,9 @@ class _WithoutLabels(ImageSource):
 
     def names(self, offsets: np.ndarray) -> list[str] | None:
         return self._source.names(offsets)
+
+    def gaps(self) -> Iterator[str]:
+        return self._source.gaps()
 
     def details(self) -> dict[str, Any]:
         return self._source.details()

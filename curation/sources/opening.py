@@ -18,7 +18,7 @@ from curation.sources.label_choice import USUAL, LabelChoice
 
 _MOST_FOLDERS = 1000
 _RECORDS, _RECORD_FILE = ".rec", "train.rec"
-_DATA = (_RECORDS, ".tar", ".tar.gz", ".tgz", ".zip", ".parquet")
+_DATA = (_RECORDS, ".tar", ".tar.gz", ".tgz", ".zip", ".parquet", ".arrow")
 Open = TypeVar("Open", bound=Callable[[Path], ImageSource])
 
 

@@ -3,7 +3,7 @@
 import hashlib
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, Self
 
@@ -12,6 +12,8 @@ from curation.sources.folders import natural_order
 from curation.sources.image_source import SourceStamp
 
 _BRACES = re.compile(r"\{(?:(\d+)\.\.(\d+)|([^{}]*,[^{}]*))\}")
+_PART = re.compile(r"(.*?)(\d+)-of-(\d+)(.*)")
+"""The name of a file that states how many there are"""
 _MOST_OPEN = 64
 _MOST = 100_000
 """Maximum files of one data set"""
@@ -65,6 +67,34 @@ def stamp_of(path: Path, shards: Sequence[Path]) -> SourceStamp:
         listing.update(b"%s\t%d\n" % (name, status.st_size))
         size, modified = size + status.st_size, max(modified, status.st_mtime_ns)
     return SourceStamp(name=path.name, size=size, modified_ns=modified, listing=listing.hexdigest())
+
+
+def missing_parts(shards: Sequence[Path]) -> Iterator[str]:
+    """The remarks that files such as ``train-00003-of-00080.parquet`` are missing, by the names of
+    the others, or that files of different numberings are mixed.
+    """
+    sets: dict[tuple[str, str], dict[str, dict[int, str]]] = {}
+    for shard in shards:
+        if found := _PART.fullmatch(shard.name):
+            before, number, count, behind = found.groups()
+            place = f"{shard.parent / before}", behind
+            sets.setdefault(place, {}).setdefault(count, {})[int(number)] = number
+    for (before, behind), by_count in sets.items():
+        if len(by_count) > 1:
+            yield (
+                f"{before}* has files numbered of {' and of '.join(sorted(by_count))}; if these "
+                "are two copies of the data set, remove one, or its images are there twice"
+            )
+            continue
+        [(count, numbers)] = by_count.items()
+        first = int(int(count) in numbers)  # some count from 1
+        if (missing := int(count) - len(numbers)) > 0:
+            absent = next(i for i in itertools.count(first) if i not in numbers)
+            width = len(next(iter(numbers.values())))
+            yield (
+                f"{missing:,} of {int(count):,} files are missing, such as "
+                f"{before}{absent:0{width}}-of-{count}{behind}; get them if you want all images"
+            )
 
 
 def _has_suffix(name: str, suffixes: Sequence[str]) -> bool:

@@ -72,9 +72,10 @@ class TarSource(EntrySource):
 
     def progress_of(self, offset: int) -> int:
         number, byte = offset >> SHARD_BITS, self.place_of(offset)
+        begin, end = self._begins[number : number + 2]
         if self._gzipped[number] and self._raw is not None:
-            byte = 0 if self._raw.closed else self._raw.tell()
-        return self._begins[number] + byte
+            return int(end if self._raw.closed else begin + self._raw.tell())
+        return int(begin + byte)
 
     def entries(self) -> Iterator[ImageEntry]:
         samples = self._samples = Samples(self.choice)

@@ -28,7 +28,7 @@ def convert(
         Path,
         typer.Argument(
             help="RecordIO (train.rec), a folder of images, a list of them, tar or zip archives, "
-            "Parquet, an LMDB; a file, a folder of files, or a pattern in quotes.",
+            "Parquet, Arrow, an LMDB; a file, a folder of files, or a pattern in quotes.",
             show_default=False,
         ),
     ],

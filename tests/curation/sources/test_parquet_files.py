@@ -52,6 +52,26 @@ class TestTables:
         view = write_keep(tmp_path / "a.view", store, tmp_path / "list.txt", By.NAME)
         assert sorted(view.source_keys.tolist()) == [3, 4]
 
+    def test_progress_knows_how_much_is_left(self, tmp_path, columns):
+        many = {name: values * 60 for name, values in columns.items()}
+        table, told = write_table(tmp_path / "a.parquet", many), []
+        convert(table, tmp_path / "a.lmdb", lambda done, total: told.append((done, total)))
+        assert told[0][0] < 300
+        assert 550 < told[0][1] < 650
+
+    def test_missing_tables_are_a_warning(self, tmp_path, columns):
+        for name in ("train-00000-of-00004", "train-00003-of-00004"):
+            write_table(tmp_path / "set" / f"{name}.parquet", columns)
+        first, *others = inspect_path(tmp_path / "set")["warnings"]
+        assert first.startswith("2 of 4 files are missing, such as ")
+        assert "train-00001-of-00004.parquet" in first
+        told = []
+        convert(tmp_path / "set", tmp_path / "a.lmdb", unlabelled=True, warn=told.append)
+        assert (told, others) == ([first], [])
+        write_table(tmp_path / "set" / "train-00000-of-00002.parquet", columns)
+        [both] = inspect_path(tmp_path / "set")["warnings"]
+        assert "files numbered of 00002 and of 00004" in both
+
     def test_pandas_writes_missing_labels_as_nan(self, tmp_path, columns):
         labels = [float("nan"), 3.0, *[5.0] * 8]
         store = convert(
@@ -231,7 +251,7 @@ class TestMistakes:
         image = columns["image"][0]["bytes"] + bytes(1 << 18)
         path = write_table(tmp_path / "a.parquet", {"image": [image] * 20}, compression="zstd")
         assert path.stat().st_size < 20_000
-        with parquet_files._opened(path) as table:
+        with parquet_files._file(path) as table:
             assert parquet_files._rows_together(path, table, ["image"]) == 3
         assert len(convert(path, tmp_path / "a.lmdb")) == 20
 
@@ -241,7 +261,7 @@ class TestMistakes:
         images = [noise_images[i % 40] for i in range(3000)]
         options = {"use_dictionary": dictionary, "data_page_version": version}
         path = write_table(tmp_path / "a.parquet", {"image": images}, **options)
-        with parquet_files._opened(path) as table:
+        with parquet_files._file(path) as table:
             pages = parquet_pages.measure_pages(path, table, ["image"])
         mean = sum(map(len, images)) / len(images)
         distinct = sum(len(image) + 4 for image in noise_images[:40])

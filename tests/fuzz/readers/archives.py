@@ -1,4 +1,4 @@
-"""Images in other files: tar and zip archives, Parquet tables, foreign LMDBs."""
+"""Images in other files: tar and zip archives, Parquet tables, Arrow streams, foreign LMDBs."""
 
 import gzip
 import io
@@ -69,6 +69,20 @@ def _tables() -> list[Files]:
     return found
 
 
+def _streams() -> list[Files]:
+    found: list[Files] = []
+    for plain in (False, True):
+        rows = [
+            {"image": image if plain else {"bytes": image, "path": f"{i}.jpg"}, "label": i % 3}
+            for i, image in enumerate(images()[:9])
+        ]
+        table, buffer = pa.Table.from_pylist(rows), io.BytesIO()
+        with pa.ipc.new_stream(buffer, table.schema) as stream:
+            stream.write_table(table, max_chunksize=4)
+        found.append({"data-00000-of-00001.arrow": buffer.getvalue()})
+    return found
+
+
 def _environments() -> list[Files]:
     found: list[Files] = []
     for packed in (False, True):
@@ -106,6 +120,12 @@ def read_zips(folder: Path) -> None:
 @reader("parquet tables", _tables, share=0.7)
 def read_tables(folder: Path) -> None:
     """Convert the tables, skipping bad records."""
+    _convert(folder)
+
+
+@reader("arrow streams", _streams, share=0.7)
+def read_streams(folder: Path) -> None:
+    """Convert the streams, skipping bad records."""
     _convert(folder)
 
 
