@@ -27,6 +27,7 @@ MAX_FILE_BYTES = 1 << 29
 """The largest published set (CFP-FP, 7,000 pairs) has 70 MB."""
 MAX_IMAGES = 1 << 20
 """The largest published set has 14,000"""
+_LONGEST_REASON = 120
 _WANTED = "a verification set (.bin)"
 
 
@@ -99,7 +100,7 @@ def _load(data: bytes, path: Path) -> Any:
     except RefusedError as error:
         raise UserError(f"{path} is refused as a verification set: {error}") from None
     except Exception as error:  # an invalid pickle can raise nearly anything
-        reason = str(error) or type(error).__name__
+        reason = str(error).partition(";")[0][:_LONGEST_REASON] or type(error).__name__
         raise other or UserError(
             f"{path} is not a verification set: {reason}; download or copy it again, or make one "
             "with `curate pairs`"

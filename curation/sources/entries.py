@@ -37,6 +37,8 @@ SHARD_BITS = 44
 """An offset holds the entry's position in its file; the bits above these hold the file's number"""
 MOST_LABEL = 1 << 53
 _SHOWN = 40
+MISSING = frozenset({"nan", "NaN", "NAN", "None", "null", "NULL", "<NA>"})
+"""What pandas and databases write for a missing value"""
 LONGEST_LABEL = 256
 """Maximum characters of a label that is a name"""
 
@@ -215,7 +217,7 @@ class LabelNumbers:
     """Converts the labels of a source to numbers.
 
     Whole numbers stay unchanged; names, such as ``m.0abc``, become 0, 1, ... as they appear.
-    The first label determines which of the two all labels must be.
+    The first label determines which of the two all labels must be; ``MISSING`` ones are none.
     """
 
     def __init__(self) -> None:
@@ -224,6 +226,8 @@ class LabelNumbers:
 
     def of(self, value: object) -> int:
         """The number of a label; ``ValueError`` if it is not of the first label's type."""
+        if isinstance(value, str) and value.strip() in MISSING:
+            return UNLABELLED
         if self._are_names is None:
             self._are_names = isinstance(value, str) and _is_name(value)
         if not self._are_names:

@@ -59,9 +59,7 @@ def _is_foreign(path: Path) -> bool:
     if (ours and name == DATA_FILE) or not _is_lmdb(folder / name):
         return False
     try:
-        environment = Environment(folder, name)
-        first = next(environment.all_keys(), None)
-        return first != bytes(8) and environment.get(META_KEY) is None
+        return Environment(folder, name).get(META_KEY) is None
     except UserError:
         return True  # opening it reports what is wrong
 

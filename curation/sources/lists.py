@@ -10,6 +10,8 @@ Supported forms, separated by tabs, commas, semicolons or spaces:
 - ``PATH``: images without labels.
 - Columns with names, see ``list_tables``.
 
+A line that begins with ``#`` and a blank is a comment.
+
 Numbers distinguish the forms; next to a NAME, the suffix of an image file marks the path. It must
 be clear on every line which word is the path. The first line determines the form of all. KEY and
 LABEL are whole numbers from 0. LABEL may be written as ``5.000000``, and is -1 for an image without
@@ -27,7 +29,7 @@ import numpy as np
 from curation.errors import UserError
 from curation.file_kinds import what_is_this
 from curation.labels import UNLABELLED
-from curation.sources.entries import LabelNumbers
+from curation.sources.entries import MISSING, LabelNumbers
 from curation.sources.image_files import ImageFile, ImageFiles
 from curation.sources.list_tables import JSON_LINES, columns_of, listed_files
 from curation.sources.opening import source
@@ -40,6 +42,7 @@ _FORMS = "KEY LABEL PATH, ALIGNED PATH LABEL, PATH LABEL, LABEL PATH, PATH NAME,
 _NUMBER = re.compile(r"[+-]?\d+(\.\d*)?(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 _BARE_PATH = re.compile(r"[^\s,;]+\.(jpe?g|png|bmp|webp|tiff?)", re.IGNORECASE)
 _IMAGE = re.compile(r".*\.(jpe?g|png|bmp|webp|tiff?)", re.IGNORECASE | re.DOTALL)
+_COMMENT = re.compile(r"\s*#([\s#]|$)")
 _HEADING = re.compile(r"[^\W\d][\w ]*")
 _BEHIND_ALIGNED = (1, 5, 15)
 """Numbers after insightface's path: a label, a box of four, five landmarks"""
@@ -115,7 +118,7 @@ def _is_list(path: Path) -> bool:
 @source("list", "a list of images (.lst, .txt, .csv)", _is_list)
 def read_list(path: Path) -> ImageFiles:
     """The images that the list ``path`` names; a ``UserError`` names file and line of a mistake."""
-    lines = text_lines(path, "a list of images")
+    lines = _lines(path)
     first = next(lines, None)
     if first is None:
         raise UserError(f"{path} names no images")
@@ -140,6 +143,12 @@ def read_list(path: Path) -> ImageFiles:
     files = ImageFiles("list", path, path.absolute().parent, named)
     _check_keys(files, first[0], path)
     return files
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    """The numbered lines that are neither blank nor a comment; a path may begin with ``#``."""
+    lines = text_lines(path, "a list of images")
+    return ((number, line) for number, line in lines if not _COMMENT.match(line))
 
 
 def _bare_files(lines: Iterator[tuple[int, str]], path: Path) -> Iterator[ImageFile]:
@@ -175,7 +184,7 @@ def _check_keys(files: ImageFiles, first: int, path: Path) -> None:
         return
     again = int(repeated.min())
     before = int(np.flatnonzero(keys == keys[again])[0])
-    lines = (number for number, _ in text_lines(path, "a list of images") if number >= first)
+    lines = (number for number, _ in _lines(path) if number >= first)
     one, other = next(islice(lines, before, None)), next(islice(lines, again - before - 1, None))
     raise UserError(f"{path}: line {other}: the key {keys[again]} stands in line {one}")
 
@@ -195,7 +204,7 @@ def _label(word: str, where: str, names: LabelNumbers | None) -> int:
             return names.of(word)
         except ValueError as error:
             raise UserError(f"{where}: {error}") from None
-    if _NUMBER.fullmatch(word) and float(word) == UNLABELLED:
+    if word in MISSING or (_NUMBER.fullmatch(word) and float(word) == UNLABELLED):
         return UNLABELLED
     return _whole(word, "label", where)
 

@@ -178,6 +178,14 @@ class TestNumpy:
         with pytest.raises(UserError, match=r"lfw\.bin is refused.*could run code"):
             read_pairs(tmp_path / "lfw.bin")
 
+    @pytest.mark.parametrize("kind", [b"I", b"L", b"F"])
+    def test_a_number_of_thousands_of_digits_is_one_line(self, tmp_path, kind):
+        (tmp_path / "lfw.bin").write_bytes(b"\x80\x02" + kind + b"9" * 6000 + b"\n.")
+        with pytest.raises(UserError, match=r"is not a verification set: .*download") as refused:
+            read_pairs(tmp_path / "lfw.bin")
+        assert len(str(refused.value).removeprefix(str(tmp_path))) < 300
+        assert "sys." not in str(refused.value)
+
     @pytest.mark.parametrize(
         "state",
         [

@@ -146,6 +146,13 @@ def test_other_known_values_are_named(tmp_path, value, what):
         convert(folder, tmp_path / "a.lmdb")
 
 
+@pytest.mark.parametrize("form", [">Q", "<Q", ">I", "<H"])
+def test_keys_may_be_numbers_of_any_size(tmp_path, noise_images, form):
+    """Those of eight bytes are also the keys of a store."""
+    folder = write_lmdb(tmp_path / "set", {struct.pack(form, i): noise_images[i] for i in range(3)})
+    assert len(convert(folder, tmp_path / "a.lmdb")) == 3
+
+
 @pytest.mark.parametrize("name", ["set.lmdb", "set"])
 def test_an_environment_may_be_a_single_file(tmp_path, noise_images, name):
     entries = {b"%d" % i: noise_images[i] for i in range(3)}

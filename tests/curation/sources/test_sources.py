@@ -246,6 +246,8 @@ class TestLists:
             ("faces\\9\\b.jpg 4\nfaces\\10\\x.JPEG 2\n", [1, 0]),
             ("faces/9/b.jpg 4\rfaces/10/x.JPEG 2\r", [1, 0]),
             ("# made by us\nfaces/9/b.jpg 4\nfaces/10/x.JPEG 2\n", [1, 0]),
+            ("# made\n#\n## by us\nfaces/9/b.jpg 4\n  # more\nfaces/10/x.JPEG 2\n", [1, 0]),
+            ("# made\npath,label\nfaces/9/b.jpg,4\n# more\nfaces/10/x.JPEG,2\n", [1, 0]),
             ('"faces/9/b.jpg"\t"4"\n"faces/10/x.JPEG"\t"2"\n', [1, 0]),
             ('"faces/9/b.jpg" 4\n"faces/10/x.JPEG" 2\n', [1, 0]),
             (f"faces/9/b.jpg 4{' 1.5' * 10}\nfaces/10/x.JPEG 2{' 1.5' * 10}\n", [1, 0]),
@@ -259,6 +261,15 @@ class TestLists:
         assert store.source_keys.tolist() == keys
         assert store.source_names == ("faces/10/x.JPEG", "faces/9/b.jpg")
         assert [store.read(i) for i in range(2)] == [noise_images[4], noise_images[1]]
+
+    @pytest.mark.parametrize("missing", ["nan", "NaN", "None", "NULL", "<NA>"])
+    @pytest.mark.parametrize("other", ["4", "anna"])
+    @pytest.mark.parametrize("first", [True, False])
+    def test_a_missing_label_is_none(self, folder, tmp_path, missing, other, first):
+        lines = [f"faces/9/b.jpg {other}", f"faces/10/x.JPEG {missing}"]
+        text = "\n".join(reversed(lines) if first else lines)
+        store = convert(self.write(folder, text), tmp_path / "train.lmdb")
+        assert (store.identities, store.unlabelled) == (1, 1)
 
     @pytest.mark.parametrize(
         "text",
@@ -350,7 +361,7 @@ class TestLists:
             ("1\t2\ta.jpg\nx\t2\tb.jpg\n", "line 2: the key is 'x'"),
             ("2\ta.jpg\n-2\tb.jpg\n", "line 2: the label is '-2'"),
             ("2.5\ta.jpg\n", "line 1: the label is '2.5'"),
-            ("2\ta.jpg\nnan\tb.jpg\n", "line 2: the label is 'nan'"),
+            ("2\ta.jpg\ninf\tb.jpg\n", "line 2: the label is 'inf'"),
             ("a.jpg 1\nb.jpg \u00b2\n", "line 2: the label is '\u00b2'"),
             ("2\ta.jpg\n1\t2\tb.jpg\n", "line 2: .* is not LABEL tab PATH, as the first line is"),
             ("a.jpg 1\nb.jpg\n", "line 2: 'b.jpg' is not PATH blank LABEL"),
