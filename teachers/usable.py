@@ -2,8 +2,14 @@
 
 import numpy as np
 
+from curation.errors import UserError
+
 _SUM_OFF = 2e-3
 """Tolerance for the sum of a softmax; float16 has 11 bits"""
+
+
+class UnusableEmbeddingsError(UserError):
+    """The embeddings of real images that nothing can be measured with."""
 
 
 def random_images(count: int, size: tuple[int, int]) -> np.ndarray:

@@ -20,6 +20,9 @@ from distill.cli.scored import SetOptions, open_faces, open_model, short_names
 from distill.cli.screen import note, say
 
 if TYPE_CHECKING:
+    import numpy as np
+
+    from curation.progress import Progress
     from distill.comparison import Row
     from distill.daemon.comparing import Compared
     from distill.evaluation.paired import PairedDifference
@@ -120,7 +123,6 @@ def _compare_on(
 ) -> None:
     """Compares two models on the same draws of the people of each set."""
     from distill.evaluation.evaluate_sets import check_names
-    from distill.evaluation.features import why_broken
     from distill.evaluation.paired import check_comparable, differences
 
     check_names(sets)
@@ -131,10 +133,9 @@ def _compare_on(
     models, found = list(answers), {}
     for each in sets:
         with watch(each.name, "images") as progress:
-            first, second = (network.features(each, progress) for network in answers.values())
-        for name, features in zip(models, (first, second), strict=True):
-            if broken := why_broken(features):
-                raise UserError(f"{name} on {each.name}: {broken}")
+            first, second = (
+                _features(name, network, each, progress) for name, network in answers.items()
+            )
         found[each.name] = differences(first, second, each)
     names = short_names(models)
     if picture is not None:
@@ -167,6 +168,15 @@ def _compare_on(
         note(f"{each.name}: set {each.digest[:12]}")
     for name, network in zip(names, answers.values(), strict=True):
         note(f"{name}: network {network.embedder[:12]}")
+
+
+def _features(
+    name: str, network: "SetFeatures", each: "EvaluationSet", progress: "Progress"
+) -> "np.ndarray":
+    try:
+        return network.features(each, progress)
+    except UserError as error:
+        raise UserError(f"{name}: {error}") from None
 
 
 def _draw(picture: Path, names: list[str], found: "dict[str, list[PairedDifference]]") -> None:

@@ -77,9 +77,7 @@ def evaluate(
         for attribute, found in each.get("slices", {}).items():
             print_slices(name, attribute, found)
         if reason := each.get("reason"):
-            note(
-                f"{name} has no {'score' if each['kind'] == 'unmeasured' else 'accuracy'}: {reason}"
-            )
+            note(f"{name} has no accuracy: {reason}")
     note(f"network {report['embedder'][:12]}, preprocessing {report['preprocessing'][:12]}")
 
 

@@ -12,13 +12,11 @@ import numpy as np
 from curation.errors import UserError
 from curation.progress import Progress
 from distill.evaluation.bootstrap import add_rate_intervals
-from distill.evaluation.features import why_broken
 from distill.evaluation.pair_scan import NOBODY, TILE, Collector, HighestScores, PairScan
 from distill.evaluation.pair_scores import ImpostorTotals, PairScores, both_scores
 from distill.evaluation.rates import (
     EXPONENTS,
     Rate,
-    no_rates,
     plan_rates,
     rate_report,
     share_above,
@@ -43,14 +41,11 @@ def all_pairs(
     """Verify every pair of images: unit ``features`` [N, D] with identity ``labels`` [N].
 
     Returns JSON: numbers of ``images``, ``identities``, ``genuine`` and ``impostors`` pairs, and
-    ``tar_at_far`` as in `rates.rate_report`; null with a reason if a feature does not have unit
-    length. ``collectors`` see all scores of the scan. ``scores`` from `all_pair_scores` replace the
-    scan. Runs on the GPU if there is one.
+    ``tar_at_far`` as in `rates.rate_report`. ``collectors`` see all scores of the scan. ``scores``
+    from `all_pair_scores` replace the scan. Runs on the GPU if there is one.
     """
     pairs = _own_pairs(labels)
-    if broken := why_broken(features):
-        rates = no_rates(broken)
-    elif scores is not None:
+    if scores is not None:
         planned = plan_rates(pairs.genuine, pairs.impostors, MAXIMUM_KEPT)
         rates = _rates_of(scores, planned, intervals)
     else:

@@ -19,7 +19,7 @@ from distill.evaluation.bootstrap import (
     ten_fold_accuracy,
 )
 from distill.evaluation.curves import area_under_roc, equal_error_rate
-from distill.evaluation.features import Embedded, why_broken
+from distill.evaluation.features import Embedded
 from distill.evaluation.measurable import why_nothing_differs
 from distill.evaluation.pair_scan import Collector
 from distill.evaluation.pair_scores import PairScores, linked_identities, listed_scores
@@ -77,8 +77,7 @@ def evaluate(
             attributes = slices.get(each.name, ())
             embedded = answers.embedded(each, watched)
             report = reports[each.name] = _score(embedded.unit, each, intervals, scanned)
-            if not why_broken(embedded.unit):
-                report["slices"] = sliced(embedded, each, attributes, report, intervals, scanned)
+            report["slices"] = sliced(embedded, each, attributes, report, intervals, scanned)
         done += distinct_images(each)
     return {
         "embedder": answers.embedder,
@@ -199,21 +198,15 @@ def score_protocol(
     intervals: bool = True,
     counts: ScoreCounts | None = None,
 ) -> dict:
-    """The report of a protocol; its kind is "unmeasured", with a reason, if features are broken.
-
-    The scores of all verified pairs are added to ``counts``.
-    """
-    told = {"protocol": each.protocol, "digest": each.digest}
-    there = embedded.norms != 0 if each.has_blanks else slice(None)
-    if broken := why_broken(embedded.unit[there]):
-        return {**told, "kind": "unmeasured", "reason": broken}
-    return {**told, **each.score(embedded, intervals, counts)}
+    """The report of a protocol. The scores of all verified pairs are added to ``counts``."""
+    measured = each.score(embedded, intervals, counts)
+    return {"protocol": each.protocol, "digest": each.digest, **measured}
 
 
 def score_pairs(features: np.ndarray, pairs: VerificationPairs, intervals: bool = True) -> dict:
     """The report of a set of pairs."""
     distances = squared_distances(features[::2], features[1::2])
-    nothing = why_nothing_differs(pairs) or why_broken(features)
+    nothing = why_nothing_differs(pairs)
     no_folds = nothing or why_no_folds(pairs.same)
     rates = no_rates(nothing) if nothing else pair_rates(cosine_of(distances), pairs.same)
     report = {

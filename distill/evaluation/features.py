@@ -1,7 +1,7 @@
 """Features of encoded images, computed with one batch of pixels in memory at a time."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -10,10 +10,13 @@ import numpy as np
 from curation.images import decode
 from curation.progress import Progress
 from teachers.embedder import CPU_BATCH, Embedder, normalise, sum_mirrored
+from teachers.usable import UnusableEmbeddingsError
 
 BATCH = 128
 ROWS = 1 << 14
 """Features that are processed together"""
+_SAME = 1e-6
+"""Features that differ by less are equal: the rounding of float32"""
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,7 @@ def _embed_batches(
             for i in numbers[start : start + BATCH]
         ]
         part = slice(start, start + len(batch))
-        # The caller detects embeddings that are not finite: see `why_broken`.
+        # Embeddings that are not finite are refused once all are known: see `check_usable`.
         with np.errstate(invalid="ignore", over="ignore"):
             raw = sum_mirrored(embedder, np.concatenate(batch))
             found.unit[part], found.norms[part] = normalise(raw), np.linalg.norm(raw, axis=1)
@@ -143,24 +146,31 @@ def mirrored_seconds(embedder: Embedder) -> float:
     return (time.monotonic() - began) / count
 
 
-def why_broken(features: np.ndarray) -> str | None:
-    """Names the first feature [N, D] without unit length; None if all have unit length."""
-    count, first = how_many_broken(features)
-    if not count:
-        return None
-    return (
-        f"the network's embedding of image {first} is zero or not finite ({count:,} of "
-        f"{len(features):,} are); check the network's preprocessing and weights"
-    )
+def check_usable(unit: np.ndarray, of: str, row: str, advice: str, distinct: bool = True) -> None:
+    """Raise `UnusableEmbeddingsError` if features [N, D] have no unit length or are all equal.
 
-
-def how_many_broken(features: np.ndarray) -> tuple[int, int]:
-    """The number of features [N, D] without unit length, and the index of the first."""
+    The message names the set (``of``), the first broken ``row``, and gives ``advice``. Features of
+    images that are not ``distinct`` may be equal.
+    """
     broken = np.concatenate(
-        [
-            ~(np.linalg.norm(np.asarray(features[start : start + ROWS], np.float32), axis=1) > 0.5)
-            for start in range(0, len(features), ROWS)
-        ]
-        or [np.zeros(0, bool)]
+        [~(np.linalg.norm(part, axis=1) > 0.5) for part in _parts(unit)] or [np.zeros(0, bool)]
     )
-    return int(broken.sum()), int(np.argmax(broken)) if len(broken) else 0
+    if broken.any():
+        reason = (
+            f"{row} {np.argmax(broken)} is zero or not finite ({broken.sum():,} of {len(unit):,} "
+            f"are)"
+        )
+    elif distinct and len(unit) > 1 and all(_equals(part, unit[0]) for part in _parts(unit)):
+        reason = f"all {len(unit):,} images have the same embedding"
+    else:
+        return
+    raise UnusableEmbeddingsError(f"{of}: {reason}; {advice}")
+
+
+def _parts(unit: np.ndarray) -> Iterator[np.ndarray]:
+    for start in range(0, len(unit), ROWS):
+        yield np.asarray(unit[start : start + ROWS], np.float32)
+
+
+def _equals(part: np.ndarray, first: np.ndarray) -> bool:
+    return bool(np.abs(part - first).max() < _SAME)

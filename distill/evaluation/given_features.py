@@ -12,9 +12,9 @@ from curation.errors import UserError
 from curation.files import UnreadableError, open_regular
 from curation.pairs import VerificationPairs
 from curation.progress import Progress
-from distill.evaluation.features import ROWS, Embedded, how_many_broken
+from distill.evaluation.features import ROWS, Embedded, check_usable
 from distill.evaluation.protocols.protocol import ProtocolSet
-from distill.evaluation.set_features import EvaluationSet, image_count
+from distill.evaluation.set_features import EvaluationSet, distinct_images, image_count
 from teachers.embedder import normalise
 
 MOST_DIMENSIONS = 1 << 16
@@ -51,7 +51,7 @@ class GivenFeatures:
         return self.embedded(each, progress).unit
 
     def embedded(self, each: EvaluationSet, progress: Progress | None = None) -> Embedded:
-        """The features of a set. Raises `UserError` if one is zero or not finite."""
+        """The features of a set; see `SetFeatures.features` for errors."""
         found = self._raw(each)
         norms = np.empty(len(found), np.float32)
         with np.errstate(invalid="ignore", over="ignore"):
@@ -60,8 +60,7 @@ class GivenFeatures:
                 part = slice(start, start + ROWS)
                 norms[part] = np.linalg.norm(found[part], axis=1)
                 found[part] = normalise(found[part])
-        if not isinstance(each, ProtocolSet) or not each.has_blanks:
-            self._check_finite(each, found)
+        self._check_usable(each, Embedded(found, norms))
         return Embedded(found, norms)
 
     def check(self, each: EvaluationSet) -> None:
@@ -91,14 +90,13 @@ class GivenFeatures:
     def _path(self, each: EvaluationSet) -> Path:
         return self.folder / f"{each.name}.npy"
 
-    def _check_finite(self, each: EvaluationSet, unit: np.ndarray) -> None:
-        count, first = how_many_broken(unit)
-        if count:
-            path = self._path(each) if self._path(each).is_file() else self.folder
-            raise UserError(
-                f"{path}: row {first} of the embeddings of {each.name} is zero or not finite "
-                f"({count:,} of {len(unit):,} are); write the embeddings again"
-            )
+    def _check_usable(self, each: EvaluationSet, found: Embedded) -> None:
+        path = self._path(each) if self._path(each).is_file() else self.folder
+        has_blanks = isinstance(each, ProtocolSet) and each.has_blanks and found.norms.any()
+        unit = found.unit[found.norms != 0] if has_blanks else found.unit
+        distinct = distinct_images(each) > 1
+        of = f"{path}, embeddings of {each.name}"
+        check_usable(unit, of, "row", "write the embeddings again", distinct)
 
 
 def _wanted(count: int) -> str:

@@ -8,7 +8,6 @@ import numpy as np
 from curation.errors import UserError
 from curation.image_set import ImageSet
 from curation.progress import Progress, shifted
-from distill.evaluation.features import why_broken
 from distill.evaluation.identification import among_distractors, closed_set, open_set, search
 from distill.evaluation.set_features import SetFeatures
 
@@ -135,8 +134,5 @@ def _embed_all(
     """Unit features of each set; ``progress`` counts images over all sets."""
     done, total = 0, sum(map(len, sets))
     for images in sets:
-        features = answers.features(images, shifted(progress, done, total))
-        if broken := why_broken(features):
-            raise UserError(f"{images.name}: {broken}")
-        yield features
+        yield answers.features(images, shifted(progress, done, total))
         done += len(images)

@@ -17,7 +17,6 @@ from distill.evaluation.bootstrap import (
     tars_and_thresholds,
     ten_fold_accuracy,
 )
-from distill.evaluation.features import why_broken
 from distill.evaluation.measurable import why_no_accuracy
 from distill.evaluation.pair_scores import PairScores, linked_identities, listed_scores
 from distill.evaluation.protocols.protocol import ProtocolSet
@@ -91,12 +90,8 @@ def compared(first: Measures, second: Measures) -> list[PairedDifference]:
 def measures(
     features: np.ndarray, each: VerificationPairs | ImageSet, with_curve: bool = True
 ) -> Measures:
-    """The measures of unit features [N, D]; ``UserError`` if one does not have unit length.
-
-    ``with_curve`` includes AUC and EER, which take longest.
-    """
-    if broken := why_broken(features):
-        raise UserError(f"{each.name}: {broken}")
+    """The measures of unit features [N, D]. ``with_curve`` includes AUC and EER, which take
+    longest."""
     if not isinstance(each, VerificationPairs):
         return measures_of_all(all_pair_scores(features, np.asarray(each.labels)))
     distances = squared_distances(features[::2], features[1::2])

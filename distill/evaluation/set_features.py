@@ -1,7 +1,8 @@
 """Unit features of evaluation sets, computed by a network and cached."""
 
 import errno
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -14,10 +15,18 @@ from curation.images import decode
 from curation.pairs import VerificationPairs
 from curation.progress import Progress
 from distill.evaluation.embedded_parts import EmbeddedParts, held_parts
-from distill.evaluation.features import ALONE, Embedded, Share, embed_distinct, embed_pixels
+from distill.evaluation.features import (
+    ALONE,
+    Embedded,
+    Share,
+    check_usable,
+    embed_distinct,
+    embed_pixels,
+)
 from distill.evaluation.protocols.protocol import ProtocolSet, open_named
 from distill.evaluation.set_source import SetSource
 from teachers.embedder import Embedder
+from teachers.usable import UnusableEmbeddingsError
 
 EvaluationSet = VerificationPairs | ImageSet | ProtocolSet
 FEATURES = "features"
@@ -43,7 +52,7 @@ class SetFeatures(Protocol):
     def features(self, each: EvaluationSet, progress: Progress | None = None) -> np.ndarray:
         """Unit features, float32 [N, D], of a set's images, in order; two per pair in a pair set.
 
-        The caller must detect features without unit length: see `features.why_broken`.
+        Raises `UnusableEmbeddingsError` if one is zero or not finite, or if all are equal.
         """
         ...
 
@@ -76,16 +85,19 @@ class NetworkFeatures:
         if known is None:
             return self.embedded(each, progress).unit
         _tell_all(each, progress)
+        _check_usable(known, each)
         return known
 
     def embedded(self, each: EvaluationSet, progress: Progress | None = None) -> Embedded:
         path = self._path(each)
-        if path is None:
-            return self._embed(each, progress, None)
-        known = self._known(each, path)
-        if known is None:
-            return self._made(each, path, progress)
-        _tell_all(each, progress)
+        known = None if path is None else self._known(each, path)
+        if known is not None:
+            _tell_all(each, progress)
+        elif path is None:
+            known = self._embed(each, progress, None)
+        else:
+            known = self._made(each, path, progress)
+        _check_usable(known.unit, each)
         return known
 
     def check(self, each: EvaluationSet) -> None:
@@ -115,6 +127,8 @@ class NetworkFeatures:
             known = self._known(each, path)  # another process may have written them meanwhile
             if known is None:
                 known = self._embed(each, progress, parts)
+                with _removed_if_unusable(parts):
+                    _check_usable(known.unit, each)
                 _write_features(path, known)
             parts.remove()
         return known
@@ -164,6 +178,22 @@ class HeldFeatures:
 
     def check(self, each: EvaluationSet) -> None:
         assert len(self._held.unit) == image_count(each), "they are of this set"
+
+
+@contextmanager
+def _removed_if_unusable(parts: EmbeddedParts) -> Iterator[None]:
+    """Remove the parts, so that the next run computes the embeddings again."""
+    try:
+        yield
+    except UnusableEmbeddingsError:
+        parts.remove()
+        raise
+
+
+def _check_usable(unit: np.ndarray, each: EvaluationSet) -> None:
+    advice = "check the network's preprocessing and weights"
+    distinct = distinct_images(each) > 1
+    check_usable(unit, each.name, "the network's embedding of image", advice, distinct)
 
 
 def _pixels_of(images: ImageSet) -> Callable[[int], np.ndarray]:

@@ -27,7 +27,7 @@ from distill.export.calibration import Calibration
 from distill.export.checksums import write_sums
 from distill.export.config import BundleConfig, Sizes, Thresholds, TimmConfig
 from distill.export.exporter import DEFAULT_FORMATS, FormatRefusedError, write_format
-from distill.export.format_scores import Score, format_scores
+from distill.export.format_scores import Score, format_scores, left_out
 from distill.export.golden import write_golden
 from distill.export.metadata import stamp
 from distill.export.model_card import model_card
@@ -115,11 +115,12 @@ def _write_files(
             if each in DEFAULT_FORMATS:
                 raise
             source.told[each] = {**source.told.get(each, {}), "not run": str(error)}
-    if not files:
-        raise FormatRefusedError("; ".join(str(told["not run"]) for told in source.told.values()))
     scores = source.told
     if score is not None:
         scores = format_scores(folder, files, preprocessing, score, source.told)
+    refused = left_out(scores, files)
+    if not files or any(each in refused for each in DEFAULT_FORMATS):
+        raise FormatRefusedError("; ".join(refused.values()))
     if scores:
         evaluation = {**evaluation, "formats": scores}
     write_json(folder / "evaluation.json", evaluation)

@@ -71,8 +71,11 @@ class BundleEmbedder:
             images = images[None] if images.ndim == 3 else images
         parts = [self._feature(batch) for batch in self._batches(images, aligned)]
         features = np.concatenate(parts) if parts else np.empty((0, self.network.embedding))
-        if not np.isfinite(features).all():
-            raise UserError(f"{self.path}: its network gives embeddings that are not finite")
+        if broken := np.flatnonzero(~(np.linalg.norm(features, axis=1) > 0.5)).tolist():
+            raise UserError(
+                f"{self.path}: its network's embedding of image {broken[0]} is zero or not finite "
+                f"({len(broken)} of {len(features)} are); export it again"
+            )
         return features
 
     def similarity(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:

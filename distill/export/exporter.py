@@ -257,6 +257,13 @@ def write_format(name: str, folder: Path, source: ExportSource) -> tuple[str, ..
     return files
 
 
+def remove_format(folder: Path, files: Iterable[str]) -> None:
+    """Remove a format's ``files``, as returned by `write_format`, from a bundle."""
+    for name in {Path(file).parts[0] for file in files}:
+        path = folder / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
 def _files_in(written: Path, name: str) -> tuple[str, ...]:
     """The files below a folder, sorted; ``UserError`` if a bundle cannot have them."""
     files = sorted(path for path in written.rglob("*") if path.is_file())

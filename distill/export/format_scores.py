@@ -1,12 +1,13 @@
 """The scores of each format of a bundle, for comparison with the network itself."""
 
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Callable, Container, Mapping
 from pathlib import Path
 from typing import Any
 
-from distill.export.exporter import exporters
+from distill.export.exporter import exporters, remove_format
 from teachers.embedder import Embedder
 from teachers.preprocessing import Preprocessing
+from teachers.usable import UnusableEmbeddingsError
 
 Score = Callable[[Embedder], Mapping[str, Any]]
 """Returns reports by set, like ``sets`` in the result of ``distill.evaluation.evaluate``"""
@@ -17,22 +18,28 @@ KEPT = ("digest", "genuine", "impostors", "accuracy", "accuracy_interval")
 
 def format_scores(
     folder: Path,
-    names: Iterable[str],
+    files: dict[str, tuple[str, ...]],
     preprocessing: Preprocessing,
     score: Score,
     told: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, Any]:
-    """By format: the scores by set, or why the format cannot be run here.
+    """By format: the scores by set, or why there are none.
 
-    Includes the details that its exporter has ``told``.
+    Includes the details that its exporter has ``told``. ``files`` are those of each format; one
+    whose embeddings are unusable is removed from them and from ``folder``.
     """
     found: dict[str, Any] = {name: dict(said) for name, said in told.items()}
-    for name in names:
+    for name in list(files):
         exporter = exporters()[name]
         if reason := exporter.why_not_run():
             found.setdefault(name, {})["not run"] = reason
-        else:
+            continue
+        try:
             scores = score(exporter.embedder(folder, preprocessing))
+        except UnusableEmbeddingsError as error:
+            found.setdefault(name, {})["not run"] = str(error)
+            remove_format(folder, files.pop(name))
+        else:
             found.setdefault(name, {})["sets"] = _shortened(scores)
     return found
 

@@ -6,8 +6,13 @@ from pathlib import Path
 from distill.export.bundle import sync_tree
 from distill.export.calibration import Calibration
 from distill.export.embedder import open_bundle_network
-from distill.export.exporter import check_installed, exporters, write_format
-from distill.export.format_scores import Score, format_scores
+from distill.export.exporter import (
+    FormatRefusedError,
+    check_installed,
+    exporters,
+    write_format,
+)
+from distill.export.format_scores import Score, format_scores, left_out
 from distill.export.golden import add_golden_features
 from distill.export.remeasured import describe_again, read_object
 from distill.export.source import ExportSource
@@ -42,6 +47,8 @@ def add_formats(
     if score is not None:
         known = evaluation.get("formats")
         found = format_scores(folder, files, source.preprocessing, score, source.told)
+        if refused := left_out(found, files):
+            raise FormatRefusedError("; ".join(refused.values()))
         evaluation["formats"] = {**(known if isinstance(known, dict) else {}), **found}
     config = config.model_copy(update={"formats": {**config.formats, **files}})
     describe_again(folder, config, evaluation)

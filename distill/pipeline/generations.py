@@ -1,7 +1,7 @@
 """Generations of a student: which candidate continues, when to stop, which one is delivered."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from statistics import fmean
@@ -13,8 +13,10 @@ from curation.errors import UserError
 from distill.evaluation.bootstrap import interval
 from distill.evaluation.paired import PairedDifference
 from distill.pipeline.scores import accuracies
+from distill.pipeline.steps import StepOutcome
 from distill.pipeline.work import TrainedNetwork
 from distill.spec import GenerationsSpec
+from teachers.usable import UnusableEmbeddingsError
 
 
 @dataclass(frozen=True)
@@ -152,14 +154,23 @@ def _compared(first: Candidate, second: Candidate) -> str:
 
 
 def scored_candidates(
-    candidates: list[Candidate], results: dict[str, dict[str, Any]]
-) -> list[Candidate]:
-    """Candidates with an accuracy on every set; ``UserError`` with a reason if there are none."""
-    scored = [replace(each, accuracies=accuracies(results[each.name])) for each in candidates]
-    if not any(each.accuracies for each in scored):
-        reports = results[candidates[-1].name]["sets"].values()
-        reason = next(report["reason"] for report in reports if report["accuracy"] is None)
+    candidates: Sequence[Candidate], score: Callable[[Candidate], StepOutcome]
+) -> tuple[list[Candidate], dict[str, StepOutcome], list[str]]:
+    """Score the candidates of a generation.
+
+    Returns those with usable embeddings, their outcomes by name, and why others are left out.
+    ``UserError`` if all are.
+    """
+    scored, outcomes, reasons = [], {}, []
+    for each in candidates:
+        try:
+            outcome = outcomes[each.name] = score(each)
+        except UnusableEmbeddingsError as error:
+            reasons.append(f"seed {each.seed} is left out: {error}")
+        else:
+            scored.append(replace(each, accuracies=accuracies(outcome.result)))
+    if not scored:
         raise UserError(
-            f"no candidate of generation {candidates[-1].generation} is usable: {reason}"
+            f"no candidate of generation {candidates[-1].generation} is usable: {reasons[-1]}"
         )
-    return [each for each in scored if each.accuracies]
+    return scored, outcomes, reasons

@@ -60,6 +60,7 @@ from teachers.embedder import Embedder
 from teachers.embedding_cache import Embeddings
 from teachers.embeddings import cache_digest
 from teachers.trial import try_teacher
+from teachers.usable import UnusableEmbeddingsError
 
 Networks = dict[str, Callable[[], Embedder]]
 """Functions that open networks, by name; only the one being scored is in memory."""
@@ -243,14 +244,14 @@ class JobRun:
         """Score the candidates of a generation and add them, as a recorded step."""
         sets = [*selection_sets(self.spec, self.workspace).values()]
         with self._step(choice_name(candidates[0].generation)) as state:
-            outcomes = {each.name: self._scores(each.trained.embedder, sets) for each in candidates}
-            results = {name: outcome.result for name, outcome in outcomes.items()}
-            scored = scored_candidates(candidates, results)
+            scored, outcomes, reasons = scored_candidates(
+                candidates, lambda each: self._scores(each.trained.embedder, sets)
+            )
             generations.add([self._drawn(each, sets) for each in scored])
             chosen = outcomes[generations.best[-1].name]
             state.id, state.path = chosen.folder.name, str(chosen.folder)
             state.scores = {each.name: each.score for each in generations.newest}
-            state.note = generations.note
+            state.note = "; ".join([generations.note, *reasons])
             if all(outcome.reused for outcome in outcomes.values()):
                 state.state = "reused"
 
@@ -305,7 +306,10 @@ class JobRun:
         reports, reused = {}, True
         with self._step("evaluate") as state:
             for name, opened in networks.items():
-                outcome = self._scores(opened, sets, self.spec.evaluate.protocols)
+                try:
+                    outcome = self._scores(opened, sets, self.spec.evaluate.protocols)
+                except UnusableEmbeddingsError as error:
+                    raise UnusableEmbeddingsError(f"{name}: {error}") from None
                 reports[name] = outcome.result
                 reused = reused and outcome.reused
                 for notice in doubts(name, outcome.result):

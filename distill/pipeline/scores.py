@@ -25,6 +25,7 @@ from distill.training import distributed
 from distill.training.scoring import Measure
 from teachers.embedder import TorchEmbedder
 from teachers.preprocessing import Preprocessing
+from teachers.usable import UnusableEmbeddingsError
 
 
 class PairAccuracies:
@@ -61,8 +62,11 @@ class PairAccuracies:
         share = Share(rank(), world_size(), distributed.on_all_ranks)
         answers = NetworkFeatures(self._embedder, share=share)
         reports: dict[str, Any] = {}
-        for each in self._sets:
-            reports.update(_report(answers, each, progress))
+        try:
+            for each in self._sets:
+                reports.update(_report(answers, each, progress))
+        except UnusableEmbeddingsError:
+            return {}
         pairs = {name: each for name, each in reports.items() if each["kind"] == "pairs"}
         found: dict[str | Measure, float] = {}
         found.update(accuracies({"sets": pairs}))

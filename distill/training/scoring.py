@@ -26,9 +26,9 @@ class Measure(NamedTuple):
 
 
 Evaluate = Callable[[Mapping[str, Tensor], Progress], Mapping[str | Measure, float]]
-"""The accuracies of a network with these weights, by set name; empty if its embeddings are not
-finite. Other measurements do not count towards the score. It must not change the weights, and calls
-its progress often. All ranks call it, and all get the same result or error."""
+"""The accuracies of a network with these weights, by set name; empty if its embeddings are
+unusable. Other measurements do not count towards the score. It must not change the weights, and
+calls its progress often. All ranks call it, and all get the same result or error."""
 
 
 class _Interrupted(Exception):  # noqa: N818 - not an error: the training was asked to stop

@@ -10,7 +10,7 @@ from curation.pairs import VerificationPairs
 from curation.progress import Progress
 from distill.evaluation.all_pairs import all_pair_scores, all_pairs, why_not_compared
 from distill.evaluation.evaluate_sets import score_pairs, score_protocol, with_curve
-from distill.evaluation.features import Embedded, why_broken
+from distill.evaluation.features import Embedded
 from distill.evaluation.identify_sets import search_themselves
 from distill.evaluation.pair_scan import HighestScores, LowestMates
 from distill.evaluation.paired import Measures, measures, measures_of_all
@@ -79,16 +79,14 @@ def _all(
     """Measure all pairs in one scan; ``measures`` is None if there are too many genuine pairs."""
     counted, highest, lowest = CountedScores(), HighestScores(worst), LowestMates(worst)
     labels, collectors = np.asarray(each.labels), (counted, highest, lowest)
-    broken, compared = why_broken(features), None
-    if broken or why_not_compared(labels):
+    compared = None
+    if why_not_compared(labels):
         scored = all_pairs(features, labels, progress, collectors=collectors)
     else:
         scores = all_pair_scores(features, labels, progress, collectors)
         scored, compared = all_pairs(features, labels, scores=scores), measures_of_all(scores)
     scored = with_curve(scored, counted.counts, features, labels)
     report = {"kind": "all-pairs", "digest": each.digest, **scored}
-    if broken:
-        return NetworkOnSet(report, None)
     if len(each) <= MOST_SEARCHED:
         report |= search_themselves(features, labels)
     order = np.argsort(labels, kind="stable")
@@ -104,8 +102,6 @@ def _all(
 
 def _listed(features: np.ndarray, pairs: VerificationPairs, worst: int) -> NetworkOnSet:
     report = score_pairs(features, pairs)
-    if why_broken(features):
-        return NetworkOnSet(report, None)
     cosines = np.einsum("nd,nd->n", features[::2], features[1::2])
 
     def found(chosen: np.ndarray) -> tuple[WorstPair, ...]:

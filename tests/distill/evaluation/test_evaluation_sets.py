@@ -23,6 +23,7 @@ from distill.evaluation.set_features import NetworkFeatures
 from distill.evaluation.set_source import SetSource
 from distill.evaluation.thresholds import cosine_of, recommended_thresholds
 from teachers.preprocessing import Preprocessing
+from teachers.usable import UnusableEmbeddingsError
 from tests.distill.evaluation.small_protocols import write_faces
 
 
@@ -174,16 +175,12 @@ class BrokenEmbedder(GridEmbedder):
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, 0.0])
-def test_embeddings_without_length_give_a_reason_not_scores(drawn, pairs, value):
-    many = DrawnImages(identities=30, images_each=4)
-    result = evaluate(NetworkFeatures(BrokenEmbedder(value)), [pairs, many])
-    reason = r"embedding of image 0 is zero or not finite"
-    assert_no_accuracy(result["sets"]["easy"], reason)
-    for report in result["sets"].values():
-        assert {rate["tar"] for rate in report["tar_at_far"].values()} == {None}
-        assert all(re.search(reason, rate["reason"]) for rate in report["tar_at_far"].values())
-    assert result["thresholds"]["best_accuracy"] is None
-    json.dumps(result, allow_nan=False)
+def test_embeddings_without_length_are_refused(pairs, value, tmp_path: Path):
+    answers = NetworkFeatures(BrokenEmbedder(value), tmp_path)
+    for _ in range(2):
+        with pytest.raises(UnusableEmbeddingsError, match=r"easy: .* of image 0 is zero or not"):
+            evaluate(answers, [pairs])
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
 class ConstantEmbedder(GridEmbedder):
@@ -193,10 +190,9 @@ class ConstantEmbedder(GridEmbedder):
         return np.ones((len(images), 48), np.float32)
 
 
-def test_a_constant_embedding_scores_chance(pairs):
-    result = evaluate(NetworkFeatures(ConstantEmbedder()), [pairs])
-    assert result["sets"]["easy"]["accuracy"] == 0.5
-    assert result["thresholds"]["best_accuracy"] is None
+def test_a_constant_embedding_is_refused(pairs):
+    with pytest.raises(UnusableEmbeddingsError, match="all 40 images have the same embedding"):
+        evaluate(NetworkFeatures(ConstantEmbedder()), [pairs])
 
 
 def test_the_accuracy_threshold_is_reported_with_its_rates(pairs: VerificationPairs):
@@ -324,9 +320,9 @@ def _with_row(value: float) -> np.ndarray:
         (_GIVEN.astype(np.int32), "int32 [40, 8]; expected float32 [40, D]"),
         (_GIVEN[:, :0], "the embeddings have 0 dimensions; allowed: 1 to 65,536"),
         (_GIVEN.astype(object), "numbers are expected; expected float32 [40, D]"),
-        (_with_row(np.nan), "easy.npy: row 7 of the embeddings of easy is zero or not finite"),
-        (_with_row(np.inf), "row 7 of the embeddings of easy is zero or not finite (1 of 40 are)"),
-        (_with_row(0), "row 7 of the embeddings of easy is zero or not finite (1 of 40 are)"),
+        (_with_row(np.nan), "easy.npy, embeddings of easy: row 7 is zero or not finite"),
+        (_with_row(np.inf), "row 7 is zero or not finite (1 of 40 are)"),
+        (_with_row(0), "row 7 is zero or not finite (1 of 40 are)"),
         (None, "no embeddings of easy; write easy.npy: float32 [40, D]"),
     ],
     ids=["rows", "axes", "integers", "no-dimension", "objects", "nan", "infinite", "zero", "none"],

@@ -22,9 +22,12 @@ from distill.export.checksums import write_sums
 from distill.export.config import BundleConfig, FaceConfig
 from distill.export.embedder import BundleEmbedder
 from distill.export.exporter import EXPORTERS, exporter
+from distill.export.format_scores import Score
 from distill.export.formats.onnx import OnnxExporter
 from distill.spec_text import parse_spec
+from teachers.embedder import Embedder
 from teachers.preprocessing import Preprocessing
+from teachers.usable import UnusableEmbeddingsError
 
 SIZE = (8, 8)
 SPEC = """
@@ -54,9 +57,9 @@ def export(small_evaluation, tmp_path):
         face=FaceConfig(preprocessing=Preprocessing.ours(SIZE)),
     )
 
-    def run(*formats: str, network: nn.Module = network) -> Path:
+    def run(*formats: str, network: nn.Module = network, score: Score | None = None) -> Path:
         return export_bundle(
-            tmp_path / "bundle", network, config, small_evaluation, {}, "tiny", formats
+            tmp_path / "bundle", network, config, small_evaluation, {}, "tiny", formats, score
         )
 
     return run
@@ -172,6 +175,30 @@ def test_a_format_that_embeds_all_images_alike_is_left_out(export, drop_in_forma
     reason = json.loads((bundle / "evaluation.json").read_text())["formats"]["letters"]["not run"]
     assert reason.startswith("the letters export is of no use: two different images give the same")
     BundleEmbedder(bundle).check_golden()
+
+
+def test_a_format_that_breaks_on_an_evaluation_set_is_left_out(export, drop_in_format):
+    """As float16 does that overflows for real faces alone."""
+    drop_in_format("letters")
+
+    def score(embedder: Embedder) -> dict:
+        if embedder.digest:
+            return {}
+        raise UnusableEmbeddingsError("lfw: the network's embedding of image 3 is zero")
+
+    bundle = export("onnx", "letters", score=score)
+    assert set(check_bundle(bundle).config.formats) == {"onnx"}
+    assert not list(bundle.glob("*letters*"))
+    assert "Not in this bundle: letters. Reason: lfw" in ((bundle / "README.md").read_text())
+
+
+def test_without_a_usable_format_there_is_no_bundle(export, tmp_path):
+    def score(embedder: Embedder) -> dict:
+        raise UnusableEmbeddingsError("lfw: the network's embedding of image 3 is zero")
+
+    with pytest.raises(UserError, match="image 3 is zero"):
+        export("onnx", score=score)
+    assert not (tmp_path / "bundle").exists()
 
 
 def test_weights_that_are_not_finite_are_not_exported(export, tmp_path):

@@ -34,6 +34,7 @@ from distill.spec_checks import check_names
 from distill.spec_text import SpecFile, parse_spec
 from distill.training.loop import Stopped
 from teachers.embedder import embed_mirrored
+from teachers.usable import UnusableEmbeddingsError
 
 GENERATIONS = """
 [generations]
@@ -227,7 +228,7 @@ def test_if_all_candidates_diverge_the_job_says_so(finished, diverges):
         run_job(finished, JOB.replace('"family"', '"all-diverge"'))
 
 
-def without_accuracy(monkeypatch, seeds):
+def break_embeddings(monkeypatch, seeds):
     """Candidates of these seeds have embeddings that are not finite."""
 
     def evaluate(embedder, sets, steps, progress, kept, protocols):
@@ -235,23 +236,30 @@ def without_accuracy(monkeypatch, seeds):
         inputs = json.loads((steps.root / embedder.digest / "inputs.json").read_text())
         if inputs["settings"]["seed"] not in seeds:
             return outcome
-        broken = {"accuracy": None, "reason": "the network's embedding of image 3 is not finite"}
-        sets = {name: report | broken for name, report in outcome.result["sets"].items()}
-        return replace(outcome, result=outcome.result | {"sets": sets})
+        raise UnusableEmbeddingsError("pairs: the network's embedding of image 3 is not finite")
 
     monkeypatch.setattr("distill.pipeline.job.evaluate_network", evaluate)
 
 
-def test_a_candidate_without_an_accuracy_is_not_chosen(finished, monkeypatch):
-    without_accuracy(monkeypatch, {3})
+def test_a_candidate_with_unusable_embeddings_is_left_out(finished, monkeypatch):
+    break_embeddings(monkeypatch, {3})
     text = JOB.replace('"family"', '"one-broken"')
     run_job(finished, text, until="generation 2 seed 3")
     steps = json.loads((finished.runs / "one-broken" / "steps.json").read_text())
     assert list(steps[2]["scores"]) == ["generation 1 seed 0"]
+    assert "seed 3 is left out: pairs: the network's embedding of image 3" in steps[2]["note"]
 
 
-def test_if_no_candidate_has_an_accuracy_the_job_says_why(finished, monkeypatch):
-    without_accuracy(monkeypatch, {3, 0})
+def test_a_job_names_the_network_whose_embeddings_are_unusable(finished, monkeypatch):
+    break_embeddings(monkeypatch, {3, 0})
+    text = job_text("broken", stage_text(), "[generations]\nseeds = [3]")
+    said = r"^generation 1: pairs: the network's embedding of image 3 is not finite"
+    with pytest.raises(UserError, match=said):
+        run_job(finished, text)
+
+
+def test_if_no_candidate_is_usable_the_job_says_why(finished, monkeypatch):
+    break_embeddings(monkeypatch, {3, 0})
     with pytest.raises(UserError, match=r"of generation 1 is usable: .* image 3 is not"):
         run_job(finished, JOB.replace('"family"', '"all-broken"'))
 

@@ -95,6 +95,13 @@ def test_the_scores_are_those_of_the_network_at_that_step(drawn_store, pairs, tm
     assert lines[-1]["accuracy_pairs"] == lines[-1]["score"] == pytest.approx(expected, abs=1e-6)
 
 
+def test_unusable_embeddings_have_no_score(pairs):
+    network = make_network()
+    broken = {name: each * float("nan") for name, each in network.state_dict().items()}
+    score = PairAccuracies(network, PREPROCESSING, [pairs])
+    assert score(broken, lambda done, total: None) == {}
+
+
 def test_the_score_is_the_mean_over_the_sets(drawn_store, tmp_path):
     metrics = []
     training = make_training(drawn_store, epochs=1, evaluate_every=4)
