@@ -73,23 +73,25 @@ def ten_fold_accuracy(
     """The accuracy of `verification.ten_fold` for pairs [P] of identities ``left``, ``right``."""
     # The first threshold above the distance is the first that accepts the pair.
     accepted_from = np.searchsorted(ACCURACY_THRESHOLDS, distances, side="right")
+    # Of thresholds that accept the same pairs, the protocol takes the first; few pairs need few.
+    within = accepted_from[accepted_from < len(ACCURACY_THRESHOLDS)]
+    thresholds = np.unique(np.append(within, 0))
     folds = []
     for fold in np.array_split(np.arange(len(same)), FOLDS):
         ordered = fold[np.argsort(accepted_from[fold], kind="stable")]
-        thresholds = np.arange(len(ACCURACY_THRESHOLDS))
         accepted = np.searchsorted(accepted_from[ordered], thresholds, side="right")
-        folds.append((ordered, accepted))
+        is_same = same[ordered]
+        folds.append((left[ordered], right[ordered], is_same, np.flatnonzero(~is_same), accepted))
 
     def statistic(weights: np.ndarray) -> np.ndarray:
-        correct, sizes = [], []
-        for pairs, accepted in folds:
-            one, other = left[pairs], right[pairs]
-            weight = np.where(same[pairs], weights[:, one], _of_impostors(weights, one, other))
-            rejected = weight[:, ~same[pairs]].sum(axis=1)
-            gained = _cumulated(np.where(same[pairs], weight, -weight))[:, accepted]
-            correct.append(gained + rejected[:, None])
+        scored = np.empty((len(weights), FOLDS, len(thresholds)))
+        sizes = []
+        for number, (one, other, is_same, impostors, accepted) in enumerate(folds):
+            weight = np.where(is_same, weights[:, one], _of_impostors(weights, one, other))
+            rejected = weight[:, impostors].sum(axis=1)
+            gained = _cumulated(np.where(is_same, weight, -weight))
+            np.add(gained[:, accepted], rejected[:, None], out=scored[:, number])
             sizes.append(weight.sum(axis=1))
-        scored = np.stack(correct, axis=1)
         best = np.argmax(scored.sum(axis=1, keepdims=True) - scored, axis=2)
         taken = np.take_along_axis(scored, best[:, :, None], axis=2)[:, :, 0]
         counts = np.stack(sizes, axis=1)

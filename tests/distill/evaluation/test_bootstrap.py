@@ -69,20 +69,38 @@ def test_accuracy_of_a_draw_equals_that_of_copied_people():
     assert statistic(np.ones((1, 100), np.float32))[0] == pytest.approx(
         ten_fold(distances, same).accuracy, abs=1e-6
     )
-    # If every person is drawn twice, impostor pairs have weight four and genuine pairs two.
-    accepted = [distances[200 * fold : 200 * (fold + 1)] for fold in range(10)]
-    kinds = [same[200 * fold : 200 * (fold + 1)] for fold in range(10)]
 
-    def correct(fold: int, threshold: float) -> int:
-        right_ones = 2 * np.sum(accepted[fold][kinds[fold]] < threshold)
-        return int(right_ones + 4 * np.sum(accepted[fold][~kinds[fold]] >= threshold))
+
+def slow_accuracy(distances: np.ndarray, same: np.ndarray, weight: np.ndarray) -> float:
+    """Ten folds over weighted pairs, with every threshold of the grid tried in turn."""
+    folds = np.array_split(np.arange(len(same)), 10)
+
+    def correct(fold: np.ndarray, threshold: float) -> float:
+        return float(weight[fold][(distances[fold] < threshold) == same[fold]].sum())
 
     grid = np.arange(0, 4, 0.01)
     accuracies = []
-    for fold in range(10):
-        others = [sum(correct(o, t) for o in range(10) if o != fold) for t in grid]
-        accuracies.append(correct(fold, grid[int(np.argmax(others))]) / (2 * 100 + 4 * 100))
-    assert statistic(np.full((1, 100), 2, np.float32))[0] == pytest.approx(np.mean(accuracies))
+    for fold in folds:
+        others = [sum(correct(o, t) for o in folds if o is not fold) for t in grid]
+        if weight[fold].sum():
+            best = grid[int(np.argmax(others))]
+            accuracies.append(correct(fold, best) / weight[fold].sum())
+    return float(np.mean(accuracies))
+
+
+@pytest.mark.parametrize(("pairs", "identities"), [(20, 9), (60, 25), (400, 100)])
+def test_accuracies_of_draws_equal_those_of_a_slow_protocol(pairs: int, identities: int):
+    cosines, same, left, right = listed(pairs, identities)
+    distances = 2 - 2 * cosines
+    # Ties, thresholds of the grid themselves, and distances that no threshold accepts.
+    distances[: pairs // 4] = np.round(distances[: pairs // 4], 1)
+    distances[pairs // 2 : pairs // 2 + 3] = [0.0, 3.99, 4.0]
+    generator = np.random.default_rng(1)
+    weights = generator.multinomial(identities, [1 / identities] * identities, size=4)
+    measured = ten_fold_accuracy(distances, same, left, right)(weights.astype(np.float32))
+    for draw, drawn in zip(measured, weights, strict=True):
+        weight = np.where(same, drawn[left], drawn[left] * drawn[right])
+        assert draw == pytest.approx(slow_accuracy(distances, same, weight), abs=1e-12)
 
 
 def test_the_weight_of_all_impostors_equals_that_of_a_loop():
