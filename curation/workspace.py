@@ -94,6 +94,24 @@ class Workspace:
         looked = f"looked for {base}.view{', .lmdb and .bin' if or_pairs else ' and .lmdb'}"
         raise UserError(f"{what} {name!r} is not in the workspace ({looked}){told}")
 
+    def full_name(self, name: str, beside: str | None = None) -> str:
+        """``DATASET/NAME`` of a set of images or pairs.
+
+        The data set may be left out: the set is the one in the data set ``beside``, or the only one
+        of that name. ``UserError`` if there are several. A name that does not exist is returned
+        unchanged, or as one in ``beside``.
+        """
+        if "/" in name:
+            return name
+        known = {*self.image_sets(), *self.pair_sets()}
+        found = sorted(each for each in known if each.split("/")[1] == name)
+        near = name if beside is None else f"{beside}/{name}"
+        if near in found or not found:
+            return near
+        if len(found) > 1:
+            raise UserError(f"several data sets have a {name!r}; allowed: {', '.join(found)}")
+        return found[0]
+
     def image_sets(self) -> list[str]:
         """Names of all stores and views, as job specs write them."""
         found = [*self.datasets.glob("*/*.lmdb"), *self.datasets.glob("*/*.view")]

@@ -79,23 +79,26 @@ def selection_sets(spec: JobSpec, workspace: Workspace) -> dict[str, SetSource]:
 def _evaluation_set(name: str, spec: JobSpec, workspace: Workspace) -> SetSource:
     beside = spec.data.sets[0].set.split("/")[0]
 
-    def full(each: str) -> str:
-        return each if "/" in each else f"{beside}/{each}"
-
     if (listed := split_list(name)) is not None:
-        path = workspace.inside(full(listed[0]), workspace.datasets, "list of pairs")
+        path = workspace.inside(_beside(listed[0], beside), workspace.datasets, "list of pairs")
+        full = workspace.full_name(listed[1], beside)
         if not path.is_file():
             raise UserError(f"list of pairs {listed[0]!r} is not in the workspace (no file {path})")
-        return SetSource(path, workspace.image_set(full(listed[1]), "set of a list of pairs"))
+        return SetSource(path, workspace.image_set(full, "set of a list of pairs"))
     if Path(name).suffix in LIST_SUFFIXES:
         raise UserError(
             f"{name!r} is a list of pairs; add the store or view whose images it names, such as "
             f"{name}:{spec.data.sets[0].set}"
         )
-    pairs = workspace.inside(f"{full(name)}.bin", workspace.datasets, EVALUATION)
+    full = workspace.full_name(name, beside)
+    pairs = workspace.inside(f"{full}.bin", workspace.datasets, EVALUATION)
     if pairs.is_file():
         return SetSource(pairs)
-    return SetSource(workspace.image_set(full(name), EVALUATION, or_pairs=True))
+    return SetSource(workspace.image_set(full, EVALUATION, or_pairs=True))
+
+
+def _beside(name: str, folder: str) -> str:
+    return name if "/" in name else f"{folder}/{name}"
 
 
 def teacher_path(teacher: TeacherSource | StudentSpec, workspace: Workspace) -> Path:

@@ -25,6 +25,7 @@ from distill.export.exporter import (
 from distill.export.golden import add_golden_outputs, golden_cosine, lowest_cosine
 from distill.export.int8_gate import MeasuredLoss, passes
 from distill.export.quantisation import Range, calibrate, layers, named, sensitivity
+from teachers.usable import UnusableEmbeddingsError
 
 if TYPE_CHECKING:
     import onnx
@@ -70,7 +71,8 @@ class Calibrated:
 class Quantised(Generic[Made]):
     """A network in int8, a way to run it, and its measured ``losses``.
 
-    ``costs`` is the `sensitivity` of each layer; the layers in ``kept`` keep float32.
+    ``costs`` is the `sensitivity` of each layer; the layers in ``kept`` keep float32. ``unusable``
+    says why nothing could be measured.
     """
 
     made: Made
@@ -78,6 +80,7 @@ class Quantised(Generic[Made]):
     costs: dict[str, float]
     kept: list[str]
     losses: list[MeasuredLoss]
+    unusable: str = "no measure"
 
     def told(self) -> dict[str, Any]:
         """The losses, the layers kept in float32 and the sensitivities, as JSON."""
@@ -87,7 +90,7 @@ class Quantised(Generic[Made]):
     def __str__(self) -> str:
         worst = ", ".join(f"{name} {cost:.5f}" for name, cost in [*self.costs.items()][:SHOWN])
         return (
-            f"{'; '.join(map(str, self.losses)) or 'no measure'}; most sensitive layers, by the "
+            f"{'; '.join(map(str, self.losses)) or self.unusable}; most sensitive layers, by the "
             f"cosine that uint8 inputs lose: {worst}"
         )
 
@@ -121,7 +124,10 @@ def quantised(
             if found is None:
                 raise
             break
-        found = Quantised(made, run, given.costs, kept, judge(run))
+        try:
+            found = Quantised(made, run, given.costs, kept, judge(run))
+        except UnusableEmbeddingsError as error:
+            found = Quantised(made, run, given.costs, kept, [], str(error))
         if passes(found.losses):
             break
     assert found is not None

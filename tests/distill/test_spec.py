@@ -214,6 +214,25 @@ def test_a_list_of_pairs_of_a_set_is_an_evaluation_set(listed):
     assert list(evaluation_sets(spec, listed).values()) == [source]
 
 
+def test_a_set_without_its_data_set_is_beside_the_training_set_or_unique(workspace):
+    def found(name: str) -> str:
+        spec = load(GOOD.replace('["pairs"]', f'["{name}"]'), workspace)
+        (source,) = evaluation_sets(spec, workspace).values()
+        return source.path.relative_to(workspace.datasets).as_posix()
+
+    pairs = (workspace.datasets / "drawn" / "pairs.bin").read_bytes()
+    for other in ("street/hard.bin", "street/pairs.bin"):
+        (workspace.datasets / other).parent.mkdir(exist_ok=True)
+        (workspace.datasets / other).write_bytes(pairs)
+    assert found("pairs") == "drawn/pairs.bin"
+    assert found("hard") == "street/hard.bin"
+    (workspace.datasets / "office").mkdir()
+    (workspace.datasets / "office" / "hard.bin").write_bytes(pairs)
+    said = "data.evaluate 1: several data sets have a 'hard'; allowed: office/hard, street/hard"
+    with pytest.raises(UserError, match=said):
+        found("hard")
+
+
 @pytest.mark.parametrize(
     ("name", "words"),
     [

@@ -16,6 +16,7 @@ def locate(name: str, workspace: "Workspace") -> Path:
     path = Path(name)
     if path.exists() or path.is_absolute() or path.suffix in FILE_SUFFIXES:
         return path
+    name = workspace.full_name(name)
     base = workspace.inside(name, workspace.datasets, "data set")
     for other in (f"{base}.bin", f"{base}.lmdb.partial"):
         if Path(other).exists():

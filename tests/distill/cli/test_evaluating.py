@@ -77,6 +77,14 @@ def test_foreign_embeddings_are_scored(place: Path):
     assert len(report["embedder"]) == len(pairs["digest"]) == 64
 
 
+def test_a_set_may_be_named_without_its_data_set(place: Path):
+    bare, full = (
+        json.loads(run(place, "evaluate", str(place / "good"), f"{before}pairs", "--json"))
+        for before in ("", "drawn/")
+    )
+    assert bare == full
+
+
 def test_the_table_names_set_measure_value_and_interval(place: Path):
     lines = run(place, "evaluate", str(place / "good"), "drawn/train").splitlines()
     assert lines[0].split() == ["set", "measure", "value", "95", "%", "interval", "threshold"]
