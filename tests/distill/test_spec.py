@@ -214,7 +214,7 @@ def test_a_list_of_pairs_of_a_set_is_an_evaluation_set(listed):
     assert list(evaluation_sets(spec, listed).values()) == [source]
 
 
-def test_a_set_without_its_data_set_is_beside_the_training_set_or_unique(workspace):
+def test_a_bare_name_is_beside_the_training_set_or_unique(workspace):
     def found(name: str) -> str:
         spec = load(GOOD.replace('["pairs"]', f'["{name}"]'), workspace)
         (source,) = evaluation_sets(spec, workspace).values()

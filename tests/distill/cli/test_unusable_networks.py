@@ -122,7 +122,7 @@ def test_a_network_that_breaks_on_faces_is_refused(place: Path, command: str, ki
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("command", COMMANDS)
-def test_unusable_embeddings_of_other_tools_are_refused(place: Path, command: str, kind: str):
+def test_unusable_embeddings_of_a_folder_are_refused(place: Path, command: str, kind: str):
     said = KINDS[kind][1].format(row="row", all=IMAGES)
     told = refused(place, words_for(place, command, kind), place / kind)
     assert f"train.npy, embeddings of train: {said}; write the embeddings again" in told

@@ -177,7 +177,7 @@ def test_a_format_that_embeds_all_images_alike_is_left_out(export, drop_in_forma
     BundleEmbedder(bundle).check_golden()
 
 
-def test_a_format_that_breaks_on_an_evaluation_set_is_left_out(export, drop_in_format):
+def test_a_format_that_breaks_on_real_faces_is_left_out(export, drop_in_format):
     """As float16 does that overflows for real faces alone."""
     drop_in_format("letters")
 

@@ -250,7 +250,7 @@ def test_a_candidate_with_unusable_embeddings_is_left_out(finished, monkeypatch)
     assert "seed 3 is left out: pairs: the network's embedding of image 3" in steps[2]["note"]
 
 
-def test_a_job_names_the_network_whose_embeddings_are_unusable(finished, monkeypatch):
+def test_a_job_names_the_network_with_unusable_embeddings(finished, monkeypatch):
     break_embeddings(monkeypatch, {3, 0})
     text = job_text("broken", stage_text(), "[generations]\nseeds = [3]")
     said = r"^generation 1: pairs: the network's embedding of image 3 is not finite"
