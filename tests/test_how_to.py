@@ -4,6 +4,7 @@ import re
 import sys
 import tomllib
 from collections.abc import Iterator
+from inspect import signature
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,15 @@ from distill.export import exporter
 from distill.losses import LOSSES, settings
 from distill.losses.settings import names
 from distill.spec_text import parse_spec
+from tests.distill.backbones import test_every_network as every_network
 
+EVERY_NETWORK = [
+    name
+    for name, test in vars(every_network).items()
+    if name.startswith("test_")
+    and list(signature(test).parameters) == ["name"]
+    and "catalogue" not in name  # it has only what `just backbones-page` has seen
+]
 PAGES = Path(__file__).parents[1] / "docs" / "how-to"
 
 
@@ -46,6 +55,14 @@ def test_the_backbone_of_the_page_has_the_figures_that_it_states(room: Path) -> 
     paper = NETWORKS["tiny"].paper
     assert paper is not None
     assert paper.figures["params"].value == count_network("tiny").params
+
+
+@pytest.mark.parametrize("property_of", EVERY_NETWORK)
+def test_the_backbone_of_the_page_is_like_every_network(room: Path, property_of: str) -> None:
+    (code,) = blocks("add-a-backbone.md", "python")
+    (room / "tiny.py").write_text(code)
+    import_files("distill.backbones")
+    getattr(every_network, property_of)("tiny")
 
 
 def test_the_loss_of_the_page_is_a_loss_of_a_spec(room: Path) -> None:

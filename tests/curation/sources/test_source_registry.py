@@ -2,8 +2,10 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from store_content import content_of
@@ -20,80 +22,8 @@ from curation.sources.opening import find_format, open_source
 from curation.sources.quarantine import read_quarantine
 from curation.verify import verify
 
-PILE = '''
-"""Images one after the other in a file, each behind its length: a label each, or none."""
-
-import hashlib
-import struct
-
-import numpy as np
-
-from curation.files import file_digest
-from curation.sources.image_source import BEGINNING, ImageSource, Position
-from curation.sources.image_source import SourceImages, SourceStamp
-from curation.sources.opening import source
-from curation.sources.quarantine import BadRecordError, stop_at
-from curation.sources.digests import PrefixDigest
-
-HEAD = struct.Struct("<II")
-
-
-@source("pile", "a NAME.pile", lambda path: path.suffix == ".pile")
-class Pile(ImageSource):
-    kind = "pile"
-
-    def __init__(self, path):
-        self.path, self.done, self.hash = path, BEGINNING, hashlib.sha256()
-
-    @property
-    def position(self):
-        return self.done
-
-    @property
-    def digest(self):
-        return PrefixDigest(self.done.offset, self.hash.hexdigest())
-
-    def stamp(self):
-        status = self.path.stat()
-        return SourceStamp(
-            name=self.path.name, size=status.st_size, modified_ns=status.st_mtime_ns, listing=None
-        )
-
-    def images(self, on_bad=stop_at, start=BEGINNING, earlier=None, progress=None):
-        size = self.path.stat().st_size
-        self.done, self.hash = BEGINNING, hashlib.sha256()
-        with self.path.open("rb") as file:
-            while head := file.read(HEAD.size):
-                label, length = HEAD.unpack(head)
-                number, offset = self.done
-                image = file.read(length)
-                self.hash.update(head + image)
-                self.done = Position(number + 1, file.tell())
-                if offset < start.offset:
-                    continue
-                if not length:
-                    on_bad(BadRecordError(self.describe(number, offset), number, offset, "empty"))
-                    continue
-                columns = (np.array([value]) for value in (number, label, offset))
-                yield SourceImages(*columns, [image])
-                if progress is not None:
-                    progress(self.done.offset, size)
-
-    def read(self, offsets):
-        with self.path.open("rb") as file:
-            for offset in offsets:
-                file.seek(offset)
-                yield file.read(HEAD.unpack(file.read(HEAD.size))[1])
-
-    def image_sizes(self):
-        yield np.array([self.path.stat().st_size])
-
-    def describe(self, key, offset):
-        return f"{self.path}: image {key}"
-
-    def details(self):
-        return {"height of the pile": "low"}
-'''
+PAGE = Path(__file__).parents[3] / "docs/how-to/add-a-source.md"
+(PILE,) = re.findall(r"```python\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
 
 COMMAND = """
 import sys
@@ -172,8 +102,15 @@ def test_a_new_kind_is_inspected_and_verified(pile):
     path = pile([1, 1, 2])
     found = inspect_path(path)
     assert (found["kind"], found["images"], found["identities"]) == ("pile", 3, 2)
-    assert (found["bytes"], found["height of the pile"]) == (path.stat().st_size, "low")
+    assert found["bytes"] == path.stat().st_size
     assert verify(path) | {"kind": "pile", "images": 3, "sound": True} == verify(path)
+
+
+def test_a_length_beyond_the_end_of_the_file_is_a_bad_record(pile, tmp_path):
+    path = pile([1, 1, 2])
+    path.write_bytes(path.read_bytes() + b"\1\0\0\0\xff\xff\xff\xffimage")
+    store = convert(path, tmp_path / "a.lmdb", skip_bad=True)
+    assert [(bad.key, bad.reason) for bad in read_quarantine(store.path)] == [(3, "truncated")]
 
 
 def test_each_unlabelled_image_is_its_own_identity(pile, tmp_path):
