@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 from curation.errors import UserError
 from curation.faults import requirement
 from curation.files import read_whole
+from curation.toml_positions import within_document
 
 AnyModel = TypeVar("AnyModel", bound=BaseModel)
 
@@ -93,11 +94,11 @@ def parse_record(content: bytes, model: type[AnyModel], values: int = MOST_VALUE
     """
     if sum(map(content.count, (b",", b"[", b"{"))) > values:
         raise ValueError(f"it has more than {values:,} values")
-    parse_json(content)
+    document = parse_json(content)
     try:
         return model.model_validate_json(content)
     except ValidationError as error:
-        raise ValueError(first_fault(error)) from None
+        raise ValueError(first_fault(error, document=document)) from None
 
 
 def read_record(
@@ -111,10 +112,17 @@ def read_record(
         raise UserError(f"{path} is damaged: {error}") from None
 
 
-def first_fault(error: ValidationError, with_place: bool = True) -> str:
-    """The first error: its place, as dotted keys, and the reason."""
+def first_fault(error: ValidationError, with_place: bool = True, document: Any = None) -> str:
+    """The first error: its place, as dotted keys, and the reason.
+
+    With the ``document``, the place has no names of types, only what the document has.
+    """
     fault = error.errors(include_url=False, include_input=False)[0]
-    place = ".".join(str(part) for part in fault["loc"])[:80]
+    parts = fault["loc"]
+    if document is not None:
+        missing = parts[-1:] if fault["type"] == "missing" else ()
+        parts = (*within_document(parts, document), *missing)
+    place = ".".join(str(part) for part in parts)[:80]
     message = requirement(fault)[:_LONGEST_FAULT]
     return f"{place}: {message}" if place and with_place else message
 

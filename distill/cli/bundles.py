@@ -1,4 +1,4 @@
-"""The commands that read bundles: `embed`, `verify`."""
+"""`distill embed`, and what all commands for bundles share."""
 
 import os
 from collections.abc import Callable
@@ -11,7 +11,6 @@ import typer
 
 from distill.cli import completion
 from distill.cli.common import NETWORKS, JsonOption, print_json
-from distill.cli.extras import what_to_install
 from distill.cli.reports import print_table
 from distill.cli.screen import note, say
 
@@ -71,9 +70,8 @@ def write_changed(
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands to ``distill``."""
+    """Add the command to ``distill``."""
     app.command(rich_help_panel=NETWORKS)(embed)
-    app.command(rich_help_panel=NETWORKS)(verify)
 
 
 def embed(
@@ -141,57 +139,6 @@ def embed(
         print_json({"images": names, "embeddings": vectors, "threshold": threshold, "pairs": pairs})
     else:
         _print_pairs(pairs, decision, features.shape)
-
-
-def verify(bundle: BundleArgument, key: PublicKeyOption = None, json: JsonOption = False) -> None:
-    """Check a bundle: its checksums, and its golden embeddings in PyTorch and each of its formats.
-
-    Formats whose runtime is not installed are listed as unchecked. With --key the signature is
-    checked before anything of the bundle is run.
-
-    Example: distill verify workspace/bundles/sample
-
-    Example: distill verify workspace/bundles/sample --key sign.pub
-    """
-    from distill.export.bundle_files import check_bundle
-    from distill.export.embedder import runtimes_of
-
-    config, _ = check_bundle(bundle)
-    if key is not None:
-        from distill.export.signatures import check_signature
-
-        check_signature(bundle, key)
-    reasons = dict.fromkeys(config.formats, "the exporter is not installed here")
-    cosines: dict[str, float | None] = dict.fromkeys(config.formats)
-    for runtime in runtimes_of(config):
-        cosines[runtime], reasons[runtime] = _golden_cosine(bundle, runtime)
-    if json:
-        told = {"bundle": str(bundle), "checksums": "ok", "golden_cosines": cosines}
-        print_json(told if key is None else {**told, "signature": "ok"})
-        return
-    say(f"{bundle}: all files match their checksums")
-    if key is not None:
-        say(f"{bundle}: signed by the owner of {key}")
-    rows = [
-        (runtime, f"not checked: {reasons[runtime]}" if cosine is None else f"{cosine:.7f}")
-        for runtime, cosine in cosines.items()
-    ]
-    print_table(["runtime", "lowest cosine with the golden embeddings"], rows)
-
-
-def _golden_cosine(bundle: Path, runtime: str) -> tuple[float | None, str]:
-    """The lowest cosine, or None and the packages to install first."""
-    from distill.export.embedder import TORCH, BundleEmbedder
-    from distill.export.exporter import exporters
-
-    if runtime != TORCH and (reason := exporters()[runtime].why_not_run()):
-        return None, reason
-    try:
-        return BundleEmbedder(bundle, runtime).check_golden(), ""
-    except ModuleNotFoundError as error:
-        if (told := what_to_install(error)) is None:
-            raise
-        return None, told
 
 
 def _pairs(

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -51,7 +50,8 @@ def export(
     """Add formats to a bundle. Each file is run and compared with the network.
 
     The bundle is replaced as a whole, with new checksums, once all files are written. Formats that
-    it already has are kept.
+    it already has are kept. After an interruption, the same command reuses the embeddings of
+    evaluation sets.
 
     Example: distill export workspace/bundles/sample --to ncnn,openvino --evaluate ms1m/lfw
 
@@ -62,6 +62,7 @@ def export(
     from curation.views import open_images
     from curation.workspace import Workspace
     from distill.cli.curate.places import locate
+    from distill.evaluation.set_features import FEATURES
     from distill.export.bundle_files import check_bundle
     from distill.export.calibration import Calibration
     from distill.export.exporter import check_formats
@@ -82,11 +83,10 @@ def export(
     if lacking := [name for name in names if name not in has]:
         check_describable(bundle)
         began = time.monotonic()
-        with TemporaryDirectory() as folder:
-            kept = Path(folder)
-            score = _scoring(opened, kept)
-            given = None if faces is None else Calibration(faces, gate_on(opened, watch, kept))
-            write_changed(bundle, bundle, lambda copy: add_formats(copy, lacking, score, given))
+        kept = place.cache / FEATURES
+        score = _scoring(opened, kept)
+        given = None if faces is None else Calibration(faces, gate_on(opened, watch, kept))
+        write_changed(bundle, bundle, lambda copy: add_formats(copy, lacking, score, given))
         seconds = time.monotonic() - began
     config = check_bundle(bundle).config
     sizes = {

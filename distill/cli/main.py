@@ -18,6 +18,7 @@ from distill.cli import (
     schema,
     signing,
     thresholds,
+    verifying,
     views,
 )
 from distill.cli.common import HELP_OPTIONS, run_app, version_printer
@@ -48,7 +49,7 @@ def options(
 
 
 _RESULTS = (evaluating, exporting, latency, thresholds, signing, reporting)
-for _room in (init, schema, run, views, jobs, networks, bundles, *_RESULTS, doctor):
+for _room in (init, schema, run, views, jobs, networks, bundles, verifying, *_RESULTS, doctor):
     _room.register(app)
 
 

@@ -18,7 +18,7 @@ from curation.files import (
 from curation.locks import locked
 from curation.workspace import Workspace
 from distill.daemon.refusals import unknown_job
-from distill.export.bundle_files import check_bundle, files_of, may_be_bundle
+from distill.export.bundle_files import check_bundle, files_of, may_be_bundle, other_files
 from distill.export.checksums import MAXIMUM_SUMS_BYTES, SIGNATURE_NAME, SUMS_NAME
 from distill.export.signatures import check_signature, read_signature
 from distill.run_directory import BUNDLE
@@ -58,7 +58,7 @@ def deliver(
     with _workbench(destination) as partial:
         if revise is None and _same(bundle, destination):
             return False
-        _refuse_to_lose(destination, force)
+        _refuse_to_lose(bundle, destination, force)
         _copy(bundle, partial, [*files_of(config), SUMS_NAME])
         if revise is not None:
             revise(partial)
@@ -109,13 +109,17 @@ def _same(bundle: Path, destination: Path) -> bool:
     return True
 
 
-def _refuse_to_lose(destination: Path, force: bool) -> None:
+def _refuse_to_lose(bundle: Path, destination: Path, force: bool) -> None:
+    """Raise ``UserError`` if the delivery would replace what is not to be replaced."""
     if not destination.exists() or _is_empty_folder(destination):
         return
     if not destination.is_dir() or not may_be_bundle(destination):
+        raise UserError(f"{destination} exists and is not a bundle; give another destination")
+    if others := other_files(destination):
+        elsewhere = "" if destination == bundle.resolve() else ", or give another destination"
         raise UserError(
-            f"{destination} exists and is not a bundle, or has other files in it; give another "
-            f"destination"
+            f"{destination} has other files in it, such as {others[0]!r:.80}, which would be lost; "
+            f"move them out of the folder{elsewhere}"
         )
     if not force:
         raise UserError(

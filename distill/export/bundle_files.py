@@ -63,16 +63,22 @@ def files_of(config: BundleConfig) -> dict[str, int]:
 
 
 def may_be_bundle(folder: Path) -> bool:
-    """Whether a folder is a bundle, possibly incomplete, and has no other files."""
-    found = {path.relative_to(folder).as_posix() for path in folder.rglob("*")}
-    if not {SUMS_NAME, "config.json"} <= found:
-        return False
+    """Whether a folder is a bundle, possibly incomplete, perhaps with other files."""
+    return {SUMS_NAME, "config.json"} <= _names_in(folder)
+
+
+def other_files(folder: Path) -> list[str]:
+    """The names of files and folders in a bundle's folder that do not belong to it, sorted."""
     try:
         files = files_of(_read(folder / "config.json", _config))
     except UserError:
         files = {**FILES, "model.onnx": _LARGEST_MODEL}
     folders = {parent.as_posix() for name in files for parent in Path(name).parents}
-    return found <= {SUMS_NAME, SIGNATURE_NAME, *files, *folders}
+    return sorted(_names_in(folder) - {SUMS_NAME, SIGNATURE_NAME, *files, *folders})
+
+
+def _names_in(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*")}
 
 
 def _read(path: Path, parse: Callable[[bytes], Value]) -> Value:

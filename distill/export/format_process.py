@@ -22,7 +22,12 @@ BATCH = 8
 
 
 class FormatProcess:
-    """`Embed` in another process, which ends with this object."""
+    """`Embed` in another process, which ends with this object.
+
+    An exporter may set the ``digest`` of the files; then features can be cached.
+    """
+
+    digest = ""
 
     def __init__(self, name: str, folder: Path) -> None:
         self._name, self._folder = name, folder

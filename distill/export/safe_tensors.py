@@ -67,7 +67,9 @@ def _readable(path: Path) -> Iterator[None]:
         raise
     except Exception as error:  # its own type, and AttributeError for numbers that numpy lacks
         reason = printable(str(error)[:200])
-        raise UserError(f"{path}: not a safetensors file that can be read ({reason})") from None
+        raise UserError(
+            f"{path}: not a safetensors file that can be read ({reason}); copy it again"
+        ) from None
 
 
 def load_weights(path: Path, module: "torch.nn.Module") -> None:

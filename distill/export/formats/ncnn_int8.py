@@ -3,11 +3,14 @@
 Layers compute in int8, with inputs symmetric about 0; see `distill.export.ncnn_files`.
 """
 
+import hashlib
 import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from curation.files import file_digest
 from distill.export.exporter import Embed, exporter
+from distill.export.format_process import FormatProcess
 from distill.export.formats.ncnn import NcnnExporter
 from distill.export.golden import INT8_COSINE
 from distill.export.source import ExportSource
@@ -27,6 +30,13 @@ class NcnnInt8Exporter(NcnnExporter):
     files = ("model.int8.ncnn.param", "model.int8.ncnn.bin")
     minimum_cosine = INT8_COSINE
     calibrated = True
+
+    def start(self, folder: Path) -> Embed:
+        """See `Exporter.start`; equal files have equal digests, so each set is embedded once."""
+        found = FormatProcess(self.name, folder)
+        digests = [file_digest(folder / name) for name in self.files]
+        found.digest = hashlib.sha256(f"{self.name} {digests}".encode()).hexdigest()
+        return found
 
     def export(self, folder: Path, source: ExportSource) -> None:
         from distill.export.int8 import through_the_gate

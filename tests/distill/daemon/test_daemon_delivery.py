@@ -220,7 +220,7 @@ def test_own_files_next_to_a_bundle_are_not_lost(bundle: Path, tmp_path: Path) -
     deliver(bundle, destination)
     (destination / "notes.txt").write_text("years of work")
     (destination / "README.md").write_text("damaged")
-    with pytest.raises(UserError, match="has other files in it"):
+    with pytest.raises(UserError, match=r"such as 'notes.txt'.*give another destination"):
         deliver(bundle, destination, force=True)
     downloads = tmp_path / "downloads"
     downloads.mkdir()
@@ -228,6 +228,15 @@ def test_own_files_next_to_a_bundle_are_not_lost(bundle: Path, tmp_path: Path) -
     with pytest.raises(UserError, match="is not a bundle"):
         deliver(bundle, downloads, force=True)
     assert (destination / "notes.txt").read_text() == "years of work"
+
+
+def test_a_change_in_place_names_the_file_that_would_be_lost(bundle: Path) -> None:
+    (bundle / "mine").mkdir()
+    (bundle / "mine" / "app.kt").write_text("years of work")
+    with pytest.raises(UserError, match="'mine'") as caught:
+        deliver(bundle, bundle, force=True, revise=lambda copy: None)
+    assert "another destination" not in str(caught.value)
+    assert (bundle / "mine" / "app.kt").exists()
 
 
 def test_another_bundle_is_replaced_only_by_force(bundle: Path, tmp_path: Path) -> None:

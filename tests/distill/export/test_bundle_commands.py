@@ -14,12 +14,13 @@ from typer.testing import CliRunner
 
 from curation.errors import UserError
 from curation.images import encode_jpeg
-from distill.cli import bundles
+from distill.cli import bundles, verifying
 from distill.export.checksums import write_sums
 from distill.export.exporter import exporters
 
 app = typer.Typer()
 bundles.register(app)
+verifying.register(app)
 
 
 def run(*arguments: object) -> Result:
@@ -217,7 +218,28 @@ def test_verify_continues_if_a_format_cannot_run_here(small_bundle, monkeypatch)
     found = json.loads(succeed("verify", small_bundle, "--json").stdout)
     assert found["golden_cosines"]["onnx"] is None
     assert found["golden_cosines"]["torch"] > 0.9999
+    assert set(found["unchecked"]) == {"onnx"}
     assert "no_such_package is not installed" in succeed("verify", small_bundle).stdout
+
+
+def test_verify_checks_all_formats_and_reports_each_bad_one(small_bundle: Path, tmp_path: Path):
+    bundle = Path(shutil.copytree(small_bundle, tmp_path / "bundle"))
+    (bundle / "model.onnx").write_bytes(b"no graph")
+    weights = bundle / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-4000:] = np.full(1000, 3, "<f4").tobytes()
+    weights.write_bytes(content)
+    write_sums(bundle)
+    shown, told = run("verify", bundle), run("verify", bundle, "--json")
+    for result in (shown, told):
+        assert result.exit_code == 1
+        assert "2 of 2 runtimes are bad: onnx, torch" in str(result.exception)
+    found = json.loads(told.stdout)
+    assert found["golden_cosines"] == {"onnx": None, "torch": None}
+    assert "model.onnx" in found["faults"]["onnx"]
+    assert "different embeddings" in found["faults"]["torch"]
+    assert shown.stdout.count("bad") == 2
+    assert "onnx: " in shown.stderr
 
 
 def test_verify_refuses_a_folder_that_is_not_a_bundle(tmp_path: Path):

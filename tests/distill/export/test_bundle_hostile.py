@@ -160,6 +160,17 @@ def test_an_invalid_config_names_its_key(bundle, change, key):
         BundleEmbedder(bundle)
 
 
+@pytest.mark.parametrize(("key", "value"), [("mean", "127.5"), ("std", 0), ("mean", [1, 2])])
+def test_the_place_of_a_fault_is_as_in_the_file(bundle: Path, key: str, value: object):
+    change_json(
+        bundle / "config.json",
+        lambda config: config["face"]["preprocessing"].update({key: value}),
+    )
+    sign(bundle)
+    with pytest.raises(UserError, match=rf"config\.json: face\.preprocessing\.{key}: must be"):
+        BundleEmbedder(bundle)
+
+
 @pytest.mark.parametrize(
     "content", [b"", b"[]", b"{", b"\xff\xfe", b'{"a":' * 100_000, b"null", b"NaN"]
 )

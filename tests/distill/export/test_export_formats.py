@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 import distill.export.formats
 from curation.errors import UserError
-from distill.cli import bundles
+from distill.cli import bundles, verifying
 from distill.daemon.delivery import deliver
 from distill.export.bundle import export_bundle
 from distill.export.bundle_files import check_bundle
@@ -44,6 +44,7 @@ formats = %s
 """
 app = typer.Typer()
 bundles.register(app)
+verifying.register(app)
 
 
 @pytest.fixture

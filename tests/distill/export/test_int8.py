@@ -169,6 +169,7 @@ def bundle(network, config, small_evaluation, tmp_path, monkeypatch) -> Path:
     monkeypatch.setattr(
         "distill.export.embedder.unweighted_network", lambda *told: copy.deepcopy(network)
     )
+    monkeypatch.setenv("DISTILL_WORKSPACE", str(tmp_path / "workspace"))
     return export_bundle(tmp_path / "bundle", network, config, small_evaluation, {})
 
 
@@ -204,17 +205,39 @@ def with_other_weights(model: onnx.ModelProto) -> onnx.ModelProto:
     return copy
 
 
-def test_a_set_is_embedded_once_with_each_file(bundle, train, monkeypatch):
-    digests, embed = [], NetworkFeatures._embed
+@pytest.fixture
+def digests(monkeypatch) -> list[str]:
+    """The digest of the network each time that one embeds a set."""
+    found, embed = [], NetworkFeatures._embed
 
     def counted(features: NetworkFeatures, *told):
-        digests.append(features.embedder)
+        found.append(features.embedder)
         return embed(features, *told)
 
     monkeypatch.setattr(NetworkFeatures, "_embed", counted)
-    assert run(bundle, "--calibrate", train.path, "--evaluate", train.path).exit_code == 0
+    return found
+
+
+@pytest.mark.parametrize("format_name", ["onnx-int8", "ncnn-int8"])
+def test_a_set_is_embedded_once_with_each_file(bundle, train, digests, format_name):
+    given = ("--calibrate", train.path, "--evaluate", train.path)
+    assert run(bundle, *given, to=format_name).exit_code == 0
     assert "" not in digests
     assert len(digests) == len(set(digests)) >= 2
+
+
+def test_an_interrupted_export_reuses_embeddings(bundle, train, digests, monkeypatch):
+    def interrupt(*told) -> None:
+        raise KeyboardInterrupt
+
+    given = ("--calibrate", train.path, "--evaluate", train.path)
+    with monkeypatch.context() as patched:
+        patched.setattr("distill.export.more_formats.describe_again", interrupt)
+        assert run(bundle, *given).exit_code == 130
+    before = len(digests)
+    assert before >= 2
+    assert run(bundle, *given).exit_code == 0
+    assert len(digests) == before
 
 
 def test_a_file_that_differs_from_the_judged_one_is_refused(bundle, train, monkeypatch):
@@ -233,7 +256,8 @@ def test_verify_refuses_an_int8_file_with_other_weights(bundle, train):
     write_sums(bundle)
     result = CliRunner().invoke(app, ["verify", str(bundle)])
     assert isinstance(result.exception, UserError)
-    assert "onnx-int8 gives different embeddings here" in str(result.exception)
+    assert "1 of 3 runtimes are bad: onnx-int8" in str(result.exception)
+    assert "onnx-int8 gives different embeddings here" in result.stderr
 
 
 @pytest.fixture
