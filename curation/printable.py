@@ -1,4 +1,4 @@
-"""Escaping untrusted text for a terminal."""
+"""Escaping and shortening untrusted text for a terminal."""
 
 import re
 
@@ -13,6 +13,12 @@ UNPRINTABLE = re.compile(
 def printable(text: object) -> str:
     """``text`` on one line, with escapes for characters that would move, colour or reorder it."""
     return UNPRINTABLE.sub(_escape, str(text))
+
+
+def shortened(text: str, most: int) -> str:
+    """The first ``most`` characters, with a note of how many more there are."""
+    more = len(text) - most
+    return text if more <= 0 else f"{text[:most]} ... ({more:,} more characters)"
 
 
 def _escape(found: re.Match[str]) -> str:

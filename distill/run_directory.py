@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, RootModel
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat, RootModel
 
 from curation.errors import UserError
 from curation.files import UnreadableError, open_regular
 from curation.json_text import parse_json, read_record
 from curation.json_text import read_json as parsed
+from curation.printable import shortened
 
 SPEC = "spec.toml"
 LOG = "log.txt"
@@ -50,6 +51,7 @@ _TAIL_BYTES = 1 << 16
 Count = Annotated[int, Field(ge=0, lt=1 << 53)]
 Seconds = Annotated[FiniteFloat, Field(ge=0, lt=1e12)]
 Name = Annotated[str, Field(min_length=1, max_length=1000)]
+Note = Annotated[str, AfterValidator(lambda text: shortened(text, 2000))]
 
 
 class Record(BaseModel):
@@ -123,7 +125,7 @@ class StepRecord(_Shown):
     path: str | None = None
     seconds: Seconds | None = None
     scores: dict[str, FiniteFloat] | None = None
-    note: str | None = None
+    note: Note | None = None
     images: Count | None = None
     peak_memory_bytes: Count | None = None
     peak_gpu_memory_bytes: Count | None = None
@@ -149,8 +151,8 @@ class Warning(_Shown):
     """Something without effect in a job, with the step in which it was noticed, if any."""
 
     step: str | None = None
-    key: str | None = None
-    text: str
+    key: Note | None = None
+    text: Note
 
 
 class WarningRecords(RootModel[Annotated[list[Warning], Field(max_length=100_000)]]):

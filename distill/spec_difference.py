@@ -6,6 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from curation.printable import shortened
+
+_LONGEST = 2000
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 
 
@@ -67,4 +70,4 @@ def shown_value(value: Any) -> str:
     """A value almost as in a spec: "1" is not 1."""
     if value is ABSENT:
         return "-"
-    return json.dumps(value, ensure_ascii=False, default=str)
+    return shortened(json.dumps(value, ensure_ascii=False, default=str), _LONGEST)

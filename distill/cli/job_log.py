@@ -2,6 +2,7 @@
 
 import sys
 from collections import deque
+from collections.abc import Iterable
 from pathlib import Path
 
 from curation.workspace import Workspace
@@ -13,6 +14,8 @@ from distill.spec_source import check_name
 
 LONGEST_LINE = 1 << 20
 """Bytes; a longer line is printed in pieces"""
+LONGEST_END = 1 << 13
+"""Bytes of each of the last lines"""
 
 
 def print_log(workspace: Workspace, name: str, lines: int | None) -> int:
@@ -22,9 +25,27 @@ def print_log(workspace: Workspace, name: str, lines: int | None) -> int:
         return 0
     with path.open("rb") as file:
         pieces = iter(lambda: file.readline(LONGEST_LINE), b"")
-        for line in pieces if lines is None else deque(pieces, maxlen=lines):
+        for line in pieces if lines is None else _last(pieces, lines):
             _write(line)
         return file.tell()
+
+
+def _last(pieces: Iterable[bytes], lines: int) -> Iterable[bytes]:
+    """The last lines; of a very long one its end, where a progress bar has its last state."""
+    kept, line, size = deque[bytes](maxlen=lines), b"", 0
+    for piece in pieces:
+        line, size = (line + piece)[-LONGEST_END:], size + len(piece)
+        if piece.endswith(b"\n"):
+            kept.append(_end(line, size))
+            line, size = b"", 0
+    if size:
+        kept.append(_end(line, size))
+    return kept
+
+
+def _end(line: bytes, size: int) -> bytes:
+    before = size - len(line)
+    return f"({before:,} bytes before this) ... ".encode() + line if before else line
 
 
 def follow_log(workspace: Workspace, name: str, lines: int | None) -> None:
@@ -36,6 +57,8 @@ def follow_log(workspace: Workspace, name: str, lines: int | None) -> None:
         text, offset = read_log(path, offset)
         while text:
             *whole, begun = (begun + text).split(b"\n")
+            if len(begun) > LONGEST_LINE:
+                whole, begun = [*whole, begun], b""
             for line in whole:
                 _write(line)
             text, offset = read_log(path, offset)

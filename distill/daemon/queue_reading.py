@@ -13,8 +13,30 @@ from distill.daemon.ordering import DUE
 from distill.daemon.queue_connection import QueueConnection
 from distill.daemon.schema import JOB_COLUMNS
 from distill.daemon.states import State
+from distill.spec_source import LARGEST_SPEC
 
-_COLUMNS = ", ".join(f"jobs.{column}" for column in JOB_COLUMNS)
+_LONGEST = {"spec": LARGEST_SPEC, "label": 200, "halved": 2000, "reason": 2000, "hint": 2000}
+"""Maximum characters of what is read; others may have written more"""
+
+
+def _bounded(column: str) -> str:
+    """SQL for a column, of which not more than its maximum is read.
+
+    A spec cut off so is still too large to be run.
+    """
+    if (most := _LONGEST.get(column)) is None:
+        return column
+    more = f"length({column}) - {most}"
+    note = f"printf(' ... (%,d more characters)', {more})"
+    # In bytes, because `length` of a text ends at its first NUL.
+    return (
+        f"iif(length(CAST({column} AS BLOB)) > {4 * most} OR {more} > 0,"
+        f" substr({column}, 1, {most}) || iif({more} > 0, {note}, ''), {column}) AS {column}"
+    )
+
+
+_COLUMNS = ", ".join(map(_bounded, JOB_COLUMNS))
+_TRANSITION = f"job, at, attempt, event, state, {_bounded('reason')}"
 
 
 class QueueReader:
@@ -80,8 +102,7 @@ class QueueReader:
         """Every transition of a job, oldest first."""
         with self._mutex:
             rows = self._connection.execute(
-                "SELECT at, attempt, event, state, reason FROM transitions"
-                " WHERE job = ? ORDER BY id",
+                f"SELECT {_TRANSITION} FROM transitions WHERE job = ? ORDER BY id",
                 (name,),
             ).fetchall()
         return [transition_of(row) for row in rows]
@@ -96,8 +117,7 @@ class QueueReader:
         """The next transitions of all jobs, oldest first: (number, job, transition)."""
         with self._mutex:
             rows = self._connection.execute(
-                "SELECT id, job, at, attempt, event, state, reason FROM transitions"
-                " WHERE id > ? ORDER BY id LIMIT ?",
+                f"SELECT id, {_TRANSITION} FROM transitions WHERE id > ? ORDER BY id LIMIT ?",
                 (number, most),
             ).fetchall()
         return [(row["id"], row["job"], transition_of(row)) for row in rows]

@@ -4,7 +4,9 @@ import json
 
 import pytest
 
-from distill.run_directory import EVALUATION, STEPS, WARNINGS, read_warnings, steps_now
+from curation.workspace import Workspace
+from distill.cli.job_log import LONGEST_END, print_log
+from distill.run_directory import EVALUATION, LOG, STEPS, WARNINGS, read_warnings, steps_now
 
 
 @pytest.mark.parametrize("name", [STEPS, WARNINGS, EVALUATION])
@@ -21,3 +23,25 @@ def test_no_step_runs_in_a_job_that_does_not(tmp_path, is_running, state):
     steps = [{"name": "teach", "state": "done"}, {"name": "embed", "state": "running"}]
     (tmp_path / STEPS).write_text(json.dumps(steps))
     assert [step["state"] for step in steps_now(tmp_path, is_running)] == ["done", state]
+
+
+def test_long_notes_and_warnings_are_shortened(tmp_path):
+    (tmp_path / STEPS).write_text(json.dumps([{"name": "a", "state": "done", "note": "n" * 5000}]))
+    (tmp_path / WARNINGS).write_text(json.dumps([{"text": "t" * 5000}]))
+    (step,), (warning,) = steps_now(tmp_path, False), read_warnings(tmp_path)
+    assert step["note"] == "n" * 2000 + " ... (3,000 more characters)"
+    assert warning["text"] == "t" * 2000 + " ... (3,000 more characters)"
+
+
+def test_of_endless_lines_only_their_ends_are_the_last_ones(tmp_path, capsys):
+    run = tmp_path / "runs" / "endless"
+    run.mkdir(parents=True)
+    lines = [b"first", b"x" * 3_000_000 + b"\r99 %", b"short", b"y" * 3_000_000]
+    (run / LOG).write_bytes(b"\n".join(lines))
+    print_log(Workspace(tmp_path), "endless", 3)
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[0].startswith("(2,991,814 bytes before this) ... xxx")
+    assert shown[1:3] == ["99 %", "short"]
+    assert shown[3] == "(2,991,808 bytes before this) ... " + "y" * LONGEST_END
+    print_log(Workspace(tmp_path), "endless", None)
+    assert capsys.readouterr().out.count("y") == 3_000_000

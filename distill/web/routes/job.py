@@ -1,6 +1,7 @@
 """One job: its steps, curves, log, evaluation, bundle, and spec."""
 
 import json
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ from fastapi import APIRouter
 from starlette.responses import Response
 
 from curation.errors import UserError
+from curation.printable import shortened
 from curation.toml_text import read_toml
 from curation.workspace import QUEUE_FILE, Workspace
 from distill.comparison import figures_of, intervals_of
@@ -29,6 +31,8 @@ _OFFERED = 200
 """Maximum other jobs offered for comparing specs"""
 _MOST_EVENTS = 500
 """Events of the history that are shown, the newest ones"""
+_MOST_VALUES, _LONGEST = 5000, 2000
+"""Values of the resolved spec that are shown, and characters of each"""
 
 
 def router(site: Site) -> APIRouter:
@@ -109,4 +113,7 @@ def _evaluation(evaluation: dict[str, Any]) -> list[tuple[str, str, dict[str, An
 
 
 def _values(resolved: dict[str, Any]) -> list[tuple[str, str]]:
-    return [(key, json.dumps(value, ensure_ascii=False)) for key, value in leaves_of(resolved)]
+    return [
+        (shortened(key, _LONGEST), shortened(json.dumps(value, ensure_ascii=False), _LONGEST))
+        for key, value in islice(leaves_of(resolved), _MOST_VALUES)
+    ]

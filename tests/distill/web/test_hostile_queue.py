@@ -6,10 +6,12 @@ from pathlib import Path
 import pytest
 from starlette.testclient import TestClient
 
+from curation.errors import UserError
 from curation.workspace import QUEUE_FILE, Workspace
 from distill.daemon.names import Checked
 from distill.daemon.opening import open_queue
 from distill.daemon.service import JobService
+from distill.spec_source import decode_spec
 from distill.web.app import create_pages
 from distill.web.keys import Keys
 from distill.web.site import Site
@@ -68,3 +70,39 @@ def test_of_a_long_history_the_newest_events_are_shown(tmp_path: Path) -> None:
     status, text = answer(tmp_path, MANY, "/jobs/one")
     assert status == 200
     assert text.count('<span class="unit">attempt </span>') == 500
+
+
+HUGE = "replace(hex(zeroblob(3000000)), '00', 'é')"
+
+
+@pytest.mark.parametrize("page", ["/", "/jobs/one", "/api/jobs", "/api/jobs/one"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        f"UPDATE jobs SET reason = {HUGE}",
+        f"UPDATE jobs SET reason = char(0) || {HUGE}",
+        f"UPDATE jobs SET hint = {HUGE}",
+        f"UPDATE jobs SET label = {HUGE}",
+        f"UPDATE jobs SET spec = {HUGE}",
+        f"UPDATE transitions SET reason = {HUGE}",
+    ],
+    ids=["reason", "with NUL", "hint", "label", "spec", "transition"],
+)
+def test_a_huge_text_is_shortened(tmp_path: Path, change: str, page: str) -> None:
+    status, text = answer(tmp_path, change, page)
+    assert status == 200
+    assert len(text) < 200_000
+
+
+def test_a_shortened_text_says_how_much_is_missing(tmp_path: Path) -> None:
+    found = answer(tmp_path, f"UPDATE jobs SET reason = {HUGE}", "/api/jobs/one")[1]
+    assert "éé ... (2,998,000 more characters)" in found
+
+
+def test_a_huge_spec_is_not_run_in_part(tmp_path: Path) -> None:
+    spec = f"'name = \"one\"' || char(10) || '#' || {HUGE}"
+    answer(tmp_path, f"UPDATE jobs SET spec = {spec}", "/")
+    with open_queue(Workspace(tmp_path)) as queue:
+        (job,) = queue.jobs()
+    with pytest.raises(UserError, match="larger than 64 KiB"):
+        decode_spec(job.spec.encode())
