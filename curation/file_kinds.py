@@ -16,16 +16,25 @@ from curation.files import open_regular
 
 
 class FileKind(NamedTuple):
-    """``what`` completes a sentence ("FILE is WHAT"), ``advice`` says what helps."""
+    """``what`` completes a sentence ("FILE is WHAT"), ``advice`` says what helps.
+
+    ``is_data`` means that the advice is about data, and does not help who needs a network.
+    """
 
     name: str
     what: str
     advice: str
     is_text: bool = False
+    is_data: bool = False
 
     def refusal(self, path: Path, wanted: str) -> UserError:
         """The error for passing ``path``, of this kind, instead of ``wanted``."""
         return UserError(f"{path} is {self.what}, not {wanted}; {self.advice}")
+
+    @property
+    def network_advice(self) -> str:
+        """What helps if a network is expected."""
+        return "give the file that holds the network" if self.is_data else self.advice
 
 
 BEGINNING_BYTES = 4096
@@ -46,20 +55,24 @@ def _archive(name: str, command: str) -> FileKind:
     return FileKind(name, what, f"unpack it ({command}) and give its content")
 
 
+def _data(name: str, what: str, advice: str = _NO_DATA, is_text: bool = False) -> FileKind:
+    return FileKind(name, what, advice, is_text, is_data=True)
+
+
 def _image(name: str) -> FileKind:
-    return FileKind(f"image {name}", f"an image ({name})", _NO_DATA)
+    return _data(f"image {name}", f"an image ({name})")
 
 
 def _data_set(name: str, what: str, advice: str = _AS_FILES) -> FileKind:
-    return FileKind(name, what, advice)
+    return _data(name, what, advice)
 
 
-_TAR = FileKind(
+_TAR = _data(
     "tar",
     "a tar archive (WebDataset shards have this format)",
     "`curate convert` reads it if its name ends in .tar; otherwise unpack it (tar -xf FILE)",
 )
-_ZIP = FileKind(
+_ZIP = _data(
     "zip",
     "a zip archive",
     "`curate convert` reads an archive of images whose name ends in .zip; otherwise unpack it "
@@ -99,7 +112,7 @@ _SIGNATURES = {
     b"MATLAB 5.0 MAT-file": _data_set("matlab", "a MATLAB file"),
     b"SQLite format 3\0": _data_set("sqlite", "an SQLite database"),
     b"\x93NUMPY": _data_set("numpy", "a saved numpy array (.npy)"),
-    b"\x0a\x23\xd7\xce": FileKind(
+    b"\x0a\x23\xd7\xce": _data(
         "recordio", "a RecordIO file", "`curate convert` reads it if its name ends in .rec"
     ),
     b"\xff\xd8\xff": _image("JPEG"),
@@ -108,14 +121,14 @@ _SIGNATURES = {
     b"II*\0": _image("TIFF"),
     b"MM\0*": _image("TIFF"),
     b"\0\0\0\x0cjP  ": _image("JPEG 2000"),
-    b"\0\x05\x16\x07": FileKind(
-        "appledouble", "macOS metadata of a file (._NAME), not the file itself", _NO_DATA
+    b"\0\x05\x16\x07": _data(
+        "appledouble", "macOS metadata of a file (._NAME), not the file itself"
     ),
-    b"\0\0\0\x01Bud1": FileKind("ds-store", "a .DS_Store of macOS", _NO_DATA),
-    b"%PDF": FileKind("pdf", "a PDF document", _NO_DATA),
-    b"\x7fELF": FileKind("elf", "a program or library (ELF)", _NO_DATA),
-    b"MZ": FileKind("exe", "a program of Windows", _NO_DATA),
-    b"GGUF": FileKind("gguf", "a GGUF file of weights", _NO_DATA),
+    b"\0\0\0\x01Bud1": _data("ds-store", "a .DS_Store of macOS"),
+    b"%PDF": _data("pdf", "a PDF document"),
+    b"\x7fELF": _data("elf", "a program or library (ELF)"),
+    b"MZ": _data("exe", "a program of Windows"),
+    b"GGUF": _data("gguf", "a GGUF file of weights"),
     b"Salted__": FileKind("openssl", "encrypted by OpenSSL", "decrypt it first"),
     # MXNet's ndarray list; the second word is reserved.
     struct.pack("<QQ", 0x112, 0): FileKind(
@@ -257,7 +270,7 @@ def _media(data: bytes) -> FileKind | None:
     if data[4:8] == b"ftyp":
         brand = data[8:12].decode("ascii", "replace")
         is_image = brand in ("heic", "heix", "mif1", "avif", "avis")
-        return _image(brand) if is_image else FileKind("film", "a film", _NO_DATA)
+        return _image(brand) if is_image else _data("film", "a film")
     # A file header of 14 bytes with reserved words 0, then the bitmap's header.
     if (
         data[:2] == b"BM"
@@ -285,9 +298,7 @@ def _pickle(data: bytes) -> FileKind | None:
     text = data.startswith((b"(lp", b"(dp", b"((lp", b"(((lp", b"ccopy_reg\n", b"cnumpy"))
     if not binary and not text:
         return None
-    return FileKind(
-        "pickle", "a pickle", "verification sets (.bin) are pickles: see `curate inspect`"
-    )
+    return _data("pickle", "a pickle", "verification sets (.bin) are pickles: see `curate inspect`")
 
 
 def _text(data: bytes) -> FileKind | None:
@@ -297,11 +308,11 @@ def _text(data: bytes) -> FileKind | None:
         return None
     first = text.lstrip().partition("\n")[0]
     if re.match(r"""[{[]\s*(["{[\d]|$)""", first):
-        return FileKind("json", "a JSON file", _NO_DATA, is_text=True)
+        return _data("json", "a JSON file", is_text=True)
     advice = "a list of images is named NAME.lst, .txt, .tsv or .csv"
     if "," in first:
-        return FileKind("csv", "a CSV file", advice, is_text=True)
-    return FileKind("text", "a text file", advice, is_text=True)
+        return _data("csv", "a CSV file", advice, is_text=True)
+    return _data("text", "a text file", advice, is_text=True)
 
 
 def _decoded(data: bytes) -> str | None:

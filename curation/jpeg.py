@@ -120,15 +120,12 @@ def room_for_pixels(shape: tuple[int, ...]) -> "np.ndarray":
     """Uninitialised uint8 memory of this shape, placed so that libjpeg-turbo fills it fastest.
 
     Rows at multiples of 32 bytes are written with non-temporal stores (``jdcolext-avx2.asm``):
-    decoding a face then takes a third longer, and its next reader waits for memory. With an odd
-    start address, hardly any row is aligned like that.
+    decoding a face then takes a third longer, and its next reader waits for memory. NumPy aligns
+    its memory, so this starts at an odd address, and hardly any row is aligned like that.
     """
     import numpy as np
 
-    size = math.prod(shape)
-    memory = np.empty(size + 1, np.uint8)
-    begin = 1 - memory.__array_interface__["data"][0] % 2
-    return memory[begin : begin + size].reshape(shape)
+    return np.empty(math.prod(shape) + 1, np.uint8)[1:].reshape(shape)
 
 
 def decode_jpeg_into(target: "np.ndarray", data: bytes) -> bool:

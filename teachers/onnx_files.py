@@ -77,7 +77,7 @@ def check_it_may_be_onnx(path: Path) -> None:
         raise UserError(f"{path}: larger than 2 GiB, the limit of ONNX files")
     kind = what_is_this(path)
     if kind is not None and kind.name != "onnx":
-        raise UserError(f"{path}: {kind.what}, not an ONNX file; {kind.advice}")
+        raise UserError(f"{path}: {kind.what}, not an ONNX file; {kind.network_advice}")
 
 
 def _read(path: Path) -> bytes:

@@ -112,9 +112,8 @@ def shortened(key: object) -> str:
 
 
 def _foreign(path: Path, kind: FileKind) -> UserError:
-    return UserError(
-        f"{path}: {kind.what}, not a file of weights; {ADVICE.get(kind.name, kind.advice)}"
-    )
+    advice = ADVICE.get(kind.name, kind.network_advice)
+    return UserError(f"{path}: {kind.what}, not a file of weights; {advice}")
 
 
 def _is_safetensors(path: Path, kind: FileKind | None) -> bool:

@@ -29,11 +29,15 @@ State = Mapping[str, "torch.Tensor"]
 
 @dataclass(frozen=True)
 class SharedKeys:
-    """The keys of a new network that match the old one, its other keys, and those of the old."""
+    """The keys of a new network that match the old one, its other keys, and those of the old.
+
+    ``counters`` are keys that the old network's file lacks, which change no embedding.
+    """
 
     taken: tuple[str, ...]
     new: tuple[str, ...]
     left: tuple[str, ...]
+    counters: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, new: State, old: State) -> "SharedKeys":
@@ -47,22 +51,30 @@ class SharedKeys:
     @property
     def text(self) -> str:
         """What becomes of every key."""
-        total = len(self.taken) + len(self.new)
+        total = len(self.taken) + len(self.new) + len(self.counters)
         text = f"student.from: {len(self.taken)} of {total} tensors are loaded"
         if self.new:
             text += f"; initialised at random: {_first(self.new)}"
         if self.left:
             text += f"; not used: {_first(self.left)}"
+        if self.counters:
+            text += f"; not in the file, so they start at 0: {_first(self.counters)}"
         return text
 
 
 @dataclass(frozen=True)
 class OldNetwork:
-    """A network with its weights, as found; ``digest`` identifies all of it."""
+    """A network with its weights, as found; ``digest`` identifies all of it.
+
+    ``beside`` are the keys of its file that are not the network's, such as class weights, and
+    ``counters`` are the network's counters that the file lacks.
+    """
 
     architecture: Architecture
     module: "torch.nn.Module"
     digest: str
+    beside: tuple[str, ...] = ()
+    counters: tuple[str, ...] = ()
 
     def load(self) -> "torch.nn.Module":
         """The network with its weights, on the CPU; a new copy for the caller."""
@@ -97,7 +109,13 @@ class OldNetwork:
 
         with torch.device("meta"):
             new = student.unweighted.build().state_dict()
-        overlap = SharedKeys.of(new, self.module.state_dict())
+        found = SharedKeys.of(new, self.module.state_dict())
+        overlap = SharedKeys(
+            tuple(key for key in found.taken if key not in self.counters),
+            found.new,
+            found.left + self.beside,
+            tuple(key for key in found.taken if key in self.counters),
+        )
         if 2 * len(overlap.taken) < len(new):
             raise SpecError(
                 ("student", "from"),
@@ -118,6 +136,8 @@ def given_beginning(student: StudentSpec | None, workspace: Workspace) -> OldNet
     """The network that ``student.from`` names, if any; ``SpecError`` if it is not usable."""
     if student is None or student.source is None:
         return None
+    beside: tuple[str, ...] = ()
+    counters: tuple[str, ...] = ()
     with within("student", "from"):
         path = teacher_path(student, workspace)
         if student.preprocessing is None:
@@ -132,7 +152,7 @@ def given_beginning(student: StudentSpec | None, workspace: Workspace) -> OldNet
                 width=config.width,
             )
         else:
-            from distill.pipeline.teacher_files import open_weights
+            from distill.pipeline.teacher_files import load_weights
 
             look = student.preprocessing
             spec = NetworkSpec(
@@ -141,10 +161,13 @@ def given_beginning(student: StudentSpec | None, workspace: Workspace) -> OldNet
                 input_size=look.size,
                 width=student.width,
             )
-            module = open_weights(path, look, spec, student.part).module.cpu()
+            module, report = load_weights(path, look.size, spec, student.part)
+            beside, counters = report.ignored, report.absent
+            module.eval()
         found = replace(Architecture.resolve(spec), given=_unlike_ours(look))
         text = f"{found.describe()}|{module_digest(module)}"
-        return OldNetwork(found, module, hashlib.sha256(text.encode()).hexdigest())
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        return OldNetwork(found, module, digest, beside, counters)
 
 
 def check_beginning(old: OldNetwork, said: StudentSpec, student: Architecture) -> list[Notice]:
@@ -153,7 +176,7 @@ def check_beginning(old: OldNetwork, said: StudentSpec, student: Architecture) -
     if said.remember is not None:
         _check_remembers(old, student)
     overlap = old.overlap(student)
-    if not overlap.new and not overlap.left:
+    if not (overlap.new or overlap.left or overlap.counters):
         return []
     return [Notice("beginning", overlap.text)]
 

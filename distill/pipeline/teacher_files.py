@@ -23,6 +23,8 @@ from teachers.sources import check_colour, is_onnx, is_weights, weights_in
 if TYPE_CHECKING:
     import torch
 
+    from teachers.checkpoints import LoadReport
+
 TIMM = "timm/"
 
 
@@ -95,21 +97,28 @@ def open_weights(
     path: Path, preprocessing: Preprocessing, network: NetworkSpec | None, part: str | None
 ) -> TorchEmbedder:
     """Load a weights file into its network; every key must be accounted for."""
-    import distill.backbones  # noqa: F401 - registers every family, to recognise all keys
-    from teachers.checkpoints import load_checkpoint
-
     if network is None:
         raise UserError(_whose_keys(path, part))
-    module = _build(network, preprocessing.size)
-    load_checkpoint(module, path, part)
+    module, _ = load_weights(path, preprocessing.size, network, part)
     # The same weights in another network, or at another width, are another teacher.
     description = f"{network.backbone}|{network.width}|{module_digest(module)}"
     digest = hashlib.sha256(description.encode()).hexdigest()
     return TorchEmbedder(module, preprocessing, digest)
 
 
+def load_weights(
+    path: Path, size: Size, network: NetworkSpec, part: str | None
+) -> "tuple[torch.nn.Module, LoadReport]":
+    """The network with the weights of a file, and what became of every key."""
+    from teachers.checkpoints import load_checkpoint
+
+    module = _build(network, size)
+    return module, load_checkpoint(module, path, part)
+
+
 def _whose_keys(path: Path, part: str | None) -> str:
     """A suggestion of networks if no backbone is named."""
+    import distill.backbones  # noqa: F401 - registers every family, to recognise all keys
     from teachers.checkpoints import recognise
 
     names = recognise(path, part)

@@ -56,18 +56,21 @@ class Augmentation:
         """
         from teachers.augment.pictures import changed  # imports OpenCV
 
-        partners = [
-            None if change.partner < 0 else self._picture(change.partner) for change in changes
-        ]
+        partners = self._partners([change.partner for change in changes])
         return changed(pictures, changes, partners)
 
     def _own(self, rows: np.ndarray) -> np.ndarray:
         return self.images.store.own_rows(rows)
 
-    def _picture(self, index: int) -> np.ndarray:
+    def _partners(self, indices: list[int]) -> list[np.ndarray | None]:
+        """The images of ``images`` with these positions; None for -1."""
+        files = self.images.read_many(np.array([index for index in indices if index >= 0], int))
+        return [None if index < 0 else self._picture(index, next(files)) for index in indices]
+
+    def _picture(self, index: int, data: bytes) -> np.ndarray:
         picture = room_for_pixels((*self.images.image_size, 3))
         try:
-            decode_into(picture, self.images.read(index), "the image")
+            decode_into(picture, data, "the image")
         except UserError as error:
             raise bad_image(self.images, index, error) from None
         return picture

@@ -101,9 +101,8 @@ def erased(
     picture: np.ndarray, top: int, left: int, height: int, width: int, colour: np.ndarray
 ) -> np.ndarray:
     """A box filled with ``colour`` uint8 [3]."""
-    covered = picture.copy()
-    covered[top : top + height, left : left + width] = colour
-    return covered
+    last = (left + width - 1, top + height - 1)
+    return cv2.rectangle(picture.copy(), (left, top), last, colour.tolist(), cv2.FILLED)
 
 
 def blended(picture: np.ndarray, other: np.ndarray, weight: float) -> np.ndarray:

@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from small_job import ARCFACE, job_text, make_workspace, run_job, stage_text
 
 from curation.errors import UserError
@@ -101,6 +102,18 @@ def test_every_key_is_loaded_fresh_or_unused():
     new = {"a": torch.zeros(2), "b": torch.zeros(3), "c": torch.zeros(1)}
     old = {"a": torch.zeros(2), "b": torch.zeros(4), "d": torch.zeros(1)}
     assert SharedKeys.of(new, old) == SharedKeys(("a",), ("b", "c"), ("b", "d"))
+
+
+def test_keys_that_only_one_of_file_and_network_has_are_named(workspace):
+    weights = read_tensors(workspace.teachers / WEIGHTS)
+    counter = next(key for key in weights if key.endswith("num_batches_tracked"))
+    del weights[counter]
+    save_file(weights | {"head.weight": torch.zeros(3, 16)}, workspace.teachers / "odd.safetensors")
+    spec = parse_spec(spec_text(of_weights().replace(WEIGHTS, "odd.safetensors")), "spec")
+    (notice,) = (each for each in check_fit(spec, workspace).notices if each.key == "beginning")
+    assert f"{len(weights)} of {len(weights) + 1} tensors are loaded" in notice.text
+    assert "not used: head.weight" in notice.text
+    assert f"not in the file, so they start at 0: {counter}" in notice.text
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,9 @@ def test_torchscript_is_named_as_such(path):
         (b"\x1c\0\0\0TFL3" + bytes(8), "TensorFlow Lite"),
         (b"\x1f\x8b\x08" + bytes(8), "gunzip"),
         (pickle.dumps({"a": 1}), "torch.save its tensors by name"),
+        (b"images/a.jpg 1\n", "of weights; give the file that holds the network"),
+        (b"\xff\xd8\xff\xe0" + bytes(8), "an image (JPEG), not a file of weights; give the file"),
+        (b"PAR1" + bytes(8), "weights; give the file that holds the network"),
     ],
 )
 def test_the_kinds_of_other_files_are_named(path, content, words):
