@@ -2,7 +2,6 @@ import errno
 import io
 import os
 import struct
-import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import pytest
 from curation.array_archives import MOST_MEMBERS, read_arrays
 from curation.arrays import map_array, read_array, read_head, write_array
 from curation.files import UnreadableError
+from tests.memory import traced_memory
 
 ARRAYS = {
     "a row": np.arange(5),
@@ -119,14 +119,13 @@ BROKEN = {
 def test_invalid_arrays_are_refused_before_allocation(tmp_path, content, reason):
     path = tmp_path / "a.npy"
     path.write_bytes(content)
-    tracemalloc.start()
-    for use in (read_head, lambda path: read_array(path, np.dtype("<i8"), (2,))):
-        with pytest.raises(UnreadableError, match=reason) as refused:
-            use(path)
-        assert "\n" not in refused.value.reason
-        assert len(refused.value.reason) < 200
-    assert tracemalloc.get_traced_memory()[1] < 1 << 20
-    tracemalloc.stop()
+    with traced_memory() as memory:
+        for use in (read_head, lambda path: read_array(path, np.dtype("<i8"), (2,))):
+            with pytest.raises(UnreadableError, match=reason) as refused:
+                use(path)
+            assert "\n" not in refused.value.reason
+            assert len(refused.value.reason) < 200
+    assert memory.peak < 1 << 20
 
 
 @pytest.mark.parametrize(
@@ -171,11 +170,9 @@ class TestArchives:
             assert found[name].dtype == array.dtype
 
     def refuses(self, path, reason, largest=100):
-        tracemalloc.start()
-        with pytest.raises(UnreadableError, match=reason) as refused:
+        with traced_memory() as memory, pytest.raises(UnreadableError, match=reason) as refused:
             read_arrays(path, largest)
-        assert tracemalloc.get_traced_memory()[1] < 4 << 20
-        tracemalloc.stop()
+        assert memory.peak < 4 << 20
         assert "\n" not in str(refused.value)
 
     def archive(self, path, members, kind=zipfile.ZIP_DEFLATED):

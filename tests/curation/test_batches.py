@@ -1,5 +1,3 @@
-import tracemalloc
-
 import pytest
 
 from curation import batches as module
@@ -7,6 +5,7 @@ from curation.batches import batches
 from curation.conversion.convert import convert
 from curation.sources.folders import read_folder
 from curation.verify import verify
+from tests.memory import traced_memory
 
 
 @pytest.mark.parametrize(
@@ -31,14 +30,11 @@ def test_large_files_are_not_held_together(tmp_path, noise_images):
         path = tmp_path / "faces" / "anna" / f"{number}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(large)
-    tracemalloc.start()
-    for _ in read_folder(tmp_path / "faces").images():
-        pass
-    reading = tracemalloc.get_traced_memory()[1]
+    with traced_memory() as reading:
+        for _ in read_folder(tmp_path / "faces").images():
+            pass
     store = convert(tmp_path / "faces", tmp_path / "a.lmdb")
-    tracemalloc.reset_peak()
-    assert verify(store.path, decoding=True)["sound"]
-    verifying = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert reading < 64 << 20  # all are 160 MiB
-    assert verifying < 64 << 20
+    with traced_memory() as verifying:
+        assert verify(store.path, decoding=True)["sound"]
+    assert reading.peak < 64 << 20  # all are 160 MiB
+    assert verifying.peak < 64 << 20

@@ -1,7 +1,6 @@
 """Lists that name images: their readers take memory for the images, not for the list."""
 
 import os
-import tracemalloc
 
 import numpy as np
 import pytest
@@ -16,6 +15,7 @@ from curation.sources.foreign_lmdb import read_labels
 from curation.sources.lists import read_list
 from curation.subsets import By, write_keep, write_merge_list, write_relabel, write_split_list
 from curation.text_files import MAX_LINE
+from tests.memory import traced_memory
 
 MANY = 30_000
 
@@ -61,10 +61,9 @@ def test_a_list_of_unknown_images_takes_no_memory(tmp_path, named, reader, line,
     for count in (3000, MANY):
         lines = (line.format(8 + i) for i in range(count))
         (tmp_path / "list.txt").write_text("".join(["7 1\n", *lines]))
-        tracemalloc.start()
-        READERS[reader](tmp_path / "list.txt", tmp_path / f"{count}.view", named)
-        peaks.append(tracemalloc.get_traced_memory()[1])
-        tracemalloc.stop()
+        with traced_memory() as memory:
+            READERS[reader](tmp_path / "list.txt", tmp_path / f"{count}.view", named)
+        peaks.append(memory.peak)
     assert peaks[1] < peaks[0] + 4 * MANY
 
 
@@ -96,11 +95,9 @@ def test_files_that_do_not_end_are_refused(tmp_path, named, reader, kind):
         path.write_bytes(b"0 1\n" + (b"a" * (MAX_LINE + 1) if kind == "endless line" else b""))
         if kind == "sparse":
             os.truncate(path, 8 << 30)
-    tracemalloc.start()
-    with pytest.raises(UserError, match=r"list\.txt"):
+    with traced_memory() as memory, pytest.raises(UserError, match=r"list\.txt"):
         READERS[reader](path, tmp_path / "a.view", named)
-    assert tracemalloc.get_traced_memory()[1] < 8 * MAX_LINE
-    tracemalloc.stop()
+    assert memory.peak < 8 * MAX_LINE
 
 
 @pytest.mark.parametrize("reader", ["keep", "keep names", "relabel", "lmdb", "images", "index"])
@@ -131,8 +128,7 @@ class TestNameIndex:
             assert index.positions[index.span(number)].tolist() == expected
 
     def test_a_name_takes_sixteen_bytes(self):
-        tracemalloc.start()
-        index = NameIndex(f"folder/{i}.jpg" for i in range(MANY))
-        assert tracemalloc.get_traced_memory()[0] < 17 * MANY + 5000
-        tracemalloc.stop()
+        with traced_memory() as memory:
+            index = NameIndex(f"folder/{i}.jpg" for i in range(MANY))
+        assert memory.kept < 17 * MANY + 5000
         assert index.position("folder/77.jpg") == 77

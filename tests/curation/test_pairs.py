@@ -4,7 +4,6 @@ import pickle
 import pickletools
 import re
 import struct
-import tracemalloc
 
 import numpy as np
 import pytest
@@ -14,6 +13,7 @@ from hypothesis import strategies as st
 from curation import plain_pickle
 from curation.errors import UserError
 from curation.pairs import read_pairs, write_pairs
+from tests.memory import traced_memory
 
 
 @pytest.fixture
@@ -234,13 +234,9 @@ def python_2_arrays(images, same):
 def test_a_file_of_opcodes_is_refused_before_it_is_read(tmp_path, code):
     beginning = b"\x80\x02]q\x00"
     (tmp_path / "lfw.bin").write_bytes(beginning + code * (1_000_000 // len(code)) + b".")
-    tracemalloc.start()
-    try:
-        with pytest.raises(UserError, match=r"refused.*more than"):
-            read_pairs(tmp_path / "lfw.bin")
-        assert tracemalloc.get_traced_memory()[1] < 8 << 20
-    finally:
-        tracemalloc.stop()
+    with traced_memory() as memory, pytest.raises(UserError, match=r"refused.*more than"):
+        read_pairs(tmp_path / "lfw.bin")
+    assert memory.peak < 8 << 20
 
 
 class Harmful:
@@ -445,12 +441,12 @@ class TestArraysOfMany:
     )
     def test_more_items_than_any_set_has_are_refused(self, tmp_path, content):
         (tmp_path / "a.bin").write_bytes(pickle.dumps(content, 4))
-        tracemalloc.start()
-        with pytest.raises(UserError, match=r"has an array of [\d,]+ items; at most 1,048,576"):
+        with (
+            traced_memory() as memory,
+            pytest.raises(UserError, match=r"has an array of [\d,]+ items; at most 1,048,576"),
+        ):
             read_pairs(tmp_path / "a.bin")
-        peak = tracemalloc.get_traced_memory()[1]
-        tracemalloc.stop()
-        assert peak < 3 * (tmp_path / "a.bin").stat().st_size
+        assert memory.peak < 3 * (tmp_path / "a.bin").stat().st_size
 
     @pytest.mark.parametrize(
         "same",

@@ -1,12 +1,12 @@
 """Untrusted TOML is read in bounded time and memory; errors are one line."""
 
 import time
-import tracemalloc
 
 import pytest
 
 from curation.errors import UserError
 from curation.toml_text import LARGEST, LARGEST_INTEGER, MOST_PARTS, read_toml
+from tests.memory import traced_memory
 
 
 @pytest.mark.parametrize(
@@ -36,18 +36,13 @@ from curation.toml_text import LARGEST, LARGEST_INTEGER, MOST_PARTS, read_toml
     ids=lambda value: value[:20],
 )
 def test_invalid_toml_is_one_line(text, words):
-    tracemalloc.start()
     began = time.process_time()
-    try:
-        with pytest.raises(UserError, match=r"^the file") as error:
-            read_toml(text, "the file")
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
+    with traced_memory() as memory, pytest.raises(UserError, match=r"^the file") as error:
+        read_toml(text, "the file")
     assert words in str(error.value)
     assert "\n" not in str(error.value)
     assert len(str(error.value)) < 300
-    assert peak < 30e6
+    assert memory.peak < 30e6
     assert time.process_time() - began < 10
 
 
@@ -69,14 +64,10 @@ def test_invalid_toml_is_one_line(text, words):
 )
 def test_the_worst_allowed_document_is_cheap(text):
     assert len(text) <= LARGEST
-    tracemalloc.start()
     began = time.process_time()
-    try:
+    with traced_memory() as memory:
         read_toml(text, "x")
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-    assert peak < 50e6
+    assert memory.peak < 50e6
     assert time.process_time() - began < 10
 
 

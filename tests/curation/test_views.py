@@ -3,7 +3,6 @@ import json
 import os
 import pickle
 import shutil
-import tracemalloc
 
 import numpy as np
 import pytest
@@ -14,6 +13,7 @@ from curation.store import Store
 from curation.subsets import write_long_tail_cut, write_retina_s
 from curation.view_writing import write_subset, write_view
 from curation.views import View, open_images
+from tests.memory import traced_memory
 
 
 @pytest.fixture
@@ -228,11 +228,12 @@ class TestInvalidViews:
     )
     def test_a_million_errors_are_not_all_collected(self, view, content):
         (view.path / "view.json").write_text(content)
-        tracemalloc.start()
-        with pytest.raises(UserError, match=r"view\.json is damaged: .*; make the view again"):
+        with (
+            traced_memory() as memory,
+            pytest.raises(UserError, match=r"view\.json is damaged: .*; make the view again"),
+        ):
             View(view.path)
-        assert tracemalloc.get_traced_memory()[1] < 300 << 20
-        tracemalloc.stop()
+        assert memory.peak < 300 << 20
 
     def test_a_folder_without_its_file_is_refused(self, tmp_path):
         with pytest.raises(

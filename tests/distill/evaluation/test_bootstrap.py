@@ -1,6 +1,5 @@
 """Intervals over draws of identities, against draws that copy people literally."""
 
-import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -21,6 +20,7 @@ from distill.evaluation.pair_scores import ImpostorTotals, linked_identities, li
 from distill.evaluation.paired import drawn_mean_accuracies
 from distill.evaluation.rates import pair_rates
 from distill.evaluation.verification import squared_distances, ten_fold
+from tests.memory import traced_memory
 
 
 def listed(pairs: int, identities: int, seed: int = 0):
@@ -233,9 +233,7 @@ def test_many_pairs_are_weighted_in_bounded_memory():
         area_and_equal_error(listed_scores(cosines, same, left, right)),
     ]
     weights = np.ones((100, 20_000), np.float32)
-    tracemalloc.start()
-    for statistic in statistics:
-        statistic(weights)
-    most = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert most < 250 << 20
+    with traced_memory() as memory:
+        for statistic in statistics:
+            statistic(weights)
+    assert memory.peak < 250 << 20

@@ -1,6 +1,5 @@
 """Measures by the groups of a table: reading, measuring and refusing tables."""
 
-import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,7 @@ from distill.evaluation.set_features import EvaluationSet
 from distill.evaluation.slice_tables import Attribute, quality, read_slices
 from distill.evaluation.slices import slice_images
 from tests.distill.evaluation.features_of_people import unit_features
+from tests.memory import traced_memory
 
 
 @pytest.fixture
@@ -69,12 +69,10 @@ def test_unknown_rows_are_skipped_in_little_memory(drawn_store: Store, tmp_path:
         file.write("identity,camera\n")
         file.writelines(f"{10**9 + row},{row:060}\n" for row in range(20_000))
         file.writelines(f"{person},{'ab'[person % 2]}\n" for person in people)
-    tracemalloc.start()
-    (camera,) = read_slices(table, drawn_store)
-    most = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
+    with traced_memory() as memory:
+        (camera,) = read_slices(table, drawn_store)
     assert [*camera.groups] == ["a", "b"]
-    assert most < 1 << 20
+    assert memory.peak < 1 << 20
 
 
 class People:

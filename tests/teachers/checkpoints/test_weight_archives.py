@@ -1,7 +1,6 @@
 """The archives of torch.save: elements are read at their offsets, impossible ones are refused."""
 
 import re
-import tracemalloc
 import zipfile
 
 import pytest
@@ -11,6 +10,7 @@ from weight_samples import archive_of, equal, refused, small, tensor_of, weights
 from curation.errors import UserError
 from teachers import weight_files
 from teachers.checkpoints import load_checkpoint
+from tests.memory import traced_memory
 
 
 @pytest.mark.parametrize(
@@ -68,12 +68,9 @@ def test_data_that_a_network_does_not_need_is_not_read(path, old):
     network = torch.nn.Linear(4, 4)
     content = {"model": network.state_dict(), "optimiser": {"fc": torch.zeros(16 << 20)}}
     torch.save(content, path, _use_new_zipfile_serialization=not old)
-    tracemalloc.start()
-    try:
+    with traced_memory() as memory:
         load_checkpoint(network, path)
-        assert tracemalloc.get_traced_memory()[1] < 8 << 20
-    finally:
-        tracemalloc.stop()
+    assert memory.peak < 8 << 20
 
 
 def test_shared_and_empty_elements_are_read(path):
