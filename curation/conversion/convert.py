@@ -55,7 +55,8 @@ def convert(
     if warn is not None:
         counts = len(store), store.identities, store.unlabelled
         for line in found.remarks(*counts, store.image_size):
-            warn(line)
+            # An option for the labels is of no use while the store is there.
+            warn(f"{line}; remove {destination} first" if "`--" in line else line)
     return store
 
 
@@ -121,6 +122,13 @@ def _existing(
 ) -> Store:
     store = Store(destination)
     if not _is_source(destination, source, progress):
+        before, now = _stamp(destination), source.stamp()
+        if before is not None and before == now.model_copy(update={"listing": before.listing}):
+            raise UserError(
+                f"{destination} was made from this source with other labels; give the same "
+                "--unlabelled, --label-key or --identity-folder as then, or remove it to take "
+                "other labels, or choose another destination (in a recipe: --dataset NAME)"
+            )
         raise UserError(
             f"{destination} exists and was made from another source than {source.path}, or with "
             "other labels; give the same --unlabelled, --label-key or --identity-folder as then, "
@@ -143,10 +151,7 @@ def _is_source(folder: Path, source: ImageSource, progress: Progress | None) -> 
     compared.
     """
     meta, now = Store(folder).meta, source.stamp()
-    try:
-        stamp = SourceStamp.model_validate_json(read_whole(folder / STAMP_FILE, 1 << 20))
-    except (UnreadableError, ValidationError):
-        stamp = now.model_copy(update={"modified_ns": -1})
+    stamp = _stamp(folder) or now.model_copy(update={"modified_ns": -1})
     if stamp == now:
         return True
     same = (stamp.listing, meta.source_kind, meta.source_size)
@@ -158,6 +163,14 @@ def _is_source(folder: Path, source: ImageSource, progress: Progress | None) -> 
             progress(done * meta.images // max(total, 1), meta.images)
 
     return source.whole_digest(in_images) == meta.source_digest
+
+
+def _stamp(folder: Path) -> SourceStamp | None:
+    """The stamp of the source that the store in ``folder`` was made from, if it can be read."""
+    try:
+        return SourceStamp.model_validate_json(read_whole(folder / STAMP_FILE, 1 << 20))
+    except (UnreadableError, ValidationError):
+        return None
 
 
 @contextmanager

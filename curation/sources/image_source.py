@@ -190,7 +190,7 @@ class ImageSource(Protocol):
 BEGINNING = Position(0, 0)
 _MANY_OF_ONE = 100
 _CHOICES = (
-    ("--label-key", "tar and zip archives and Parquet tables"),
+    ("--label-key", "lists with named columns, tar and zip archives, Parquet and Arrow tables"),
     ("--identity-folder", "folders, lists, tar and zip archives"),
 )
 

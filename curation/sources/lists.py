@@ -19,7 +19,7 @@ one. The default for KEY is the image's number, from 0. PATH is relative to the 
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice, takewhile
 from pathlib import Path
 from typing import NamedTuple
@@ -31,7 +31,14 @@ from curation.file_kinds import what_is_this
 from curation.labels import UNLABELLED
 from curation.sources.entries import MISSING, LabelNumbers
 from curation.sources.image_files import ImageFile, ImageFiles
-from curation.sources.list_tables import JSON_LINES, columns_of, listed_files
+from curation.sources.label_choice import USUAL, LabelChoice, no_label
+from curation.sources.list_tables import (
+    JSON_LINES,
+    NamedColumns,
+    columns_of,
+    columns_without_labels,
+    listed_files,
+)
 from curation.sources.opening import source
 from curation.text_files import SEPARATORS, split_line, text_lines, unquoted
 
@@ -115,32 +122,57 @@ def _is_list(path: Path) -> bool:
     return path.suffix in SUFFIXES or (kind is not None and kind.name in ("text", "csv"))
 
 
+class ListedFiles(ImageFiles):
+    """The images that a list names."""
+
+    choices = frozenset({"key", "folder"})
+
+    def __init__(self, path: Path, files: Iterable[ImageFile], unread: Sequence[str] = ()) -> None:
+        super().__init__("list", path, path.absolute().parent, files)
+        self._unread = unread
+        """The columns of a table without labels"""
+
+    def choose_labels(self, choice: LabelChoice) -> ImageFiles:
+        if not choice.key:
+            return super().choose_labels(choice)
+        chosen = read_list(self.path, choice)
+        chosen.choice = choice
+        return chosen
+
+    def differences(
+        self, images: int, identities: int, image_size: tuple[int, int]
+    ) -> Iterator[str]:
+        if not identities and self._unread:
+            yield no_label("column", self._unread, self.choice)
+
+
 @source("list", "a list of images (.lst, .txt, .csv)", _is_list)
-def read_list(path: Path) -> ImageFiles:
+def read_list(path: Path, choice: LabelChoice = USUAL) -> ListedFiles:
     """The images that the list ``path`` names; a ``UserError`` names file and line of a mistake."""
     lines = _lines(path)
     first = next(lines, None)
     if first is None:
         raise UserError(f"{path} names no images")
-    columns = columns_of(path, first[1])
+    columns = columns_of(path, first[1], choice)
     if columns is not None:
-        rows = listed_files(chain([first], lines), columns, path)
-        native = (file._replace(name=_with_slashes(file.name)) for file in rows)
-        return ImageFiles("list", path, path.absolute().parent, native)
-    form = _form_of(first[1])
+        return _of_table(path, columns, chain([first], lines))
+    form, heading = _form_of(first[1]), first
     if form is None and is_heading(first[1]):
         first = next(lines, first)
         form = _form_of(first[1])
+    columns = columns_without_labels(heading[1]) if form is None else None
+    if columns is not None:
+        return _of_table(path, columns, chain([heading, first], lines))
     if form is None and _BARE_PATH.fullmatch(first[1].strip()):
         bare = _bare_files(chain([first], lines), path)
-        return ImageFiles("list", path, path.absolute().parent, bare)
+        return ListedFiles(path, bare)
     if form is None:
         raise UserError(
             f"{path}: line {first[0]}: {first[1][:60]!r} matches none of the forms {_FORMS}, "
             f"separated by tabs, commas, semicolons or blanks; KEY and LABEL are whole numbers"
         )
     named = _image_files(chain([first], lines), form, path)
-    files = ImageFiles("list", path, path.absolute().parent, named)
+    files = ListedFiles(path, named)
     _check_keys(files, first[0], path)
     return files
 
@@ -149,6 +181,12 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
     """The numbered lines that are neither blank nor a comment; a path may begin with ``#``."""
     lines = text_lines(path, "a list of images")
     return ((number, line) for number, line in lines if not _COMMENT.match(line))
+
+
+def _of_table(path: Path, columns: NamedColumns, lines: Iterator[tuple[int, str]]) -> ListedFiles:
+    rows = listed_files(lines, columns, path)
+    native = (file._replace(name=_with_slashes(file.name)) for file in rows)
+    return ListedFiles(path, native, columns.unread)
 
 
 def _bare_files(lines: Iterator[tuple[int, str]], path: Path) -> Iterator[ImageFile]:
@@ -175,7 +213,7 @@ def _image_files(
         yield ImageFile(key, label, _with_slashes(words.path))
 
 
-def _check_keys(files: ImageFiles, first: int, path: Path) -> None:
+def _check_keys(files: ListedFiles, first: int, path: Path) -> None:
     """Raise ``UserError`` if two lines have the same key; the first image is in line ``first``."""
     keys = files.keys()
     order = np.argsort(keys, kind="stable")

@@ -16,7 +16,14 @@ from curation.json_text import parse_json
 from curation.labels import UNLABELLED
 from curation.sources.entries import ImageEntry, LabelNumbers, whole_label
 from curation.sources.folders import LOOKS_LIKE_IMAGES
-from curation.sources.label_choice import USUAL, FolderLabels, LabelChoice, no_label, usual_key
+from curation.sources.label_choice import (
+    USUAL,
+    FolderLabels,
+    LabelChoice,
+    no_label,
+    single,
+    usual_key,
+)
 from curation.text_files import decoded
 
 LABELS = ("cls", "json", "txt", "text", "label")
@@ -24,6 +31,8 @@ _IMAGES = frozenset(suffix[1:] for suffix in LOOKS_LIKE_IMAGES)
 IMAGE, LABEL = "image", "label"
 MOST_BYTES = {IMAGE: MAX_FILE_BYTES, LABEL: 1 << 16}
 """Maximum file size by role"""
+_MOST_IGNORED = 8
+_SUFFIX = re.compile(r"\w{1,16}")
 _MOST_IN_SAMPLE = 16
 """Files of a role; a larger group of images is a tree, or is refused"""
 _ALONE = (
@@ -51,16 +60,32 @@ class ArchiveFile:
     reason: str = ""
 
 
-def key_and_role(name: str) -> tuple[str, str | None]:
-    """The key of a file's sample, and the file's role: an image (of a supported format or not), a
-    possible label, or None."""
-    stem, _, ending = name.rpartition(".")
-    role = _role(ending)
-    if stem and "." not in stem:
-        return stem, role
-    begin = name.rfind("/") + 1
-    is_hidden = role == IMAGE and name.startswith(".", begin)
-    return name[: name.find(".", begin)], None if is_hidden else role
+class Roles:
+    """Which files of archives are images (of a supported format or not) and possible labels."""
+
+    def __init__(self, choice: LabelChoice = USUAL) -> None:
+        self._wanted = choice.key.lower()
+        self.ignored: set[str] = set()
+        """The first suffixes of files that are neither"""
+
+    def of(self, name: str) -> tuple[str, str | None]:
+        """The key of a file's sample, and the file's role; None if it is ignored."""
+        stem, _, ending = name.rpartition(".")
+        role = _role(ending)
+        if role is None and stem:
+            role = self._unusual(ending.lower())
+        if stem and "." not in stem:
+            return stem, role
+        begin = name.rfind("/") + 1
+        is_hidden = role == IMAGE and name.startswith(".", begin)
+        return name[: name.find(".", begin)], None if is_hidden else role
+
+    def _unusual(self, ending: str) -> str | None:
+        if ending == self._wanted:
+            return LABEL
+        if len(self.ignored) < _MOST_IGNORED and _SUFFIX.fullmatch(ending):
+            self.ignored.add(ending)
+        return None
 
 
 @lru_cache(1 << 10)
@@ -82,6 +107,7 @@ class Samples:
 
     def __init__(self, choice: LabelChoice = USUAL) -> None:
         self._choice = choice
+        self.roles = Roles(choice)
         self._folders, self._numbers = FolderLabels(choice.folder), LabelNumbers()
         self._keys: list[str] = []
         """The keys of the first JSON object without a label"""
@@ -136,6 +162,12 @@ class Samples:
         yield from self._folders.remarks()
         if not identities and self._keys:
             yield no_label("JSON key", self._keys, self._choice)
+        elif identities <= 1 and not self._has_labels and self.roles.ignored:
+            suffixes = sorted(self.roles.ignored)
+            yield (
+                f"files with the suffixes {', '.join(suffixes)} were not read; if one of them has "
+                f"the label of its image, give `--label-key {suffixes[0]}`"
+            )
 
     def _is_whole(self, images: list[ArchiveFile], others: list[ArchiveFile]) -> bool:
         """Whether the sample at the point of truncation is complete."""
@@ -161,7 +193,7 @@ class Samples:
 
     def _labelled(self, image: ArchiveFile, others: list[ArchiveFile], first: int) -> ImageEntry:
         if len(others) > 1:
-            others = sorted(others, key=lambda file: LABELS.index(extension(file.name)))
+            others = sorted(others, key=self._preference)
         for file in others:
             try:
                 label = self._label(file)
@@ -171,11 +203,17 @@ class Samples:
                 return _bad(image, first, f"{file.name}: {error}")
         return _entry(image, UNLABELLED, first)
 
+    def _preference(self, file: ArchiveFile) -> int:
+        suffix = extension(file.name)
+        return LABELS.index(suffix) if suffix in LABELS else -1
+
     def _label(self, file: ArchiveFile) -> object:
         """The label in a file, a number or a name; None if it contains none."""
         if file.payload.isdigit() and len(file.payload) < 16 and not self._choice.key:
             return int(file.payload)  # the usual case
         value = _value(file)
+        if extension(file.name) == self._choice.key.lower() and not isinstance(value, dict):
+            return single(value)
         label = self._choice.label_in(value)
         if label is None and isinstance(value, dict) and not self._keys:
             is_empty = not self._choice.key and usual_key(value) is not None

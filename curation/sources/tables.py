@@ -4,7 +4,7 @@ If labels are unsorted, the conversion keeps what it has read.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -44,8 +44,6 @@ class TableSource(EntrySource):
         shards: Sequence[Path],
         opened: Callable[[Path], AbstractContextManager[OpenTable]],
     ) -> None:
-        self._unread: list[str] = []
-        """The columns of a table without labels"""
         super().__init__(kind, path, shards)
         self._opened = opened
         self._ends = np.cumsum([0, *map(regular_file_size, shards)]).tolist()
@@ -74,7 +72,7 @@ class TableSource(EntrySource):
         shard, first = self._shards[number], number << SHARD_BITS
         with self._opened(shard) as table:
             columns = TableColumns(shard, table.schema, self.choice)
-            self._unread, self._rows[number] = columns.unread, max(table.rows, 1)
+            self._rows[number] = max(table.rows, 1)
             for batch in table.batches(columns):
                 yield from columns.entries(batch, first, numbers)
                 first += batch.num_rows
@@ -82,8 +80,12 @@ class TableSource(EntrySource):
     def differences(
         self, images: int, identities: int, image_size: tuple[int, int]
     ) -> Iterator[str]:
-        if not identities and self._unread:
-            yield no_label("column", self._unread, self.choice)
+        if identities:
+            return
+        with suppress(*arrow_errors()), self._opened(self._shards[0]) as table:
+            unread = TableColumns(self._shards[0], table.schema, self.choice).unread
+            if unread:
+                yield no_label("column", unread, self.choice)
 
     def describe(self, key: int, offset: int) -> str:
         return f"{self.shard_of(offset)}: {self._row_name(offset)}"

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import NamedTuple, Protocol
 
-from curation.sources.samples import MOST_BYTES, ArchiveError, ArchiveFile, key_and_role
+from curation.sources.samples import MOST_BYTES, ArchiveError, ArchiveFile, Roles
 
 BLOCK = 512
 _ADLER = 65_521
@@ -43,12 +43,12 @@ class _Extension(NamedTuple):
     is_sparse: bool = False
 
 
-def archive_files(file: ArchiveBytes) -> Iterator[ArchiveFile]:
+def archive_files(file: ArchiveBytes, roles: Roles) -> Iterator[ArchiveFile]:
     """The images and labels in an archive; other files are skipped.
 
     Raises ``ArchiveError`` if it is damaged.
     """
-    read = file.read
+    read, role_of = file.read, roles.of
     offset, before = 0, None
     block = read(BLOCK)
     while True:
@@ -77,7 +77,7 @@ def archive_files(file: ArchiveBytes) -> Iterator[ArchiveFile]:
             begin, name = before.offset, before.name or name
             size = size if before.size < 0 else before.size
             kind, before = _SPARSE if before.is_sparse else kind, None
-        key, role = key_and_role(name)
+        key, role = role_of(name)
         padded = size + -size % BLOCK
         if role is None or kind not in _FILES or size > MOST_BYTES[role]:
             if role is not None:

@@ -20,7 +20,7 @@ from curation.file_kinds import what_is_this
 from curation.files import open_regular, regular_file_size
 from curation.sources.entries import SHARD_BITS, EntrySource, ImageEntry
 from curation.sources.opening import source
-from curation.sources.samples import IMAGE, ArchiveError, ArchiveFile, Samples
+from curation.sources.samples import IMAGE, ArchiveError, ArchiveFile, Roles, Samples
 from curation.sources.shards import OpenShards, find_shards
 from curation.sources.tar_headers import archive_files
 
@@ -82,7 +82,7 @@ class TarSource(EntrySource):
         for number, shard in enumerate(self._shards):
             with open_regular(shard, _BUFFER) as self._raw:
                 file = _Unpacked(self._raw) if self._gzipped[number] else _Plain(self._raw)
-                yield from samples.entries(_files(file), number << SHARD_BITS)
+                yield from samples.entries(_files(file, samples.roles), number << SHARD_BITS)
 
     def differences(
         self, images: int, identities: int, image_size: tuple[int, int]
@@ -95,7 +95,7 @@ class TarSource(EntrySource):
                 file = opened[self.shard_of(offset)]
                 file.seek(self.place_of(offset))
                 try:
-                    yield next(archive_files(_Plain(file))).payload
+                    yield next(archive_files(_Plain(file), Roles(self.choice))).payload
                 except (ArchiveError, StopIteration):
                     yield b""  # the conversion reports that the source has changed
 
@@ -105,7 +105,7 @@ class TarSource(EntrySource):
         with open_regular(self._shards[0], _BUFFER) as raw:
             file = _Unpacked(raw) if self._gzipped[0] else _Plain(raw)
             with suppress(ArchiveError):
-                for found in _files(file):
+                for found in _files(file, Roles()):
                     if raw.tell() > _LOOKED_AT:
                         break
                     if found.role == IMAGE:
@@ -115,11 +115,11 @@ class TarSource(EntrySource):
         yield np.resize(np.array(sizes[1:], np.int64), count)
 
 
-def _files(file: "_Plain | _Unpacked") -> Iterator[ArchiveFile]:
+def _files(file: "_Plain | _Unpacked", roles: Roles) -> Iterator[ArchiveFile]:
     """The images and labels of an archive; ``ArchiveError`` if it cannot be read."""
     offset = 0
     try:
-        for found in archive_files(file):
+        for found in archive_files(file, roles):
             offset = found.offset
             yield found
         file.finish()

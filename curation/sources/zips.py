@@ -25,8 +25,8 @@ from curation.sources.samples import (
     MOST_BYTES,
     ArchiveError,
     ArchiveFile,
+    Roles,
     Samples,
-    key_and_role,
 )
 from curation.sources.shards import OpenShards, find_shards
 
@@ -100,7 +100,7 @@ class ZipSource(EntrySource):
         samples = self._samples = Samples(self.choice)
         for number, shard in enumerate(self._shards):
             with open_regular(shard) as directory, open_regular(shard) as self._file:
-                files = _files(directory, self._file)
+                files = _files(directory, self._file, samples.roles)
                 yield from samples.entries(files, number << SHARD_BITS)
 
     def differences(
@@ -120,6 +120,7 @@ class ZipSource(EntrySource):
 
     def image_sizes(self) -> Iterator[np.ndarray]:
         """From the directories, assuming that all files are like the first images."""
+        roles = Roles()
         for shard in self._shards:
             sizes: list[int] = []
             taken = 1
@@ -128,7 +129,7 @@ class ZipSource(EntrySource):
                     for member in members_of(file):
                         if len(sizes) == _LOOKED_AT:
                             break
-                        if key_and_role(member.name)[1] == IMAGE:
+                        if roles.of(member.name)[1] == IMAGE:
                             sizes.append(min(member.size, MAX_FILE_BYTES))
                             taken += member.packed
                 except ZipError:
@@ -245,13 +246,13 @@ def _extra_field(extra: bytes, wanted: int) -> bytes:
     return b""
 
 
-def _files(directory: BinaryIO, file: BinaryIO) -> Iterator[ArchiveFile]:
+def _files(directory: BinaryIO, file: BinaryIO, roles: Roles) -> Iterator[ArchiveFile]:
     """The images and labels of an archive; ``ArchiveError`` if it is damaged."""
     at, left = 0, directory.seek(0, 2)
     try:
         for member in members_of(directory):
             at = member.entry
-            key, role = key_and_role(member.name)
+            key, role = roles.of(member.name)
             if role is None:  # a folder's name ends with a slash
                 continue
             left -= member.packed

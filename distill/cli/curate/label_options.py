@@ -18,8 +18,9 @@ class LabelOptions:
         typer.Option(
             "--label-key",
             metavar="NAME",
-            help="The column of a table, or the key in JSON files, that holds the labels, "
-            "NAME.NAME if nested; by default one called label, identity, ...",
+            help="The column of a table or list, the key in JSON files, or the suffix of the "
+            "files in an archive that holds the labels, NAME.NAME if nested; by default one called "
+            "label, identity, ...",
             show_default=False,
         ),
     ] = ""

@@ -158,7 +158,7 @@ class TestLabelKey:
     @pytest.mark.parametrize(
         ("choice", "message"),
         [
-            (LabelChoice(key="who"), "--label-key is for tar and zip archives"),
+            (LabelChoice(key="who"), "--label-key is for lists with named columns, tar and zip"),
             (LabelChoice(folder=1), "--identity-folder is for folders, lists"),
         ],
         ids=["key", "folder"],
@@ -176,3 +176,74 @@ def test_many_images_of_one_person_are_doubted(tmp_path, noise_images):
     (warning,) = inspect_path(write_tree("tar", tmp_path, files))["warnings"]
     assert "100 images have the same label" in warning
     assert "--unlabelled" in warning
+
+
+@pytest.mark.parametrize("kind", ["tar", "zip"])
+def test_files_with_an_unusual_suffix_hold_labels(tmp_path, noise_images, kind):
+    files: dict[str, bytes] = {}
+    for number, name in enumerate(("anna", "ben", "anna")):
+        files |= {f"{number}.jpg": noise_images[number], f"{number}.ID": name.encode()}
+        files[f"{number}.npy"] = b"\x93NUMPY"
+    source = write_tree(kind, tmp_path, files)
+    [warning] = inspect_path(source)["warnings"]
+    assert warning.startswith("files with the suffixes id, npy were not read; if one of them")
+    assert "`--label-key id`" in warning
+    told: list[str] = []
+    store = convert(source, tmp_path / "a.lmdb", choice=LabelChoice("id"), warn=told.append)
+    assert people_of(store) == [{"0.jpg", "2.jpg"}, {"1.jpg"}]
+    assert told == []
+
+
+def test_lost_labels_lead_to_the_way_to_them(tmp_path, noise_images):
+    table = write_table(tmp_path / "a.parquet", noise_images[:2], who=["anna", "ben"])
+    told: list[str] = []
+    for _ in range(2):  # the second finds the store of the first
+        assert convert(table, tmp_path / "a.lmdb", warn=told.append).unlabelled == 2
+    assert told[0] == told[1]
+    assert told[0].endswith(f"another one: who; remove {tmp_path / 'a.lmdb'} first")
+    with pytest.raises(UserError, match=r"from this source with other labels; .* or remove it"):
+        convert(table, tmp_path / "a.lmdb", choice=LabelChoice("who"))
+
+
+class TestListsWithColumns:
+    ROWS = (("0.jpg", "anna", "31"), ("1.jpg", "ben", "31"), ("2.jpg", "anna", "44"))
+
+    @pytest.fixture(params=[("csv", ","), ("tsv", "\t"), ("jsonl", "")], ids=lambda kind: kind[0])
+    def listed(self, request, tmp_path, noise_images) -> Path:
+        for number in range(3):
+            (tmp_path / f"{number}.jpg").write_bytes(noise_images[number])
+        suffix, separator = request.param
+        names = ("file_name", "who", "age")
+        rows = [separator.join(row) for row in (names, *self.ROWS)]
+        if not separator:
+            rows = [json.dumps(dict(zip(names, row, strict=True))) for row in self.ROWS]
+        path = tmp_path / f"list.{suffix}"
+        path.write_text("\n".join(rows))
+        return path
+
+    def test_a_missing_label_is_a_warning(self, tmp_path, listed):
+        warnings: list[str] = []
+        store = convert(listed, tmp_path / "a.lmdb", warn=warnings.append)
+        assert store.unlabelled == 3
+        assert warnings[0].startswith("no image has a label: no column is called label, labels")
+        assert "`--label-key` takes another one: who, age; remove " in warnings[0]
+
+    def test_the_chosen_column_has_the_labels(self, tmp_path, listed):
+        store = convert(listed, tmp_path / "a.lmdb", choice=LabelChoice("who"))
+        assert people_of(store) == [{"0.jpg", "2.jpg"}, {"1.jpg"}]
+
+    def test_a_column_that_is_not_there_is_named(self, tmp_path, listed):
+        choice = LabelChoice("person")
+        if listed.suffix == ".jsonl":
+            told: list[str] = []
+            convert(listed, tmp_path / "a.lmdb", choice=choice, warn=told.append)
+            assert told[0].startswith("no image has a label: no column is called person")
+        else:
+            with pytest.raises(UserError, match="has no column person, but file_name, who, age"):
+                convert(listed, tmp_path / "a.lmdb", choice=choice)
+
+    def test_a_list_without_a_heading_has_no_columns(self, tmp_path, noise_images):
+        (tmp_path / "0.jpg").write_bytes(noise_images[0])
+        (tmp_path / "list.csv").write_text("0.jpg,7\n")
+        with pytest.raises(UserError, match="--label-key needs a first line with the names"):
+            convert(tmp_path / "list.csv", tmp_path / "a.lmdb", choice=LabelChoice("who"))

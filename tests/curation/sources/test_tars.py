@@ -16,7 +16,7 @@ from curation.conversion.convert import convert
 from curation.errors import UserError
 from curation.inspection import inspect_path
 from curation.sources.quarantine import read_quarantine
-from curation.sources.samples import ArchiveError
+from curation.sources.samples import ArchiveError, Roles
 from curation.sources.shards import find_shards
 from curation.sources.tar_headers import archive_files
 from curation.sources.tars import _Plain
@@ -357,7 +357,7 @@ class TestDamage:
             info.type, info.size = b"x", len(data)
             block = info.tobuf(tarfile.USTAR_FORMAT) + data.ljust(512, b"\0")
             with pytest.raises(ArchiveError, match=r"pax|cut off"):
-                list(archive_files(_Plain(io.BytesIO(block))))
+                list(archive_files(_Plain(io.BytesIO(block)), Roles()))
 
     def test_a_pax_header_of_many_records_is_read_quickly(self):
         data = b"6 a=b\n" * 170_000
@@ -365,7 +365,7 @@ class TestDamage:
         info.type, info.size = b"x", len(data)
         block = info.tobuf(tarfile.USTAR_FORMAT) + data + bytes(-len(data) % 512)
         begin = time.process_time()
-        files = archive_files(_Plain(io.BytesIO(block + tarfile.TarInfo("a.jpg").tobuf())))
+        files = archive_files(_Plain(io.BytesIO(block + tarfile.TarInfo("a.jpg").tobuf())), Roles())
         assert next(files).name == "a.jpg"
         assert time.process_time() - begin < 5
 
