@@ -7,6 +7,7 @@ hostile file reads as absent. Unknown keys of later versions are accepted.
 
 import os
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -288,11 +289,21 @@ def _parsed_line(line: bytes) -> dict[str, Any]:
 def read_log(path: Path, offset: int, limit: int = 1 << 16) -> tuple[bytes, int]:
     """Up to ``limit`` bytes from ``offset`` (from the end if negative), and the offset after them.
 
-    Empty if there is no file; ``UnreadableError`` if it is not a regular file.
+    Empty if there is no file; ``UnreadableError`` as `open_log`.
     """
     if not os.path.lexists(path):
         return b"", 0
-    with open_regular(path) as file:
+    with open_log(path) as file:
         size = file.seek(0, os.SEEK_END)
         file.seek(max(size + offset, 0) if offset < 0 else min(offset, size))
         return file.read(limit), file.tell()
+
+
+def open_log(path: Path) -> BufferedReader:
+    """A file that a job appends to; ``UnreadableError`` if it is missing, or not a regular file.
+
+    A link could lead to any file, and logs are shown to everybody who may see the pages.
+    """
+    if path.is_symlink():
+        raise UnreadableError(path, "it is a link, not a file")
+    return open_regular(path)

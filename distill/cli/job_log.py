@@ -1,15 +1,17 @@
 """Prints a run's log: whole, its last lines, or as it grows."""
 
+import os
 import sys
 from collections import deque
 from collections.abc import Iterable
+from io import BufferedReader
 from pathlib import Path
 
 from curation.workspace import Workspace
 from distill.cli.screen import printable_log, write
 from distill.daemon.refusals import unknown_job
 from distill.daemon.watching import watch
-from distill.run_directory import LOG, read_log
+from distill.run_directory import LOG, open_log, read_log
 from distill.spec_source import check_name
 
 LONGEST_LINE = 1 << 20
@@ -21,13 +23,30 @@ LONGEST_END = 1 << 13
 def print_log(workspace: Workspace, name: str, lines: int | None) -> int:
     """Print the log, or its last ``lines``; returns the byte position of its end."""
     path = _log_of(workspace, name)
-    if not path.is_file():
+    if not os.path.lexists(path):
         return 0
-    with path.open("rb") as file:
+    with open_log(path) as file:
+        if lines is not None:
+            file.seek(_start_of_last(file, lines))
         pieces = iter(lambda: file.readline(LONGEST_LINE), b"")
         for line in pieces if lines is None else _last(pieces, lines):
             _write(line)
         return file.tell()
+
+
+def _start_of_last(file: BufferedReader, lines: int) -> int:
+    """Where the last ``lines`` begin; only the end of the file is read to find it."""
+    at, ends = file.seek(0, os.SEEK_END), 0
+    while at:
+        size = min(at, LONGEST_LINE)
+        at -= size
+        file.seek(at)
+        piece = file.read(size)
+        ends += piece.count(b"\n")
+        if ends > lines:  # the end of the last line is one of them
+            rest = piece.split(b"\n", ends - lines)[-1]
+            return at + len(piece) - len(rest)
+    return 0
 
 
 def _last(pieces: Iterable[bytes], lines: int) -> Iterable[bytes]:

@@ -30,6 +30,8 @@ class FoundLines:
 
     lines: list[LogLine]
     more: bool
+    problem: str | None = None
+    """Why the log cannot be read"""
 
 
 def tail(path: Path) -> FoundLines:

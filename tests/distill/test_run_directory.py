@@ -4,9 +4,11 @@ import json
 
 import pytest
 
+from curation.errors import UserError
 from curation.workspace import Workspace
 from distill.cli.job_log import LONGEST_END, print_log
 from distill.run_directory import EVALUATION, LOG, STEPS, WARNINGS, read_warnings, steps_now
+from tests.distill.daemon.harness import make_odd
 
 
 @pytest.mark.parametrize("name", [STEPS, WARNINGS, EVALUATION])
@@ -45,3 +47,23 @@ def test_of_endless_lines_only_their_ends_are_the_last_ones(tmp_path, capsys):
     assert shown[3] == "(2,991,808 bytes before this) ... " + "y" * LONGEST_END
     print_log(Workspace(tmp_path), "endless", None)
     assert capsys.readouterr().out.count("y") == 3_000_000
+
+
+@pytest.mark.parametrize("end", [b"", b"\n"], ids=["begun", "ended"])
+@pytest.mark.parametrize("lines", [0, 1, 2, 7, 100_000])
+def test_the_last_lines_are_those_at_the_end(tmp_path, capsys, lines, end):
+    run = tmp_path / "runs" / "long"
+    run.mkdir(parents=True)
+    every = [f"line {number}" for number in range(99_999)]
+    (run / LOG).write_bytes("\n".join(every).encode() + end)
+    assert print_log(Workspace(tmp_path), "long", lines) == (run / LOG).stat().st_size
+    assert capsys.readouterr().out.splitlines() == every[max(0, len(every) - lines) :]
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe", "loop", "nowhere", "zero"])
+def test_a_log_that_is_not_a_file_is_an_error(tmp_path, kind):
+    run = tmp_path / "runs" / "odd"
+    run.mkdir(parents=True)
+    make_odd(run / LOG, kind)
+    with pytest.raises(UserError, match=r"log.txt: it is a (directory|named pipe|link), not a"):
+        print_log(Workspace(tmp_path), "odd", 5)

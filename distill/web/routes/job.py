@@ -87,7 +87,10 @@ def router(site: Site) -> APIRouter:
 
 
 def _log(path: Path, words: str) -> FoundLines:
-    return search(path, words[:200]) if words.strip() else tail(path)
+    try:
+        return search(path, words[:200]) if words.strip() else tail(path)
+    except UserError as error:
+        return FoundLines([], False, str(error))
 
 
 def _queued(site: Site, name: str) -> list[str]:

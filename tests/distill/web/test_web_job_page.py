@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from distill.web.logs import MOST_FOUND, MOST_LINES, LogLine, search, tail
-from tests.distill.daemon.harness import wait_until
+from tests.distill.daemon.harness import make_odd, wait_until
 from tests.distill.web.pages_harness import Pages, axe_faults
 
 WRITES = """
@@ -131,6 +131,17 @@ def test_the_end_of_a_log_has_a_limited_number_of_lines(tmp_path: Path) -> None:
     assert (len(end.lines), end.more, end.lines[0].at) == (MOST_LINES, True, 5)
     path.write_bytes(b"\n" * MOST_LINES)
     assert not tail(path).more
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe", "zero"])
+def test_a_log_that_is_not_a_file_is_named_on_the_page(pages: Pages, kind: str) -> None:
+    name = f"odd-{kind}"
+    pages.submit(name, hold="true")
+    make_odd(pages.workspace.runs / name / "log.txt", kind)
+    with pages.program() as http:
+        page = http.get(f"/jobs/{name}", headers={"Accept": "text/html"})
+        assert (page.status_code, "log.txt: it is a" in page.text) == (200, True)
+        assert http.get(f"/jobs/{name}/log.txt").status_code == 422
 
 
 @pytest.mark.parametrize(("width", "theme"), [(390, "light"), (1440, "dark")])
