@@ -135,11 +135,14 @@ def _check_targets(target: Path, pictures: Path | None) -> None:
 
 
 def _check_sets(sets: "list[EvaluationSet]", answers: "dict[str, SetFeatures]") -> None:
-    """Raise `UserError` if two sets have the same name, or no network can be scored on a set."""
+    """Raise `UserError` if two sets have the same name, one is too large, or no network can be
+    scored on it."""
     from distill.evaluation.evaluate_sets import check_names
+    from distill.evaluation.report.measured import check_reportable
 
     check_names(sets)
     for each in sets:
+        check_reportable(each)
         reasons = []
         for network in answers.values():
             try:

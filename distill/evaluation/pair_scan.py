@@ -176,7 +176,7 @@ class ScoredPairs:
 class HighestScores:
     """The ``count`` highest impostor scores and their pairs.
 
-    Memory: about 50 bytes for each of ``count``.
+    Memory: about 30 bytes for each of ``count``.
     """
 
     def __init__(self, count: int) -> None:
@@ -207,25 +207,37 @@ class HighestScores:
 
     def descending(self) -> ScoredPairs:
         """The highest scores; all scores if fewer than ``count`` were offered."""
-        if not self._waiting:
-            empty = np.empty(0, np.int32)
-            return ScoredPairs(np.empty(0, np.float32), empty, empty)
         self._shrink()
-        (kept,) = self._waiting
-        return kept.at(np.argsort(-kept.scores, kind="stable"))
+        kept = self._waiting.pop()
+        order = np.argsort(-kept.scores, kind="stable")
+        self._waiting = [kept.at(order)]
+        return self._waiting[0]
 
     def _shrink(self) -> None:
-        offered = ScoredPairs(
-            np.concatenate([each.scores for each in self._waiting]),
-            np.concatenate([each.probes for each in self._waiting]),
-            np.concatenate([each.gallery for each in self._waiting]),
-        )
-        excess = len(offered.scores) - self._count
-        if excess > 0:
-            offered = offered.at(np.argpartition(offered.scores, excess)[excess:])
-        if excess >= 0:
-            self.floor = offered.scores.min()
-        self._waiting, self._waiting_count = [offered], len(offered.scores)
+        """Keep the highest scores, in one part; of equal scores, those that were offered first."""
+        count, ties = self._waiting_count, 0
+        is_full = 0 < self._count <= count
+        if is_full:
+            excess = count - self._count
+            scores = np.concatenate([each.scores for each in self._waiting])
+            scores.partition(excess)
+            count, self.floor = self._count, scores[excess]
+            ties = count - int(np.count_nonzero(scores[excess:] > self.floor))
+            del scores
+        empty = [np.empty(count, each) for each in (np.float32, np.int32, np.int32)]
+        kept, place = ScoredPairs(*empty), 0
+        while self._waiting:  # each part is freed at once
+            part = self._waiting.pop(0)
+            if is_full:
+                chosen = part.scores > self.floor
+                equal = np.flatnonzero(part.scores == self.floor)[:ties]
+                ties -= len(equal)
+                chosen[equal] = True
+                part = part.at(chosen)
+            end = place + len(part.scores)
+            kept.scores[place:end], kept.probes[place:end] = part.scores, part.probes
+            kept.gallery[place:end], place = part.gallery, end
+        self._waiting, self._waiting_count = [kept], count
 
 
 class LowestMates:

@@ -3,6 +3,7 @@
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from types import MappingProxyType
 
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
@@ -41,13 +42,24 @@ def open_sets(spec: JobSpec, workspace: Workspace) -> dict[str, EvaluationSet]:
     return sets
 
 
-def open_protocols(spec: JobSpec) -> dict[str, ProtocolSet]:
-    """Every protocol of ``evaluate.protocols``; ``UserError`` if its files are missing or bad."""
+def open_protocols(
+    spec: JobSpec, sets: Mapping[str, EvaluationSet] = MappingProxyType({})
+) -> dict[str, ProtocolSet]:
+    """Every protocol of ``evaluate.protocols``.
+
+    ``UserError`` if its files are missing or bad, or if one of ``sets`` has its name.
+    """
+    names = {each.name: name for name, each in sets.items()}
     found = {}
     for index, each in enumerate(spec.evaluate.protocols):
         try:
             found[each] = open_named(each)
             found[each].faces.check_there()
+            if (taken := names.get(found[each].name)) is not None:
+                raise UserError(
+                    f"data.evaluate {taken!r} is also called {found[each].name!r}, so their scores "
+                    "could not be told apart; rename that set, or leave one out"
+                )
         except UserError as error:
             raise SpecError(("evaluate", "protocols", index), str(error)) from None
     return found

@@ -76,7 +76,7 @@ def check_fit(spec: JobSpec, workspace: Workspace, coming: Collection[str] = fro
     images = open_training_images(spec.data, workspace)
     sets = open_sets(spec, workspace)
     check_int8(spec, images, sets)
-    open_protocols(spec)
+    open_protocols(spec, sets)
     ranks = ranks_of(spec)
     awaited = bool(coming_teachers(spec, coming))
     teacher = None if awaited else given_teacher(spec, workspace)

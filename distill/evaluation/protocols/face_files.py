@@ -41,7 +41,13 @@ class FaceFiles:
             raise UserError(f"{path}: {error}") from None
 
     def check_there(self) -> None:
-        """Raise `UserError` with the first missing image and the number of missing images."""
+        """Raise `UserError` with the first missing or empty image, and their number."""
+        if 0 in self._sizes:
+            raise UserError(
+                f"{self.paths[self._sizes.index(0)]}: the image is empty "
+                f"({self._sizes.count(0):,} of {len(self):,} images of the lists are); copy it "
+                "again"
+            )
         missing = [number for number, size in enumerate(self._sizes) if size < 0]
         if not missing:
             return

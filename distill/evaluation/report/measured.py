@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from curation.errors import UserError
 from curation.image_set import ImageSet
 from curation.pairs import VerificationPairs
 from curation.progress import Progress
@@ -18,6 +19,9 @@ from distill.evaluation.protocols.protocol import ProtocolSet
 from distill.evaluation.score_counts import CountedScores, Curve, ScoreCounts
 from distill.evaluation.set_features import EvaluationSet
 
+MOST_REPORTED = 300_000
+"""The most images of a set without explicit pairs: their 45 billion pairs take minutes. Far fewer
+measure every FAR."""
 MOST_SEARCHED = 100_000
 """The most images for a 1:N search as well, which takes two more copies of the features"""
 _BARS = 100
@@ -66,6 +70,18 @@ def measure(
     if isinstance(each, VerificationPairs):
         return _listed(embedded.unit, each, worst)
     return _all(embedded.unit, each, worst, progress)
+
+
+def check_reportable(each: EvaluationSet) -> None:
+    """Raise `UserError` if comparing all pairs of the set would take hours."""
+    if isinstance(each, VerificationPairs | ProtocolSet) or len(each) <= MOST_REPORTED:
+        return
+    share = 0.9 * MOST_REPORTED / len(each)
+    raise UserError(
+        f"{each.name}: {len(each):,} images make {len(each) * (len(each) - 1) // 2:,} pairs, which "
+        f"take hours to compare; a report takes at most {MOST_REPORTED:,} images of a set, enough "
+        f"for every FAR: `curate view random SET VIEW --fraction {share:.2g}` draws them"
+    )
 
 
 def bar_edges() -> np.ndarray:

@@ -57,6 +57,14 @@ def run(place: Path, *words: str, status: int = 0) -> str:
     return str(done.exception) if status else done.stdout
 
 
+def test_a_set_with_too_many_pairs_is_refused_first(place: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("distill.evaluation.report.measured.MOST_REPORTED", 90)
+    refused = run(place, str(place / "good"), "--on", "drawn/train", status=1)
+    assert "train: 96 images make 4,560 pairs" in refused
+    assert "`curate view random SET VIEW --fraction 0.84` draws them" in refused
+    assert not list(Path().glob("*.html"))
+
+
 def test_one_command_writes_one_page(place: Path):
     told = run(place, str(place / "good"), str(place / "poor"), "--on", "drawn/train")
     assert told.startswith("good.report.html: 2 networks on 1 set, ")

@@ -3,13 +3,15 @@
 from pathlib import Path
 
 import pytest
-from small_job import job_text, stage_text
+from small_job import job_text, make_workspace, stage_text
 from small_training import PREPROCESSING, make_network
 
 from curation.errors import UserError
 from curation.pairs import read_pairs
+from curation.store import Store
 from distill.evaluation.protocols.protocol import open_protocol
 from distill.notices import Notice
+from distill.pipeline.fit import check_fit
 from distill.pipeline.scores import PairAccuracies
 from distill.pipeline.steps import StepStore
 from distill.pipeline.work import evaluate_network
@@ -47,6 +49,34 @@ def test_a_job_without_the_table_means_what_it_meant():
     spec = parse_spec(job_text("tiny", stage_text(), evaluate='["pairs"]'), "tiny.toml")
     assert spec.evaluate.protocols == spec.evaluate.at_intervals == []
     assert spec.evaluate.seconds is None
+
+
+def test_a_set_must_not_have_the_name_of_a_protocol(
+    tmp_path: Path, drawn_store: Store, drawn_folder: Path
+):
+    workspace = make_workspace(tmp_path / "place", drawn_store, drawn_folder)
+    (workspace.datasets / "drawn" / "pairs.bin").rename(
+        workspace.datasets / "drawn" / "tinyface.bin"
+    )
+    write_tinyface(tmp_path / "tiny")
+    table = f'[evaluate]\nprotocols = ["tinyface:{tmp_path / "tiny"}"]'
+    spec = parse_spec(job_text("tiny", stage_text(), table, evaluate='["tinyface"]'), "tiny.toml")
+    said = "evaluate.protocols 1: data.evaluate 'tinyface' is also called 'tinyface'"
+    with pytest.raises(UserError, match=said):
+        check_fit(spec, workspace)
+
+
+def test_an_empty_image_of_a_protocol_is_refused_first(
+    tmp_path: Path, drawn_store: Store, drawn_folder: Path
+):
+    workspace = make_workspace(tmp_path / "place", drawn_store, drawn_folder)
+    write_tinyface(tmp_path / "tiny")
+    (tmp_path / "tiny" / "Probe" / "0_1.jpg").write_bytes(b"")
+    table = f'[evaluate]\nprotocols = ["tinyface:{tmp_path / "tiny"}"]'
+    spec = parse_spec(job_text("tiny", stage_text(), table), "tiny.toml")
+    said = r"evaluate.protocols 1: .*0_1.jpg: the image is empty \(1 of 44 images"
+    with pytest.raises(UserError, match=said):
+        check_fit(spec, workspace)
 
 
 def test_a_job_scores_published_evaluations(tmp_path: Path):
