@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from curation.errors import UserError
 from curation.image_set import ImageSet
 from curation.images import decode
+from curation.printable import argument
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,8 +28,8 @@ def bad_image(images: ImageSet, i: int, reason: UserError) -> UserError:
     images, i = images.found(i)
     return UserError(
         f"{images.path}: image {i} (key {int(images.source_keys[i])}): {reason}; `curate verify "
-        f"{images.path} --decode` lists all bad images, `curate view drop --by key` makes a view "
-        f"without them"
+        f"{argument(images.path)} --decode` lists all bad images, `curate view drop --by key` "
+        "makes a view without them"
     )
 
 

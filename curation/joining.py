@@ -16,6 +16,7 @@ from curation.noise.clean import carried_out, decisions_digest
 from curation.noise.decisions import Decision
 from curation.noise.embedded import ImageSetEmbedder
 from curation.noise.label_errors import estimate_label_errors
+from curation.printable import argument
 from curation.progress import StepDisplay, unwatched
 from curation.subsets.sets import united
 from curation.view_writing import write_rows
@@ -162,8 +163,8 @@ def _check_labelled(both: BothSets) -> None:
         if not images.identities:
             raise UserError(
                 f"{images.path} has no labelled images, so nobody in it can be matched; "
-                f"`curate cluster {images.path} NAME.view --into {other.path}` gives its faces the "
-                "people of the other set, `curate view union` combines both"
+                f"`curate cluster {argument(images.path)} NAME.view --into {argument(other.path)}` "
+                "gives its faces the people of the other set, `curate view union` combines both"
             )
 
 

@@ -1,6 +1,7 @@
 """Escaping and shortening untrusted text for a terminal."""
 
 import re
+import shlex
 
 UNPRINTABLE = re.compile(
     "[\x00-\x1f\x7f-\x9f"  # C0, DEL and C1: colours, titles and cursor movements begin with them
@@ -19,6 +20,11 @@ def shortened(text: str, most: int) -> str:
     """The first ``most`` characters, with a note of how many more there are."""
     more = len(text) - most
     return text if more <= 0 else f"{text[:most]} ... ({more:,} more characters)"
+
+
+def argument(path: object) -> str:
+    """A path as one word of a command that a message advises."""
+    return shlex.quote(str(path))
 
 
 def _escape(found: re.Match[str]) -> str:

@@ -23,6 +23,7 @@ from curation.image_set import Count, Digest, Identities, RootStore, ViewStep, a
 from curation.images import MAX_FILE_BYTES, MAX_PIXELS
 from curation.json_text import parse_record
 from curation.labels import are_labels
+from curation.printable import argument
 from curation.sources.image_source import SourceKind
 
 FORMAT_VERSION: Final = 2
@@ -203,7 +204,7 @@ class Store(RootStore):
             if zlib.crc32(file) != checksums[i]:
                 raise UserError(
                     f"{self.path}: image {i} (key {int(self.source_keys[i])}): its bytes have "
-                    f"changed; `curate verify {self.path}` lists all such images, "
+                    f"changed; `curate verify {argument(self.path)}` lists all such images, "
                     "`curate view drop --by key` makes a view without them"
                 )
             yield file
@@ -268,4 +269,4 @@ def _open_environment(path: Path) -> Environment:
 
 
 def _how_to_resume(path: Path) -> str:
-    return f"`curate convert SOURCE {str(path).removesuffix(PARTIAL)}` resumes it"
+    return f"`curate convert SOURCE {argument(str(path).removesuffix(PARTIAL))}` resumes it"

@@ -39,7 +39,7 @@ from curation.noise.label_errors import (
 )
 from curation.noise.proposals import write_proposals
 from curation.pairs import read_pairs
-from curation.printable import printable
+from curation.printable import argument, printable
 from curation.progress import Progress, Say, StepDisplay, unsaid, unwatched
 from curation.suggestions import unknown
 from curation.unlabelled import with_each_alone
@@ -175,7 +175,7 @@ def _sentence(folder: Path, aside: Path, meta: FindingsMeta | None, images: Imag
         )
     return (
         f"{folder} was made with another teacher; it is kept, with its decisions, as {aside} "
-        f"(`curate clean ... --decisions {aside / DECISIONS_FILE}` applies them)"
+        f"(`curate clean ... --decisions {argument(aside / DECISIONS_FILE)}` applies them)"
     )
 
 

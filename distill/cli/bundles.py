@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from curation.printable import argument
 from distill.cli import completion
 from distill.cli.common import NETWORKS, JsonOption, print_json
 from distill.cli.reports import print_table
@@ -65,7 +66,7 @@ def write_changed(
     if was_signed:
         note(
             f"{destination} has no signature: that of {bundle} does not fit the changed files; "
-            f"sign it with `distill sign {destination} --key sign.pem`"
+            f"sign it with `distill sign {argument(destination)} --key sign.pem`"
         )
 
 

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from curation.printable import argument
 from distill.cli.bundles import BundleArgument
 from distill.cli.common import NETWORKS, JsonOption, print_json
 from distill.cli.screen import say
@@ -37,4 +38,4 @@ def sign(
     if json:
         print_json({"bundle": str(bundle), "signature": str(path)})
         return
-    say(f"{path}: written; `distill verify {bundle} --key sign.pub` checks it")
+    say(f"{path}: written; `distill verify {argument(bundle)} --key sign.pub` checks it")

@@ -25,7 +25,8 @@ from distill.daemon.api_routes import (
     log_routes,
 )
 from distill.daemon.api_submit import SubmitEndpoint, TooLargeError, submit_routes
-from distill.daemon.queue_file import no_space, trouble
+from distill.daemon.problems import problem
+from distill.daemon.queue_file import is_damage, no_space, trouble
 from distill.daemon.refusals import ConflictError, UnknownJobError
 from distill.daemon.service import JobService
 
@@ -87,6 +88,8 @@ def unusable(workspace: Workspace, error: sqlite3.Error | OSError) -> tuple[int,
     if isinstance(error, sqlite3.Error):
         if no_space(error):
             return 507, trouble(queue, error)
+        if is_damage(error):
+            return 503, trouble(queue, error)
         return 503, f"the queue is unavailable: {error}"
     if error.errno in DISK_ERRORS:
         return 507, disk_error(Path(os.fsdecode(error.filename or queue)), error.errno)
@@ -99,24 +102,24 @@ def _answer_errors(app: FastAPI, workspace: Workspace) -> None:
     def refuse(request: Request, error: UserError) -> JSONResponse:
         # Do not wait for the rest of a body that was not read to its end.
         headers = {"Connection": "close"} if isinstance(error, TooLargeError) else None
-        return JSONResponse({"error": str(error)}, status_of(error), headers)
+        return problem(str(error), status_of(error), headers)
 
     @app.exception_handler(sqlite3.Error)
     @app.exception_handler(OSError)
     def unavailable(request: Request, error: sqlite3.Error | OSError) -> JSONResponse:
         status, words = unusable(workspace, error)
-        return JSONResponse({"error": words}, status)
+        return problem(words, status)
 
     @app.exception_handler(HTTPException)
     def unknown(request: Request, error: HTTPException) -> JSONResponse:
         asked = f"{request.method} {request.url.path[:80]}"
         words = f"{asked}: {error.detail}; GET /openapi.json lists the endpoints"
-        return JSONResponse({"error": words}, error.status_code, error.headers)
+        return problem(words, error.status_code, error.headers)
 
     @app.exception_handler(RequestValidationError)
     def misunderstood(request: Request, error: RequestValidationError) -> JSONResponse:
         faults = [f"{fault['loc'][-1]}: {requirement(fault)}" for fault in error.errors()[:3]]
-        return JSONResponse({"error": "; ".join(faults)}, 422)
+        return problem("; ".join(faults), 422)
 
     @app.exception_handler(ClientDisconnect)
     def gone(request: Request, error: ClientDisconnect) -> Response:

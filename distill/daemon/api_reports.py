@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel, ConfigDict
 
+from curation.printable import printable
 from distill import __version__
 from distill.daemon.job import Job
 from distill.daemon.reports import JobReport, report
@@ -58,7 +59,7 @@ class Reporting:
         return Health(
             pid=os.getpid(),
             version=__version__,
-            workspace=str(service.workspace.root),
+            workspace=printable(service.workspace.root),  # need not be UTF-8
             slots=self.slots,
             drained=service.queue.drained_since() is not None,
             jobs=service.queue.counts(),

@@ -130,7 +130,7 @@ class OwnerOnlyProtocol(BoundedProtocol):
 
 
 async def _too_busy(scope: Scope, receive: Receive, send: Send) -> None:
-    from starlette.responses import JSONResponse
+    from distill.daemon.problems import problem
 
     words = f"the daemon is busy with {MOST_CONNECTIONS} requests; try again in a moment"
-    await JSONResponse({"error": words}, 503, {"Connection": "close"})(scope, receive, send)
+    await problem(words, 503, {"Connection": "close"})(scope, receive, send)

@@ -12,11 +12,14 @@ from pathlib import Path
 
 from curation.files import disk_error, sync_folder
 from curation.locks import held
+from curation.printable import argument
 from distill.daemon.runfolder import unused_name
 from distill.daemon.schema import migrate
 from distill.run_directory import SPEC
 
 _BUSY_SECONDS = 10.0
+_LONGEST_PATH = 500
+"""A little less than ``MAX_PATHNAME`` of SQLite, which adds suffixes"""
 _LOG, _SHARED = "-wal", "-shm"
 
 
@@ -97,9 +100,14 @@ def no_space(error: sqlite3.Error) -> bool:
     return name.startswith(("SQLITE_FULL", "SQLITE_IOERR"))
 
 
+def is_damage(error: sqlite3.Error) -> bool:
+    """Whether the error says that the queue itself is damaged."""
+    return type(error) is sqlite3.DatabaseError or _OTHER_TABLES.match(str(error)) is not None
+
+
 def trouble(path: Path, error: sqlite3.Error) -> str:
     """One line on why the queue in ``path`` cannot be used."""
-    if not isinstance(error, sqlite3.OperationalError) or _OTHER_TABLES.match(str(error)):
+    if not isinstance(error, sqlite3.OperationalError) or is_damage(error):
         return (
             f"the queue {path} is damaged ({error}); restore a copy of it, or move it away and "
             f"submit the jobs again, each with {resubmit(path)}: finished steps are reused"
@@ -108,6 +116,11 @@ def trouble(path: Path, error: sqlite3.Error) -> str:
         return disk_error(path, errno.ENOSPC)
     if "locked" in str(error):
         return f"the queue {path} is locked by another process; try again"
+    if len(os.fsencode(path)) > _LONGEST_PATH:
+        return (
+            f"the queue {path} cannot be used: SQLite opens no path of more than {_LONGEST_PATH} "
+            "bytes; use a workspace with a shorter path"
+        )
     return (
         f"the queue {path} cannot be used ({error}); check the folder, its permissions and the "
         "free space"
@@ -116,4 +129,4 @@ def trouble(path: Path, error: sqlite3.Error) -> str:
 
 def resubmit(path: Path) -> str:
     """The command that queues a job again from its run folder."""
-    return f"`distill submit {path.parent.parent / 'runs'}/JOB/{SPEC}`"
+    return f"`distill submit {argument(path.parent.parent / 'runs')}/JOB/{SPEC}`"

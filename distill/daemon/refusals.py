@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from curation.errors import UserError
+from curation.printable import argument
 from curation.suggestions import hint
 from curation.workspace import Workspace
 from distill.daemon.dependencies import CircleError
@@ -46,7 +47,7 @@ def unknown_job(name: str, known: Iterable[str], workspace: Workspace) -> UserEr
         return UnknownJobError(
             f"job {name!r} is not in the queue, which was lost or replaced since it ran; `distill "
             f"show {name}` shows its results, and "
-            f"`distill submit {workspace.runs / name / SPEC}` continues it"
+            f"`distill submit {argument(workspace.runs / name / SPEC)}` continues it"
         )
     if name in runs:
         return UnknownJobError(

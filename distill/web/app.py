@@ -8,12 +8,13 @@ from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from curation.errors import UserError
 from curation.faults import requirement
 from curation.workspace import Workspace
 from distill.daemon.api import create_app, status_of, unusable
+from distill.daemon.problems import problem
 from distill.web.guard import Guard
 from distill.web.keys import Keys
 from distill.web.review.reviews import Reviews
@@ -52,7 +53,7 @@ def answer_errors(app: FastAPI, pages: PageMaker, workspace: Workspace) -> None:
         is_page = "text/html" in request.headers.get("accept", "")
         if is_page and "hx-request" not in request.headers:
             return pages.page("error.html", status, status=status, why=why)
-        return JSONResponse({"error": why}, status)
+        return problem(why, status)
 
     @app.exception_handler(UserError)
     def refuse(request: Request, error: UserError) -> Response:

@@ -7,6 +7,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from distill.daemon.problems import problem
 from distill.web.keys import Keys
 from distill.web.limits import RateLimit
 
@@ -102,7 +103,7 @@ BEARER = {"WWW-Authenticate": "Bearer"}
 
 def refused(status: int, why: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
     """A refusal as one line of JSON, sent without reading the body."""
-    return JSONResponse({"error": why}, status, {"Connection": "close", **(headers or {})})
+    return problem(why, status, {"Connection": "close", **(headers or {})})
 
 
 def _asked_to_sign_in(scope: Scope, headers: Headers) -> Response:

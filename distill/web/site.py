@@ -34,7 +34,7 @@ class PageMaker:
     def page(self, template: str, status_code: int = 200, **values: Any) -> HTMLResponse:
         """A whole page or a fragment."""
         text = _environment().get_template(template).render(site=self, **values)
-        return HTMLResponse(text, status_code)
+        return HTMLResponse(text.encode(errors="backslashreplace"), status_code)
 
 
 @dataclass(frozen=True, kw_only=True)

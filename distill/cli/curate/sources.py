@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from curation.errors import UserError
+from curation.printable import argument
 from distill.cli import completion
 from distill.cli.bars import watch
 from distill.cli.common import JsonOption, WorkspaceOption
@@ -169,14 +170,15 @@ def _print_bad(shown: list[dict[str, Any]], count: int) -> None:
 def _what_to_do(path: str, report: dict[str, Any], list_file: Path | None) -> str:
     if report["kind"] == "records":
         return (
-            f"{report['bad']:,} records of {path} are bad; `curate convert {path} NAME.lmdb "
-            "--decode --skip-bad` leaves them out"
+            f"{report['bad']:,} records of {path} are bad; `curate convert {argument(path)} "
+            "NAME.lmdb --decode --skip-bad` leaves them out"
         )
     counted = f"{report['bad']:,} of {report['images']:,} images of {path} are bad"
     name = list_file or "LIST"
     how = "" if list_file else "write them to a file with --list LIST, then "
     return (
-        f"{counted}; {how}`curate view drop {path} NEW {name} --by key` makes a view without them"
+        f"{counted}; {how}`curate view drop {argument(path)} NEW {argument(name)} --by key` makes "
+        "a view without them"
     )
 
 

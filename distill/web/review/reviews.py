@@ -7,6 +7,7 @@ from pathlib import Path
 from curation.errors import UserError
 from curation.image_set import ImageSet
 from curation.noise.findings import FINDINGS_FILE, Findings, findings_folder, read_meta
+from curation.printable import argument
 from curation.review.review import Review
 from curation.views import open_images
 
@@ -48,7 +49,7 @@ def open_review(path: Path) -> Review:
         findings = findings_folder(images)
     if not (findings / FINDINGS_FILE).exists():
         raise UserError(
-            f"there are no findings about {images.path}: `curate check {images.path} "
+            f"there are no findings about {images.path}: `curate check {argument(images.path)} "
             "--teacher ...` makes them"
         )
     return Review(images, Findings(findings, images))

@@ -9,6 +9,7 @@ from starlette.responses import JSONResponse, Response
 
 from curation.review.log import NotWrittenError
 from curation.review.refusals import StaleError
+from distill.daemon.problems import problem
 from distill.web.review.reviews import Reviews
 from distill.web.review.shown import (
     conflict_key,
@@ -64,6 +65,6 @@ def answered(act: Callable[[Any], Response]) -> Callable[[Any], Response]:
             return act(sent)
         except (StaleError, NotWrittenError) as error:
             status = 409 if isinstance(error, StaleError) else 507
-            return JSONResponse({"error": str(error)}, status)
+            return problem(str(error), status)
 
     return attempt

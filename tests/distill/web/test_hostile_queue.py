@@ -52,6 +52,13 @@ def test_text_that_is_not_utf_8_is_one_clear_line(tmp_path: Path, page: str) -> 
     assert "the queue is unavailable" in text
 
 
+@pytest.mark.parametrize("page", ["/", "/jobs/one", "/api/jobs"])
+def test_a_queue_without_its_tables_is_named_as_damaged(tmp_path: Path, page: str) -> None:
+    status, text = answer(tmp_path, "ALTER TABLE jobs RENAME TO others", page)
+    assert status == 503
+    assert "is damaged (no such table: jobs); restore a copy of it" in text
+
+
 @pytest.mark.parametrize(
     ("values", "said"),
     [
