@@ -51,12 +51,20 @@ def _without_queue(run: Path) -> str:
 
 
 def _bundle(place: Workspace, name: str) -> dict[str, Any] | None:
-    """The path of the bundle, and its files with their sizes in bytes."""
+    """The path of the bundle, and its files with their sizes in bytes.
+
+    Links that lead out of it are left out.
+    """
     try:
         path = bundle_of(place, name)
     except UserError:
         return None
-    files = [file for file in sorted(path.rglob("*")) if file.is_file()]
+    folder = path.resolve()
+    files = [
+        file
+        for file in sorted(path.rglob("*"))
+        if file.is_file() and file.resolve().is_relative_to(folder)
+    ]
     sizes = {str(file.relative_to(path)): file.stat().st_size for file in files}
     return {"path": str(path), "files": sizes}
 

@@ -38,9 +38,7 @@ def router(site: Site) -> APIRouter:
 
 
 def _files(place: Workspace, name: str) -> dict[str, Path]:
-    """The files of the bundle by name, without links that lead out of it."""
+    """The files of the bundle by name."""
     if (found := outcome_of(place, check_name(name))["bundle"]) is None:
         return {}
-    folder = Path(found["path"]).resolve()
-    paths = {each: (folder / each).resolve() for each in found["files"]}
-    return {each: path for each, path in paths.items() if path.is_relative_to(folder)}
+    return {each: Path(found["path"], each) for each in found["files"]}

@@ -95,6 +95,9 @@ def test_log_bundle_and_spec_can_be_downloaded(pages: Pages, job: str) -> None:
             assert tar.getnames() == ["shown/deep/more.bin", "shown/model.onnx", odd]
             assert tar.extractfile("shown/model.onnx").read() == b"weights" * 1000  # type: ignore[union-attr]
         html = {"Accept": "text/html"}
+        listed = http.get(f"/jobs/{job}", headers=html).text
+        assert f"/jobs/{job}/bundle/deep/more.bin" in listed
+        assert f"/jobs/{job}/bundle/outside" not in listed  # as in the tar file
         assert "<code>code</code>" in http.get(f"/jobs/{job}?other=cousin", headers=html).text
         assert "are the same" in http.get(f"/jobs/{job}?other={job}", headers=html).text
         assert "no job &#39;none&#39;" in http.get(f"/jobs/{job}?other=none", headers=html).text
