@@ -21,7 +21,7 @@ def register(app: typer.Typer) -> None:
 
 
 def views(
-    spec: Annotated[Path, typer.Argument(metavar="SPEC", help="A job spec with [augment].")],
+    spec: Annotated[Path, typer.Argument(metavar="SPEC", help="A job spec with augmented views.")],
     sheet: Annotated[Path, typer.Option("--sheet", help="The PNG file to write.")],
     images: Annotated[
         int,

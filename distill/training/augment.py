@@ -14,6 +14,8 @@ LEAST_COSINE = 0.4
 PLAIN_SHARE_OF_FRESH = 0.125
 """The share at 16 views"""
 
+MOST_PLAIN = 0.99
+"""More would be almost no augmentation, in cycles that are too long to be permuted."""
 MOST_VIEWS = 1024
 """Each view has its own folder in the cache."""
 
@@ -48,7 +50,7 @@ class AugmentSettings(Strengths):
     """
 
     views: Views = 1
-    plain: Share | None = Field(default=None, lt=1)
+    plain: Share | None = Field(default=None, le=MOST_PLAIN)
     teacher_sees: Literal["view", "plain"] = "view"
     least_cosine: float = Field(default=LEAST_COSINE, ge=-1, lt=1)
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.markup import render
 from typer.main import get_command
 from typer.testing import CliRunner
 
@@ -50,6 +51,19 @@ def commands():
     for name, app in APPS.items():
         walk([name], get_command(app))
     return found
+
+
+def test_no_word_of_a_help_text_is_taken_for_markup():
+    """``[augment]`` would be: Rich takes it for a style, and the word is not shown."""
+
+    def walk(command):
+        texts = [command.help, *(getattr(each, "help", None) for each in command.params)]
+        for text in filter(None, texts):
+            assert render(text).plain == text
+        for below in getattr(command, "commands", {}).values():
+            walk(below)
+
+    walk(get_command(distill))
 
 
 def run(*words, columns=80, **variables):

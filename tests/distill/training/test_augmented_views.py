@@ -79,6 +79,13 @@ def test_the_plain_picture_can_have_another_share(share):
     assert ((shown == 3).sum(axis=0) == 1).all()
 
 
+def test_a_share_of_plain_views_with_an_endless_cycle_is_refused():
+    settings = AugmentSettings(views=1024, plain=0.99)
+    assert (numbers(settings, 5) == PLAIN).mean() == pytest.approx(0.99, abs=0.02)
+    with pytest.raises(ValidationError, match="less than or equal to"):
+        AugmentSettings(views=16, plain=1 - 1e-12)  # a cycle of 1e13 epochs
+
+
 def test_the_choice_follows_from_seed_epoch_and_image_alone():
     settings = AugmentSettings(views=8)
     whole = numbers(settings, 5)
