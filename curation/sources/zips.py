@@ -9,6 +9,7 @@ import struct
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -122,20 +123,20 @@ class ZipSource(EntrySource):
         """From the directories, assuming that all files are like the first images."""
         roles = Roles()
         for shard in self._shards:
-            sizes: list[int] = []
-            taken = 1
-            with open_regular(shard) as file:
-                try:
-                    for member in members_of(file):
-                        if len(sizes) == _LOOKED_AT:
-                            break
-                        if roles.of(member.name)[1] == IMAGE:
-                            sizes.append(min(member.size, MAX_FILE_BYTES))
-                            taken += member.packed
-                except ZipError:
-                    pass
-            count = len(sizes) * regular_file_size(shard) // taken
-            yield np.resize(np.array(sizes, np.int64), count)
+            first = list(islice(_images_in(shard, roles), _LOOKED_AT))
+            sizes = [min(member.size, MAX_FILE_BYTES) for member in first]
+            taken = 1 + sum(member.packed for member in first)
+            yield np.resize(
+                np.array(sizes, np.int64), len(sizes) * regular_file_size(shard) // taken
+            )
+
+
+def _images_in(shard: Path, roles: Roles) -> Iterator[ZipMember]:
+    """The images of an archive, as far as its directory is intact."""
+    with open_regular(shard) as file, suppress(ZipError):
+        for member in members_of(file):
+            if roles.of(member.name)[1] == IMAGE:
+                yield member
 
 
 def members_of(file: BinaryIO) -> Iterator[ZipMember]:

@@ -20,6 +20,7 @@ from distill.evaluation.set_features import FEATURES
 from distill.evaluation.set_source import SetSource
 from distill.notices import Notice
 from distill.pipeline.architecture import Architecture
+from distill.pipeline.facts import facts, finished_steps, origin
 from distill.pipeline.fit import Fit, student_architecture
 from distill.pipeline.generations import Candidate, Generations, scored_candidates
 from distill.pipeline.licences import licences
@@ -44,13 +45,11 @@ from distill.pipeline.training import (
     teacher_stage,
     train_network,
 )
-from distill.pipeline.training_images import digests, open_training_images, trained_on
+from distill.pipeline.training_images import open_training_images
 from distill.pipeline.work import draw_scores, evaluate_network, export_network
-from distill.provenance import read_provenance
-from distill.run_directory import BUNDLE, CHECKPOINTS, EVALUATION, SPEC, StepState, read_halved
+from distill.run_directory import BUNDLE, CHECKPOINTS, EVALUATION, StepState, read_halved
 from distill.spec import JobSpec
 from distill.spec_checks import evaluation_sets, interval_protocols, interval_sets, selection_sets
-from distill.spec_source import read_spec
 from distill.training.distributed import on_first_rank, several_machines
 from distill.training.divergence import Diverged
 from distill.training.memory import give_back_memory
@@ -93,6 +92,7 @@ class JobRun:
         }
         told = read_halved(record.folder)
         self.halved = None if told is None else told.reason
+        self._facts = facts(spec, self.images, fit.old)
         self.guidance: Guidance | None = None
         self.watch = Watch(record.metrics, record.progress, record.stop, record.warn)
 
@@ -101,7 +101,7 @@ class JobRun:
 
         Raises ``UserError``, ``Stopped`` if it was asked to stop, and ``StepBusy``.
         """
-        self.record.begin(self.spec, plan(self.spec, len(self.images)), self._facts())
+        self.record.begin(self.spec, plan(self.spec, len(self.images)), self._facts)
         for notice in self.fit.notices:
             self.record.warn(notice)
         teacher, trained = self._teacher()
@@ -342,7 +342,7 @@ class JobRun:
 
     def _export(self, trained: TrainedNetwork, evaluation: dict[str, Any]) -> None:
         with self._step("export") as state:
-            lineage = {"job": self.spec.name, **self._facts(), "steps": self._lineage()}
+            lineage = {"job": self.spec.name, **self._facts, "steps": finished_steps(self.record)}
             terms = licences(self.spec, self.workspace)
             if any(each["licence"] is not None for each in terms):
                 # Only then, so that steps done before licences existed are still found.
@@ -357,7 +357,7 @@ class JobRun:
                     size,
                     evaluation,
                     lineage,
-                    self._origin(),
+                    origin(self.spec, self.images, self.record),
                     formats,
                     sets,
                     self.images,
@@ -371,38 +371,6 @@ class JobRun:
                 self.record.warn(Notice(f"format {each}", text))
             if outcome.reused:
                 state.state = "reused"
-
-    def _facts(self) -> dict[str, Any]:
-        facts: dict[str, Any] = {
-            "images": {"name": self.spec.data.name, "digest": self.images.digest}
-        }
-        if isinstance(self.spec.data.train, list):
-            found = digests(self.spec.data, self.images)
-            facts["images"]["sets"] = [
-                {**each.model_dump(), "digest": found[each.set]} for each in self.spec.data.sets
-            ]
-        if self.fit.old is not None:
-            assert self.spec.student is not None
-            facts["from"] = {"name": self.spec.student.source, "digest": self.fit.old.digest}
-        if seeds := self.spec.generations.seeds:
-            return {**facts, "seeds": seeds}
-        return {**facts, "seed": self.spec.train.seed}
-
-    def _origin(self) -> dict[str, Any]:
-        """Where the job comes from, without its author's paths, and what has changed since."""
-        facts: dict[str, Any] = {"data": trained_on(self.spec.data, self.images)}
-        if (self.record.folder / SPEC).is_file():
-            facts["spec"] = read_spec(self.record.folder / SPEC)
-        found = read_provenance(self.record.folder)
-        if found is None:
-            return facts
-        told = found.model_dump(mode="json", exclude={"file", "written"})
-        changed = [each["text"] for each in self.record.warnings if each["key"] == CHANGED]
-        return {**facts, "provenance": told | ({"changed": changed} if changed else {})}
-
-    def _lineage(self) -> list[dict[str, Any]]:
-        steps = [step for step in self.record.steps if step.id and step.state != "skipped"]
-        return [{"name": step.name, "id": step.id} for step in steps]
 
 
 def _opening_again(embedder: Embedder) -> Callable[[], Embedder]:
