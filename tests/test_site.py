@@ -125,7 +125,7 @@ def test_the_search_works_without_a_network(address: str, chromium: Browser) -> 
 
 
 @pytest.mark.parametrize(("scheme", "is_dark"), [("light", False), ("dark", True)])
-def test_the_theme_follows_the_readers_system(
+def test_the_theme_and_its_charts_follow_the_readers_system(
     address: str, chromium: Browser, scheme: Literal["light", "dark"], is_dark: bool
 ) -> None:
     with chromium.new_context(color_scheme=scheme) as context:
@@ -133,4 +133,7 @@ def test_the_theme_follows_the_readers_system(
         page.set_default_timeout(PATIENCE)
         page.goto(f"{address}/index.html")
         colour = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        page.goto(f"{address}/backbones.html")
+        chart = page.evaluate("getComputedStyle(document.querySelector('img[src$=svg]')).filter")
     assert (sum(map(float, re.findall(r"[\d.]+", colour)[:3])) < 200) is is_dark, colour
+    assert chart.startswith("invert") is is_dark
