@@ -18,9 +18,7 @@ def register(app: typer.Typer) -> None:
 def open_pages(
     job: Annotated[
         str | None,
-        typer.Argument(
-            metavar="[JOB]", help="The page of this job.", autocompletion=completion.jobs
-        ),
+        typer.Argument(metavar="JOB", help="The page of this job.", autocompletion=completion.jobs),
     ] = None,
     only_print: Annotated[
         bool, typer.Option("--print", help="Print the link instead of opening a browser.")

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from curation.errors import UserError
+from curation.faults import requirement
 from curation.images import MAX_PIXELS
 from curation.printable import UNPRINTABLE
 from distill.cli import completion
@@ -90,6 +92,21 @@ def version_printer(command: str) -> Callable[[bool], None]:
             raise typer.Exit
 
     return callback
+
+
+class Commands(TyperGroup):
+    """Commands that report a wrong value in our own words; Typer uses pydantic's."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Raises ``typer.BadParameter`` if an option or argument cannot have its value."""
+        try:
+            return super().invoke(ctx)
+        except typer.BadParameter as error:
+            if (find := getattr(error.__cause__, "errors", None)) is not None:
+                fault = find()[0]
+                given = "" if fault["type"] == "value_error" else f", got {fault['input']!r:.80}"
+                error.message = requirement(fault) + given
+            raise
 
 
 def run_app(app: typer.Typer) -> None:

@@ -21,7 +21,7 @@ def register(app: typer.Typer) -> None:
 def cancel(
     jobs: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[JOB]...", help="Names of jobs.", autocompletion=completion.jobs),
+        typer.Argument(metavar="JOB", help="Names of jobs.", autocompletion=completion.jobs),
     ] = None,
     everything: Annotated[
         bool, typer.Option("--all", help="All jobs that have not ended.")

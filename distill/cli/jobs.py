@@ -245,7 +245,7 @@ def _print_submitted(made: "Sequence[Submission]", jobs: "Sequence[JobReport]") 
 def status(
     job: Annotated[
         str | None,
-        typer.Argument(metavar="[JOB]", help="Only this job.", autocompletion=completion.jobs),
+        typer.Argument(metavar="JOB", help="Only this job.", autocompletion=completion.jobs),
     ] = None,
     state: Annotated[State | None, typer.Option(help="Only jobs in this state.")] = None,
     label: LabelOption = None,

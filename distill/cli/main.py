@@ -21,10 +21,11 @@ from distill.cli import (
     verifying,
     views,
 )
-from distill.cli.common import HELP_OPTIONS, run_app, version_printer
+from distill.cli.common import HELP_OPTIONS, Commands, run_app, version_printer
 
 app = typer.Typer(
     name="distill",
+    cls=Commands,
     help="Distil a large face network into a small one: run jobs, follow them, pull the results.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,

@@ -24,7 +24,7 @@ def backbones(
     names: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[NAME]...", help="Only these networks.", show_default="every registered one"
+            metavar="NAME", help="Only these networks.", show_default="every registered one"
         ),
     ] = None,
     latency: Annotated[

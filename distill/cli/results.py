@@ -76,7 +76,7 @@ def pull(
     destination: Annotated[
         Path | None,
         typer.Argument(
-            metavar="[DEST]", help="The folder to make.", show_default="WORKSPACE/bundles/JOB"
+            metavar="DEST", help="The folder to make.", show_default="WORKSPACE/bundles/JOB"
         ),
     ] = None,
     force: Annotated[

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from distill.cli.common import HELP_OPTIONS, run_app, version_printer
+from distill.cli.common import HELP_OPTIONS, Commands, run_app, version_printer
 from distill.cli.curate import (
     cluster,
     embed,
@@ -23,6 +23,7 @@ from distill.cli.curate import (
 
 app = typer.Typer(
     name="curate",
+    cls=Commands,
     help="Curate face data: convert RecordIO to a store, make subsets without copies, run recipes.",
     no_args_is_help=True,
     rich_markup_mode="markdown",
