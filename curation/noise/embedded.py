@@ -120,6 +120,12 @@ class TeacherChoice(BaseModel):
     least_accuracy: float | None = Field(default=None, ge=0, lt=1)
     """Minimum accuracy on a few hundred pairs; None for the default, 0 to accept any"""
 
+    @property
+    def said_about_file(self) -> list[str]:
+        """The settings that differ from their defaults and apply to files, not to bundles."""
+        told = {"backbone", "part", "colour", "mean", "std", "size"}
+        return [key for key in self.model_dump(exclude_defaults=True) if key in told]
+
 
 class ImageSetEmbedder(Protocol):
     """A teacher that embeds sets of images."""

@@ -96,6 +96,8 @@ def init(
     for each in train:
         if each.count("/") != 1 or "" in each.split("/"):
             raise UserError(f"--train {each}: give a set of the workspace, such as ms1m/clean")
+        if train.count(each) > 1:
+            raise UserError(f"--train {each} is given twice; give each set once")
     place = Workspace.locate(workspace)
     sets: Any = train[0] if len(train) == 1 else [TrainingSet(set=each) for each in train]
     images = open_training_images(DataSpec(train=sets), place)
@@ -189,13 +191,17 @@ def _teacher_keys(
     place: Workspace,
 ) -> list[tuple[str, Any, str]]:
     """The keys of [teacher] that identify it, with their reasons."""
+    from distill.cli.curate.set_embedder import check_file_options
     from distill.pipeline.teacher_files import find_teacher
+    from distill.run_directory import BUNDLE
     from teachers.sources import is_onnx, is_weights, unsaid_preprocessing
 
-    file.choice(name)  # reports an invalid option by its name
+    choice = file.choice(name)  # reports an invalid option by its name
     preprocessing = {"colour": file.colour, "mean": file.mean, "std": file.std}
     elsewhere = Path(name).is_absolute() or not (place.teachers / name).exists()
     name = _inside(Path(name), place) if elsewhere and Path(name).exists() else name
+    if (place.teachers / name).exists() or (place.runs / name / BUNDLE).exists():
+        check_file_options(choice, find_teacher(name, place))
     if not (is_onnx(name) or is_weights(name) or file.backbone is not None):
         return [("from", name, "a finished job, or a bundle in teachers/")]
     find_teacher(name, place)  # a missing file is reported before its missing options
@@ -217,9 +223,10 @@ def _inside(file: Path, place: Workspace) -> str:
     """The path of a file in the workspace's teachers/ as written in a job spec."""
     folder = place.teachers.resolve()
     if not file.resolve().is_relative_to(folder):
+        copy = "cp -r" if file.is_dir() else "cp"
         raise UserError(
             f"--teacher {file}: a job spec can only name files in {place.teachers}; run "
-            f"`cp {shlex.quote(str(file))} {shlex.quote(str(place.teachers))}` and give "
+            f"`{copy} {shlex.quote(str(file))} {shlex.quote(str(place.teachers))}` and give "
             f"--teacher {file.name}"
         )
     return str(file.resolve().relative_to(folder))

@@ -76,11 +76,21 @@ def _open(choice: TeacherChoice, workspace: Workspace) -> Embedder:
         path = Path(teachers.__file__).with_name("drawn_faces.onnx")
         return open_teacher(path, Preprocessing.ours((_DRAWN_FACES_SIZE,) * 2))
     path = find_teacher(choice.name, workspace)
-    if choice.backbone is not None and (is_onnx(path.name) or is_bundle(path)):
-        raise UserError(f"{choice.name}: --backbone is for files of weights; leave it out")
+    check_file_options(choice, path)
     preprocessing = None if is_bundle(path) else _specified(choice)
     network = None if choice.backbone is None else NetworkSpec(backbone=choice.backbone)
     return open_teacher(path, preprocessing, network, choice.part)
+
+
+def check_file_options(choice: TeacherChoice, path: Path) -> None:
+    """Raise ``UserError`` for an option that would have no effect on the network at ``path``."""
+    if is_bundle(path) and (said := choice.said_about_file):
+        raise UserError(
+            f"{choice.name}: --{said[0]} is for .onnx files and files of weights, and a bundle "
+            "states its own; leave it out"
+        )
+    if choice.backbone is not None and is_onnx(path.name):
+        raise UserError(f"{choice.name}: --backbone is for files of weights; leave it out")
 
 
 def _specified(choice: TeacherChoice) -> Preprocessing:

@@ -90,7 +90,7 @@ def test_several_sets_are_trained_on_together(workspace):
         (("--teacher", "teachers/faces.onnx", *SAID), "did you mean 'faces.onnx'?"),
         (("--teacher", "nobody"), "'nobody' is neither a file"),
         (("--teacher", "faces.onnx", *SAID, "--part", "fc"), "no output 'fc'; it has"),
-        ((*DRAWN_TEACHER, *SAID, "--backbone", "iresnet50"), "only with from = a file of weights"),
+        ((*DRAWN_TEACHER, *SAID, "--backbone", "iresnet50"), "--backbone is for files of weights"),
         ((*DRAWN_TEACHER, *SAID[:-1], "1e9"), "--std: must be at most 65536"),
         (("--teacher", "faces.onnx", *SAID, "--size", "99999"), "--size: must be at most 4096"),
         (("--student", "mobilefacenett"), "mobilefacenet"),
@@ -98,6 +98,8 @@ def test_several_sets_are_trained_on_together(workspace):
         (("--mflops", "20"), "the smallest student here is edgeface_xxs"),
         (("--name", "../mine"), "the new spec:1:"),
         (("--train", "more"), "--train more: give a set of the workspace"),
+        (("--train", "drawn/train"), "--train drawn/train is given twice"),
+        (("--teacher", ".."), "there is no network '..'"),
     ],
 )
 def test_impossible_options_are_refused_in_one_line(workspace, options, said):
@@ -135,6 +137,20 @@ def test_a_teacher_elsewhere_must_be_copied_in(workspace, tmp_path):
     reason = refusal(init(workspace, "--teacher", str(graph), *SAID))
     assert f"`cp {graph} {workspace.teachers}`" in reason
     assert "--teacher r100.onnx" in reason
+
+
+def test_a_bundle_elsewhere_must_be_copied_with_its_files(workspace, tmp_path):
+    reason = refusal(init(workspace, "--teacher", str(tmp_path)))
+    assert f"`cp -r {tmp_path} {workspace.teachers}`" in reason
+
+
+@pytest.mark.parametrize("option", [("--mean", "0"), ("--size", "64"), ("--backbone", "y2")])
+def test_a_bundle_takes_no_options_of_files(workspace, option):
+    bundle = workspace.teachers / "given"
+    bundle.mkdir(exist_ok=True)
+    (bundle / "config.json").write_text("{}")
+    reason = refusal(init(workspace, "--teacher", "given", *option))
+    assert f"given: {option[0]} is for .onnx files and files of weights" in reason
 
 
 def test_a_missing_set_is_named(workspace):
