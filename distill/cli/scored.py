@@ -43,6 +43,8 @@ SetsArgument = Annotated[
         autocompletion=completion.image_sets,
     ),
 ]
+_ARRAYS = (".npy", ".npz", ".csv", ".tsv", ".txt", ".pkl")
+"""Endings of files that may hold embeddings, but never a network"""
 _WEIGHTS = ("norm+detector", "norm", "detector", "none")
 TemplateWeightsOption = Annotated[
     str,
@@ -93,6 +95,7 @@ def open_model(name: str, file: ModelFileOptions, place: "Workspace") -> "SetFea
     folder = Path(name)
     if _has_embeddings(folder):
         return GivenFeatures(folder)
+    _check_no_arrays(folder, place)
     network = open_embedder(file.choice(name), place).teacher
     return NetworkFeatures(network, place.cache / FEATURES)
 
@@ -109,6 +112,23 @@ def _has_embeddings(folder: Path) -> bool:
         return False
     forms = (folder / "lfr.bin", folder / "facescrub")
     return any(folder.glob("*.npy")) or any(form.exists() for form in forms)
+
+
+def _check_no_arrays(path: Path, place: "Workspace") -> None:
+    """Raise ``UserError`` for embeddings in a form that is not read, which are no network."""
+    from curation.errors import UserError
+
+    is_folder = path.is_dir() and not (path / "config.json").exists()
+    names = sorted(each.name for each in path.iterdir()) if is_folder else [path.name]
+    found = [name for name in names if name.lower().endswith(_ARRAYS)]
+    if not found or not path.exists() or (place.runs / path.name).exists():
+        return
+    what = f"{path}/{found[0]}" if is_folder else str(path)
+    raise UserError(
+        f"{what} is not a network; embeddings are read from a folder with SET.npy for each set, "
+        "[N, D], one row per image, as written by np.save(FILE, embeddings.astype(np.float32)): "
+        "give that folder"
+    )
 
 
 def template_weights_of(given: str) -> "TemplateWeights":

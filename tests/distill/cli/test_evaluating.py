@@ -219,6 +219,15 @@ def test_a_set_without_measures_is_refused_before_embedding(place: Path, people:
     assert "no TAR can be measured at any FAR" in refused
 
 
+@pytest.mark.parametrize("model", ["arrays", "arrays/train.npz", "good/train.npy", "arrays/a.CSV"])
+def test_embeddings_in_another_form_are_not_a_network(place: Path, model: str):
+    (place / "arrays").mkdir(exist_ok=True)
+    np.savez(place / "arrays" / "train.npz", np.zeros((96, 4)))
+    (place / "arrays" / "a.CSV").write_text("0,1\n")
+    refused = run(place, "evaluate", str(place / model), "drawn/train", status=1)
+    assert "is not a network; embeddings are read from a folder with SET.npy" in refused
+
+
 def test_a_missing_model_is_named(place: Path):
     refused = run(place, "evaluate", "no-such-model", "drawn/pairs", status=1)
     assert "no-such-model" in refused
