@@ -37,7 +37,6 @@ from distill.daemon.service import JobService, QueueEnd
 from distill.daemon.states import State
 from distill.daemon.submitting import Submission
 from distill.daemon.waiting import Surroundings, surroundings
-from distill.provenance import Provenance, parse_provenance, read_provenance
 from distill.run_directory import one_line
 from distill.spec_source import check_name
 
@@ -208,25 +207,17 @@ def spec_of(workspace: Workspace, name: str) -> str:
 
     Raises ``UnknownJobError`` if there is neither.
     """
-    job = job_named(workspace, check_name(name))
-    spec = frozen_spec(workspace.runs / name) if job is None else job.spec
+    with read_queue(workspace) as queue:
+        return spec_in(queue, workspace, name)
+
+
+def spec_in(queue: QueueReader | None, workspace: Workspace, name: str) -> str:
+    """See `spec_of`, with the workspace's queue already open."""
+    job = None if queue is None else queue.job(check_name(name))
+    spec = frozen_spec(workspace.runs / check_name(name)) if job is None else job.spec
     if spec is None:
-        raise unknown_job(name, names(workspace), workspace)
+        raise unknown_job(name, [] if queue is None else queue.names(), workspace)
     return spec
-
-
-def gpus_of(workspace: Workspace, name: str) -> list[int]:
-    """The numbers of the GPUs that a job currently holds."""
-    with read_queue(workspace) as queue:
-        held = {} if queue is None else queue.gpus()
-    return [gpu.number for gpu in held.get(name, [])]
-
-
-def provenance_of(workspace: Workspace, name: str) -> Provenance | None:
-    """Where a job comes from; for a run by hand, from its folder. ``None`` if not recorded."""
-    with read_queue(workspace) as queue:
-        kept = None if queue is None else queue.provenance(name)
-    return parse_provenance(kept) if kept else read_provenance(workspace.runs / name)
 
 
 def page(workspace: Workspace, wanted: Wanted) -> ReportPage:

@@ -9,7 +9,9 @@ from curation.toml_text import read_toml
 from curation.workspace import Workspace
 from distill.comparison import Subject, figures_of, intervals_of
 from distill.daemon import client
-from distill.daemon.results import outcome_of
+from distill.daemon.opening import read_queue
+from distill.daemon.queue_reading import QueueReader
+from distill.daemon.results import outcome_in
 from distill.export.bundle_files import check_bundle, files_of
 
 
@@ -26,19 +28,26 @@ class Compared:
 
 def look(name: str, place: Workspace) -> Compared:
     """A job or run by its name; else a bundle, pulled or by its path."""
+    with read_queue(place) as queue:
+        return look_in(queue, name, place)
+
+
+def look_in(queue: QueueReader | None, name: str, place: Workspace) -> Compared:
+    """See `look`, with the workspace's queue already open."""
     if "/" not in name and name not in (".", ".."):
-        if client.job_named(place, name) is not None or (place.runs / name).is_dir():
-            return _job(name, place)
+        is_job = queue is not None and queue.job(name) is not None
+        if is_job or (place.runs / name).is_dir():
+            return _job(queue, name, place)
         if (place.bundles / name).is_dir():
             return _bundle(name, place.bundles / name)
     if Path(name).is_dir():
         return _bundle(name, Path(name))
-    return _job(name, place)  # raises the error for an unknown name
+    return _job(queue, name, place)  # raises the error for an unknown name
 
 
-def _job(name: str, place: Workspace) -> Compared:
-    outcome = outcome_of(place, name)
-    spec = read_toml(client.spec_of(place, name), f"the spec of {name}")
+def _job(queue: QueueReader | None, name: str, place: Workspace) -> Compared:
+    outcome = outcome_in(queue, place, name)
+    spec = read_toml(client.spec_in(queue, place, name), f"the spec of {name}")
     files = outcome["bundle"]["files"] if outcome["bundle"] else {}
     lacks = None if outcome["evaluation"] else f"{outcome['state']}; no results yet"
     subject = _subject(name, outcome["evaluation"], files)

@@ -6,10 +6,12 @@ from typing import Any
 
 from curation.errors import UserError
 from curation.workspace import Workspace
-from distill.daemon import client
 from distill.daemon.delivery import bundle_of
+from distill.daemon.opening import read_queue
+from distill.daemon.queue_reading import QueueReader
 from distill.daemon.refusals import unknown_job
 from distill.daemon.states import State
+from distill.provenance import parse_provenance, read_provenance
 from distill.run_directory import (
     RUNNER,
     read_evaluation,
@@ -22,21 +24,29 @@ from distill.spec_source import check_name
 
 def outcome_of(place: Workspace, name: str) -> dict[str, Any]:
     """Everything that `show` displays, from the queue and the run folder."""
+    with read_queue(place) as queue:
+        return outcome_in(queue, place, name)
+
+
+def outcome_in(queue: QueueReader | None, place: Workspace, name: str) -> dict[str, Any]:
+    """See `outcome_of`, with the workspace's queue already open: opening it checks all of it."""
     run = place.runs / check_name(name)
-    job = client.job_named(place, name)
+    job = None if queue is None else queue.job(name)
     if job is None and not run.is_dir():
         raise unknown_job(name, [], place)
     # A run started by hand was never queued.
     told = job or read_failure(run)
     is_running = job is None or job.state is State.RUNNING
-    origin = client.provenance_of(place, name)
+    kept = None if queue is None else queue.provenance(name)
+    origin = parse_provenance(kept) if kept else read_provenance(run)
+    gpus = [] if queue is None else queue.gpus().get(name, [])
     return {
         "name": name,
         "state": job.state if job else _without_queue(run),
         "reason": told and told.reason,
         "hint": told and told.hint,
         "run": str(run),
-        "gpus": client.gpus_of(place, name),
+        "gpus": [gpu.number for gpu in gpus],
         "provenance": origin and origin.model_dump(mode="json"),
         "steps": steps_now(run, is_running),
         "warnings": read_warnings(run),

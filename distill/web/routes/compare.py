@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query
 from starlette.responses import Response
 
 from distill.comparison import Row, compare
-from distill.daemon.comparing import look
+from distill.daemon.comparing import look_in
 from distill.spec_difference import varying
 from distill.spec_source import check_name
 from distill.web.curves import grouped
@@ -30,7 +30,7 @@ def router(site: Site) -> APIRouter:
         """The jobs ``job`` side by side, with the curves of one step."""
         asked = dict.fromkeys(each.strip() for each in job or [] if each.strip())
         names = [check_name(each) for each in asked][:MOST]
-        found = [look(each, place) for each in names]
+        found = [look_in(site.service.queue, each, place) for each in names]
         rows = compare([each.subject for each in found]) if len(found) > 1 else []
         specs = varying([each.spec for each in found if each.spec is not None])
         specs.pop("name", None)

@@ -11,11 +11,11 @@ from starlette.responses import Response
 from curation.errors import UserError
 from curation.printable import shortened
 from curation.toml_text import read_toml
-from curation.workspace import QUEUE_FILE, Workspace
+from curation.workspace import QUEUE_FILE
 from distill.comparison import figures_of, intervals_of
 from distill.daemon import client
 from distill.daemon.reports import iso, report
-from distill.daemon.results import outcome_of, reports_of
+from distill.daemon.results import outcome_in, reports_of
 from distill.daemon.states import State
 from distill.run_directory import LOG, METRICS, PROGRESS, RESOLVED, STEPS, found_object
 from distill.spec_difference import Difference, differences, leaves_of
@@ -50,7 +50,7 @@ def router(site: Site) -> APIRouter:
         past = service.queue.history(queued.name)[-_MOST_EVENTS:]
         curves = site.curves.of(queued.name).steps()
         shown = step if step in curves else next(reversed(curves), None)
-        outcome = outcome_of(place, queued.name)
+        outcome = outcome_in(service.queue, place, queued.name)
         return site.page(
             "job.html",
             job=told,
@@ -63,7 +63,7 @@ def router(site: Site) -> APIRouter:
             spec=queued.spec,
             resolved=_values(found_object(place.runs / queued.name / RESOLVED)),
             other=other,
-            different=None if other is None else _different(place, name, other),
+            different=None if other is None else _different(site, name, other),
             others=[each for each in service.queue.names()[-_OFFERED:] if each != name],
             words=words,
             log=_log(place.runs / queued.name / LOG, words),
@@ -98,9 +98,9 @@ def _queued(site: Site, name: str) -> list[str]:
     return [each for each in names if each != name]
 
 
-def _different(place: Workspace, name: str, other: str) -> list[Difference] | str:
+def _different(site: Site, name: str, other: str) -> list[Difference] | str:
     try:
-        texts = [client.spec_of(place, each) for each in (name, other)]
+        texts = [client.spec_in(site.service.queue, site.workspace, each) for each in (name, other)]
         documents = [read_toml(text, "the spec") for text in texts]
     except UserError as error:
         return str(error)

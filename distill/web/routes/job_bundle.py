@@ -6,8 +6,7 @@ from fastapi import APIRouter
 from starlette.exceptions import HTTPException
 from starlette.responses import FileResponse, Response, StreamingResponse
 
-from curation.workspace import Workspace
-from distill.daemon.results import outcome_of
+from distill.daemon.results import outcome_in
 from distill.spec_source import check_name
 from distill.web.downloads import tar_of
 from distill.web.site import Site
@@ -15,12 +14,11 @@ from distill.web.site import Site
 
 def router(site: Site) -> APIRouter:
     routes = APIRouter()
-    place = site.workspace
 
     @routes.get("/jobs/{name}/bundle.tar")
     def bundle(name: str) -> Response:
         """The whole bundle."""
-        if not (files := _files(place, name)):
+        if not (files := _files(site, name)):
             raise HTTPException(404, "this job has no bundle yet")
         leaving = {"Content-Disposition": f'attachment; filename="{name}.tar"'}
         return StreamingResponse(
@@ -30,15 +28,16 @@ def router(site: Site) -> APIRouter:
     @routes.get("/jobs/{name}/bundle/{file:path}")
     def bundle_file(name: str, file: str) -> Response:
         """One file of the bundle."""
-        if (path := _files(place, name).get(file)) is None:
+        if (path := _files(site, name).get(file)) is None:
             raise HTTPException(404, "the bundle has no such file")
         return FileResponse(path, media_type="application/octet-stream", filename=path.name)
 
     return routes
 
 
-def _files(place: Workspace, name: str) -> dict[str, Path]:
+def _files(site: Site, name: str) -> dict[str, Path]:
     """The files of the bundle by name."""
-    if (found := outcome_of(place, check_name(name))["bundle"]) is None:
+    outcome = outcome_in(site.service.queue, site.workspace, check_name(name))
+    if (found := outcome["bundle"]) is None:
         return {}
     return {each: Path(found["path"], each) for each in found["files"]}
