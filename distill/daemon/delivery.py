@@ -58,7 +58,7 @@ def deliver(
     with _workbench(destination) as partial:
         if revise is None and _same(bundle, destination):
             return False
-        _refuse_to_lose(bundle, destination, force)
+        refuse_to_lose(destination, force, in_place=destination == bundle.resolve())
         _copy(bundle, partial, [*files_of(config), SUMS_NAME])
         if revise is not None:
             revise(partial)
@@ -109,14 +109,14 @@ def _same(bundle: Path, destination: Path) -> bool:
     return True
 
 
-def _refuse_to_lose(bundle: Path, destination: Path, force: bool) -> None:
-    """Raise ``UserError`` if the delivery would replace what is not to be replaced."""
+def refuse_to_lose(destination: Path, force: bool, in_place: bool = False) -> None:
+    """Raise ``UserError`` if a delivery would replace what is not to be replaced."""
     if not destination.exists() or _is_empty_folder(destination):
         return
     if not destination.is_dir() or not may_be_bundle(destination):
         raise UserError(f"{destination} exists and is not a bundle; give another destination")
     if others := other_files(destination):
-        elsewhere = "" if destination == bundle.resolve() else ", or give another destination"
+        elsewhere = "" if in_place else ", or give another destination"
         raise UserError(
             f"{destination} has other files in it, such as {others[0]!r:.80}, which would be lost; "
             f"move them out of the folder{elsewhere}"

@@ -20,7 +20,7 @@ from curation.errors import UserError
 from curation.files import empty, file_digest, read_whole, sync_folder
 from curation.json_text import parse_record
 from curation.locks import locked
-from distill.daemon.delivery import deliver
+from distill.daemon.delivery import deliver, refuse_to_lose
 from distill.daemon.patience import within
 from distill.export.bundle_files import LARGEST_JSON, files_of
 from distill.export.checksums import MAXIMUM_SUMS_BYTES, SIGNATURE_NAME, SUMS_NAME, read_sums
@@ -83,7 +83,10 @@ def fetch(
     client = httpx.Client(timeout=SECONDS, headers=headers, trust_env=False)
     try:
         with locked(partial), client as http:
-            _fetch_files(_RemoteFiles(http, base, url), partial, say, key)
+            source = _RemoteFiles(http, base, url)
+            _fetch_list(source, partial)
+            refuse_to_lose(destination, force or _same_list(partial, destination))
+            _fetch_files(source, partial, destination, say, key)
             written = deliver(partial, destination, force, key=key)
             shutil.rmtree(partial)
     finally:
@@ -180,24 +183,42 @@ def _steadily(pieces: Iterator[bytes]) -> Iterator[bytes]:
         yield piece
 
 
-def _fetch_files(
-    source: _RemoteFiles, folder: Path, say: Callable[[str], None], key: Path | None
-) -> None:
+def _fetch_list(source: _RemoteFiles, folder: Path) -> None:
+    """Fetch the checksums, and empty the folder if it has the files of another bundle."""
     new = folder / f".{SUMS_NAME}"
     new.unlink(missing_ok=True)
     source.take(SUMS_NAME, new, MAXIMUM_SUMS_BYTES)
     listed = read_whole(new, MAXIMUM_SUMS_BYTES)
     kept = folder / SUMS_NAME
     if not kept.is_file() or kept.read_bytes() != listed:
-        empty(folder)  # it holds files of another bundle
+        empty(folder)
         kept.write_bytes(listed)
     new.unlink(missing_ok=True)
+
+
+def _same_list(folder: Path, destination: Path) -> bool:
+    """Whether the destination is a bundle with the same checksums, perhaps a damaged one."""
+    try:
+        theirs = read_whole(destination / SUMS_NAME, MAXIMUM_SUMS_BYTES)
+    except UserError:
+        return False
+    return theirs == read_whole(folder / SUMS_NAME, MAXIMUM_SUMS_BYTES)
+
+
+def _fetch_files(
+    source: _RemoteFiles, folder: Path, known: Path, say: Callable[[str], None], key: Path | None
+) -> None:
+    """Fetch the signature, and then all listed files that the folder lacks.
+
+    Files that the bundle in ``known`` has too are copied from there.
+    """
     (folder / SIGNATURE_NAME).unlink(missing_ok=True)
     source.take(SIGNATURE_NAME, folder / SIGNATURE_NAME, BYTES, optional=True)
     if key is not None:
         check_signature(folder, key)
     sums = read_sums(folder)
-    _take_checked(source, folder, "config.json", LARGEST_JSON, sums)
+    take = partial(_take_checked, source, folder, known, sums, say)
+    take("config.json", LARGEST_JSON)
     try:
         config = parse_record(read_whole(folder / "config.json", LARGEST_JSON), BundleConfig)
     except ValueError as error:
@@ -207,15 +228,23 @@ def _fetch_files(
     files = files_of(config)
     for name, most in files.items():
         if name != "config.json":
-            say(name)
-            _take_checked(source, folder, name, most, sums)
+            take(name, most)
     sync_folder(folder)
 
 
 def _take_checked(
-    source: _RemoteFiles, folder: Path, name: str, most: int, sums: Mapping[str, str]
+    source: _RemoteFiles,
+    folder: Path,
+    known: Path,
+    sums: Mapping[str, str],
+    say: Callable[[str], None],
+    name: str,
+    most: int,
 ) -> None:
-    """Fetch one file and verify its checksum; removes a file that does not match."""
+    """Fetch one file that neither ``folder`` nor ``known`` has, and verify its checksum.
+
+    A file that does not match is removed.
+    """
     path = folder / name
     if name not in sums:
         raise UserError(
@@ -223,12 +252,18 @@ def _take_checked(
         )
     if path.is_file() and file_digest(path) == sums[name]:
         return
+    if (known / name).is_file() and file_digest(known / name) == sums[name]:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(known / name, path)
+        return
+    say(name)
     source.take(name, path, most)
     if file_digest(path) != sums[name]:
         path.unlink()
         raise UserError(
             f"{name}: its SHA-256 is not the one in {SUMS_NAME}; it was changed or damaged in "
-            f"transit; run the same command to fetch it again"
+            "transit; run the same command to fetch it again, and if this repeats, run `distill "
+            "verify` on the bundle of the other machine"
         )
 
 

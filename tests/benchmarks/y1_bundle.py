@@ -1,6 +1,6 @@
 """A pretrained MobileFaceNet as a bundle, so that the project's commands can measure it.
 
-Run: python tests/benchmarks/y1_bundle.py FILE.onnx BUNDLE [sum | none]
+Run: python tests/benchmarks/y1_bundle.py FILE.onnx BUNDLE
 FILE.onnx is insightface's MobileFaceNet Y1 as exported from MXNet: convolutions, normalisation and
 PReLU in the order of the paper, with (pixel - 127.5) / 128 inside. Then, for docs/bundle.md:
 distill export BUNDLE --to onnx-int8,ncnn-int8 --calibrate train.lmdb --evaluate test.lmdb
@@ -20,7 +20,7 @@ from torch import nn
 from distill.backbones.mobilefacenet import MobileFaceNet
 from distill.evaluation.thresholds import recommended_thresholds
 from distill.export.bundle import export_bundle
-from distill.export.config import BundleConfig, FaceConfig, MirrorRule
+from distill.export.config import BundleConfig, FaceConfig
 from distill.export.golden import lowest_cosine
 from teachers.preprocessing import Preprocessing
 
@@ -85,12 +85,11 @@ def check_same(network: nn.Module, path: str) -> None:
         sys.exit(f"{path}: not the MobileFaceNet that this script knows")
 
 
-def main(path: str, destination: str, mirror: MirrorRule = "sum") -> None:
+def main(path: str, destination: str) -> None:
     network = filled(onnx.load(path))
     check_same(network, path)
     face = FaceConfig(
-        preprocessing=Preprocessing(colour="RGB", mean=127.5, std=128, size=(112, 112)),
-        mirror=mirror,
+        preprocessing=Preprocessing(colour="RGB", mean=127.5, std=128, size=(112, 112))
     )
     config = BundleConfig(architecture="mobilefacenet", num_features=128, face=face)
     evaluation = {"sets": {}, "thresholds": recommended_thresholds({})}

@@ -21,6 +21,7 @@ from curation.locks import locked
 from distill.cli.main import app
 from distill.daemon import remote_bundle
 from distill.daemon.remote_bundle import fetch
+from distill.export.checksums import write_sums
 from tests.distill.daemon.test_daemon_delivery import files_of_a_bundle, make_bundle
 
 PLACE = "/jobs/sample/bundle/"
@@ -212,7 +213,7 @@ class TestSlowServers:
     @pytest.fixture
     def slow(self, monkeypatch) -> Callable[[bytes, bytes], str]:
         """The URL of a server that sends the first bytes, then the others again and again."""
-        monkeypatch.setattr(remote_bundle, "SECONDS", 0.5)
+        monkeypatch.setattr(remote_bundle, "SECONDS", 2.0)  # a busy machine pauses the server
         monkeypatch.setattr(remote_bundle, "ANSWER_SECONDS", 0.5)
         monkeypatch.setattr(remote_bundle, "ATTEMPTS", 2)
 
@@ -291,6 +292,33 @@ def test_another_bundle_at_the_destination_stays(elsewhere: Elsewhere, target: P
         fetch(elsewhere.url, target, "secret")
     assert (target / "README.md").read_bytes() == b"another"
     assert fetch(elsewhere.url, target, "secret", force=True)
+
+
+def test_a_second_pull_transfers_only_what_changed(elsewhere: Elsewhere, target: Path):
+    assert fetch(elsewhere.url, target, "secret")
+    elsewhere.asked.clear()
+    assert not fetch(elsewhere.url, target, "secret")
+    (elsewhere.folder / "README.md").write_text("another card")
+    (elsewhere.folder / "SHA256SUMS").unlink()
+    write_sums(elsewhere.folder)
+    assert fetch(elsewhere.url, target, "secret", force=True)
+    always = ["SHA256SUMS", "SHA256SUMS.sig"]
+    assert [name for name, _ in elsewhere.asked] == [*always, *always, "README.md"]
+    assert (target / "README.md").read_text() == "another card"
+
+
+@pytest.mark.parametrize("before", ["a file", "another bundle", "own files"])
+def test_a_bad_destination_is_refused_before_the_download(elsewhere, target, before: str):
+    if before == "a file":
+        target.parent.mkdir()
+        target.write_text("years of work")
+    else:
+        make_bundle(target, files_of_a_bundle(**{"model.onnx": b"other"}))
+    if before == "own files":
+        (target / "notes.txt").write_text("years of work")
+    with pytest.raises(UserError, match=r"not a bundle|--force|'notes\.txt'"):
+        fetch(elsewhere.url, target, "secret", force=before != "another bundle")
+    assert [name for name, _ in elsewhere.asked] == ["SHA256SUMS"]
 
 
 def test_a_token_does_not_travel_in_the_open(target: Path):
