@@ -200,7 +200,10 @@ def read_meta(path: Path) -> FindingsMeta:
     """``findings.json`` of a folder; ``UserError`` if it is missing or damaged."""
     if path.is_dir() and not (path / FINDINGS_FILE).exists():
         raise UserError(f"{path} has no {FINDINGS_FILE}; run `curate check` to make them")
-    return read_record(path / FINDINGS_FILE, FindingsMeta, _LONGEST_META)
+    try:
+        return read_record(path / FINDINGS_FILE, FindingsMeta, _LONGEST_META)
+    except UserError as error:
+        raise UserError(f"{error}; check again") from None
 
 
 def _check_about(path: Path, meta: FindingsMeta, images: ImageSet) -> None:

@@ -136,8 +136,8 @@ def _tag_of(process: "psutil.Process") -> str:
 
 def _start_ticks(pid: int) -> int | None:
     try:
-        text = Path(f"/proc/{pid}/stat").read_text()
+        text = Path(f"/proc/{pid}/stat").read_bytes()
     except (FileNotFoundError, ProcessLookupError):
         return None
-    # Field 22 (proc(5)); the command in field 2 may contain spaces and brackets.
-    return int(text.rpartition(")")[2].split()[19])
+    # Field 22 (proc(5)); the command in field 2 may contain spaces, brackets and any other bytes.
+    return int(text.rpartition(b")")[2].split()[19])

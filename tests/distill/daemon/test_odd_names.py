@@ -1,6 +1,8 @@
-"""Workspaces at paths that are legal but unusual."""
+"""Paths and names of processes that are legal but unusual."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,7 @@ import pytest
 from curation.errors import UserError
 from distill.daemon import client
 from distill.daemon.problems import problem
+from distill.daemon.processes import ProcessIdentity
 from distill.daemon.queue import Queue
 from distill.daemon.queue_file import resubmit
 from distill.daemon.states import State
@@ -51,3 +54,22 @@ def test_a_path_that_is_too_long_for_sqlite_is_named(tmp_path: Path) -> None:
 def test_advised_commands_quote_paths(tmp_path: Path) -> None:
     queue = tmp_path / "my space" / "daemon" / "queue.sqlite"
     assert f"'{tmp_path}/my space/runs'/JOB" in resubmit(queue)
+
+
+@pytest.mark.parametrize(
+    "name", [b"caf\xe9", "a-name-with-14-ü".encode()[:15], b") 1 (\xff"], ids=ascii
+)
+def test_a_process_of_any_name_is_identified(name: bytes) -> None:
+    """A pid in a record may since belong to another program; Linux cuts names to 15 bytes."""
+    script = (
+        f"import ctypes; ctypes.CDLL(None).prctl(15, {name!r}); print('named', flush=True); input()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"named\n"
+        identity = ProcessIdentity.of(process.pid)
+        process.kill()
+    assert identity is not None
+    assert identity.pid == process.pid
