@@ -10,6 +10,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from curation.labels import UNLABELLED
+from curation.packed_names import PackedNames
 
 if TYPE_CHECKING:
     from curation.store import Store
@@ -172,7 +173,7 @@ class RootStore(ImageSet):
 
     @property
     @abstractmethod
-    def source_names(self) -> tuple[str, ...] | None:
+    def source_names(self) -> PackedNames | None:
         """``[N]``: each image's path in its source folder or list; None for records."""
 
     @abstractmethod

@@ -9,6 +9,7 @@ import numpy as np
 
 from curation.errors import UserError
 from curation.image_set import ImageSet, RootStore, ViewStep
+from curation.packed_names import PackedNames
 from curation.store import Store
 
 
@@ -100,14 +101,14 @@ class JoinedStores(RootStore):
         return np.concatenate([store.checksums for store in self.stores])
 
     @cached_property
-    def source_names(self) -> tuple[str, ...] | None:
+    def source_names(self) -> PackedNames | None:
         """The names of all images; None if a store has no names."""
-        names: list[str] = []
+        names = PackedNames()
         for store in self.stores:
             if store.source_names is None:
                 return None
-            names += store.source_names
-        return tuple(names)
+            names.extend(store.source_names)
+        return names
 
     def found(self, i: int) -> tuple[ImageSet, int]:
         number = int(np.searchsorted(self.begins, i, side="right")) - 1

@@ -23,6 +23,7 @@ from curation.image_set import Count, Digest, Identities, RootStore, ViewStep, a
 from curation.images import MAX_FILE_BYTES, MAX_PIXELS
 from curation.json_text import parse_record
 from curation.labels import are_labels
+from curation.packed_names import PackedNames
 from curation.printable import argument
 from curation.sources.image_source import SourceKind
 
@@ -163,12 +164,12 @@ class Store(RootStore):
         return self._read_array(CHECKSUMS_KEY, len(self))
 
     @cached_property
-    def source_names(self) -> tuple[str, ...] | None:
+    def source_names(self) -> PackedNames | None:
         """``[N]``: each image's path in its source folder or list; None for records."""
         data = self._environment.get(NAMES_KEY)
         if data is None:
             return None
-        names = tuple(data.decode("utf-8", "surrogateescape").split("\0"))
+        names = PackedNames.separated(data)
         self._check(NAMES_KEY, len(names) == len(self))
         return names
 

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from curation.labels import UNLABELLED
+from curation.packed_names import CODING, PackedNames
 from curation.progress import Progress
 from curation.sources.digests import PrefixDigest, RunningDigest
 from curation.sources.image_source import (
@@ -25,7 +26,6 @@ from curation.sources.image_source import (
     SourceStamp,
 )
 from curation.sources.label_choice import USUAL
-from curation.sources.packed_names import CODING, PackedNames
 from curation.sources.quarantine import BadRecordError, OnBad, stop_at
 from curation.sources.shards import missing_parts, stamp_of
 from curation.text_numbers import decimal, signed

@@ -15,6 +15,7 @@ from curation.file_kinds import what_is_this
 from curation.files import UnreadableError, read_whole
 from curation.images import MAX_FILE_BYTES
 from curation.labels import UNLABELLED
+from curation.packed_names import CODING, PackedNames
 from curation.progress import Progress
 from curation.sources.digests import PrefixDigest, RunningDigest
 from curation.sources.image_source import (
@@ -25,7 +26,6 @@ from curation.sources.image_source import (
     SourceStamp,
 )
 from curation.sources.label_choice import FolderLabels, LabelChoice, repeated_names
-from curation.sources.packed_names import CODING, PackedNames
 from curation.sources.quarantine import BadRecordError, OnBad, stop_at
 
 _ADDED_TOGETHER = 1 << 12

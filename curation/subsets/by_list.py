@@ -88,7 +88,7 @@ def _are_named(images: ImageSet, listed: Path, skip_missing: bool) -> tuple[np.n
             f"{images.path} was made from records, whose images have no file names; list them by "
             "key, label, index or identity"
         )
-    named = _NamedImages(images, [names[row] for row in images.rows.tolist()])
+    named = _NamedImages(images, names.take(images.rows))
     missing, first, found = 0, (0, ""), 0
     for number, text in text_lines(listed, "a list of names"):
         choices = _choices(text)

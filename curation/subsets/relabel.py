@@ -107,7 +107,7 @@ def _names(parent: ImageSet, by: By) -> Sequence[str]:
             f"{parent.path} was made from records, whose images have no file names; list them "
             f"--by {By.KEY} or --by {By.INDEX}"
         )
-    return [names[row] for row in parent.rows.tolist()]
+    return names.take(parent.rows)
 
 
 def _identities(parent: ImageSet, by: By) -> dict[str, int]:
