@@ -57,7 +57,7 @@ def test_advised_commands_quote_paths(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [b"caf\xe9", "a-name-with-14-ü".encode()[:15], b") 1 (\xff"], ids=ascii
+    "name", [b"caf\xe9", "a-name-with-14ü".encode()[:15], b") 1 (\xff"], ids=ascii
 )
 def test_a_process_of_any_name_is_identified(name: bytes) -> None:
     """A pid in a record may since belong to another program; Linux cuts names to 15 bytes."""
