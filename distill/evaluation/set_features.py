@@ -82,10 +82,9 @@ class NetworkFeatures:
     def features(self, each: EvaluationSet, progress: Progress | None = None) -> np.ndarray:
         path = self._path(each)
         known = None if path is None else _read_features(path, self._shape(each))
-        if known is None:
+        if known is None or not _is_usable(known, each):
             return self.embedded(each, progress).unit
         _tell_all(each, progress)
-        _check_usable(known, each)
         return known
 
     def embedded(self, each: EvaluationSet, progress: Progress | None = None) -> Embedded:
@@ -93,12 +92,10 @@ class NetworkFeatures:
         known = None if path is None else self._known(each, path)
         if known is not None:
             _tell_all(each, progress)
-        elif path is None:
-            known = self._embed(each, progress, None)
-        else:
-            known = self._made(each, path, progress)
-        _check_usable(known.unit, each)
-        return known
+            return known
+        if path is None:
+            return self._embed(each, progress, None)
+        return self._made(each, path, progress)
 
     def check(self, each: EvaluationSet) -> None:
         if isinstance(each, ProtocolSet):
@@ -112,7 +109,9 @@ class NetworkFeatures:
     def _known(self, each: EvaluationSet, path: Path) -> Embedded | None:
         unit = _read_features(path, self._shape(each))
         norms = _read_features(_norms_of(path), (image_count(each),))
-        return None if unit is None or norms is None else Embedded(unit, norms)
+        if unit is None or norms is None or not _is_usable(unit, each):
+            return None
+        return Embedded(unit, norms)
 
     def _made(self, each: EvaluationSet, path: Path, progress: Progress | None) -> Embedded:
         total = distinct_images(each)
@@ -126,9 +125,8 @@ class NetworkFeatures:
         with held_parts(path.with_suffix(".part"), self._network.embedding, waiting) as parts:
             known = self._known(each, path)  # another process may have written them meanwhile
             if known is None:
-                known = self._embed(each, progress, parts)
                 with _removed_if_unusable(parts):
-                    _check_usable(known.unit, each)
+                    known = self._embed(each, progress, parts)
                 _write_features(path, known)
             parts.remove()
         return known
@@ -141,12 +139,12 @@ class NetworkFeatures:
     ) -> Embedded:
         told = (progress, self._share, parts)
         if isinstance(each, VerificationPairs):
-            return embed_distinct(self._network, each.images, each.name, *told)
-        if isinstance(each, ProtocolSet):
-            pixels: Callable[[int], np.ndarray] = each.faces.pixels
+            found = embed_distinct(self._network, each.images, each.name, *told)
         else:
-            pixels = _pixels_of(each)
-        return embed_pixels(self._network, pixels, range(image_count(each)), *told)
+            pixels = each.faces.pixels if isinstance(each, ProtocolSet) else _pixels_of(each)
+            found = embed_pixels(self._network, pixels, range(image_count(each)), *told)
+        _check_usable(found.unit, each)
+        return found
 
     def _path(self, each: EvaluationSet) -> Path | None:
         size = kept_bytes(each, self._network.embedding)
@@ -178,6 +176,15 @@ class HeldFeatures:
 
     def check(self, each: EvaluationSet) -> None:
         assert len(self._held.unit) == image_count(each), "they are of this set"
+
+
+def _is_usable(unit: np.ndarray, each: EvaluationSet) -> bool:
+    """Whether cached features are usable; those of a damaged or an older file may not be."""
+    try:
+        _check_usable(unit, each)
+    except UnusableEmbeddingsError:
+        return False
+    return True
 
 
 @contextmanager

@@ -183,6 +183,19 @@ def test_embeddings_without_length_are_refused(pairs, value, tmp_path: Path):
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
+def test_damaged_kept_embeddings_are_computed_again(pairs, tmp_path: Path):
+    answers = NetworkFeatures(GridEmbedder(), tmp_path)
+    whole = answers.features(pairs).copy()
+    (kept,) = tmp_path.rglob("*.npy")
+    damaged = whole.copy()
+    damaged[3] = np.nan
+    np.save(kept, damaged)
+    np.testing.assert_array_equal(answers.features(pairs), whole)
+    np.save(kept, damaged)
+    np.testing.assert_array_equal(answers.embedded(pairs).unit, whole)
+    np.testing.assert_array_equal(np.load(kept), whole)
+
+
 class ConstantEmbedder(GridEmbedder):
     """A collapsed network."""
 

@@ -14,7 +14,7 @@ from distill.spec_text import SpecFile
 
 SECONDS, MOST_RUN = 150.0, 25
 PLACE = re.compile(r"spec:\d+:\d+: ")
-HOPELESS = re.compile(r"diverged|not finite|no accuracy|zero or")
+HOPELESS = re.compile(r"diverged|not finite|no accuracy|zero or|have the same embedding")
 """Why a training of random settings may fail although its spec is valid."""
 INTERNAL = re.compile(r"Traceback|NoneType|object at 0x|<class|Error\(|\bnan\b")
 
