@@ -147,18 +147,16 @@ class Environment:
 
     def all_keys(self) -> Iterator[bytes]:
         """All keys, in ascending order."""
-        before: bytes | None = None
-        for _, number in self._all_leaves():
-            page, count = self._page(number, LEAF)
-            for place in self._places(page, count):
-                key = self._key(page, place)
-                if before is not None and key <= before:
-                    self._damaged(f"its keys are not in order on page {number}")
-                yield key
-                before = key
+        return (key for *_, key in self._all_places())
 
     def all_items(self, most: int) -> Iterator[tuple[bytes, bytes | None]]:
         """All keys, ascending, with their values; None for values of more than ``most`` bytes."""
+        for number, page, place, key in self._all_places():
+            offset, size = self._place_of_value(number, page, place)
+            yield key, self._read(offset, size) if size <= most else None
+
+    def _all_places(self) -> Iterator[tuple[int, bytes, int, bytes]]:
+        """The number and the bytes of a leaf, a place in it, and its key, in ascending order."""
         before: bytes | None = None
         for _, number in self._all_leaves():
             page, count = self._page(number, LEAF)
@@ -167,8 +165,7 @@ class Environment:
                 if before is not None and key <= before:
                     self._damaged(f"its keys are not in order on page {number}")
                 before = key
-                offset, size = self._place_of_value(number, page, place)
-                yield key, self._read(offset, size) if size <= most else None
+                yield number, page, place, key
 
     def check_pages(self) -> None:
         """Check everything in the file that liblmdb trusts when it writes.

@@ -20,6 +20,18 @@ _LARGEST = 16.0
 """Size in cells of a face whose marker has the maximum blue value"""
 
 
+def write_embedder(path: Path) -> None:
+    """Write a network with an embedder's interface, which is not a detector."""
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        [helper.make_node("Identity", ["data"], ["fc1"])],
+        "embedder",
+        [value("data", TensorProto.FLOAT, [1, 3, 112, 112])],
+        [value("fc1", TensorProto.FLOAT, None)],
+    )
+    onnx.save(helper.make_model(graph), str(path))
+
+
 def standin_detector(path: Path, size: Sequence[int | str] = ("height", "width")) -> Path:
     """Write the detector; ``size`` is its input size, fixed or dynamic."""
     nodes = [

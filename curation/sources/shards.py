@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import BinaryIO, Self
 
 from curation.errors import UserError
+from curation.file_kinds import what_is_this
 from curation.sources.folders import natural_order
 from curation.sources.image_source import SourceStamp
 
@@ -56,6 +57,15 @@ class OpenShards:
                 self._open.pop(next(iter(self._open))).close()
             self._open[path] = path.open("rb", buffering=1 << 14)
         return self._open[path]
+
+
+def check_kind(shards: Sequence[Path], name: str, kinds: Sequence[str]) -> None:
+    """``UserError`` if one of the ``shards`` is not a ``name`` archive, by its kind of file."""
+    for shard in shards:
+        kind = what_is_this(shard)
+        if kind is None or kind.name not in kinds:
+            what = f"no {name} archive" if kind is None else f"{kind.what}, not a {name} archive"
+            raise UserError(f"{shard} is {what}; download it again, or leave it out")
 
 
 def stamp_of(path: Path, shards: Sequence[Path]) -> SourceStamp:

@@ -15,13 +15,12 @@ from typing import BinaryIO
 
 import numpy as np
 
-from curation.errors import UserError
 from curation.file_kinds import what_is_this
 from curation.files import open_regular, regular_file_size
 from curation.sources.entries import SHARD_BITS, EntrySource, ImageEntry
 from curation.sources.opening import source
 from curation.sources.samples import IMAGE, ArchiveError, ArchiveFile, Roles, Samples
-from curation.sources.shards import OpenShards, find_shards
+from curation.sources.shards import OpenShards, check_kind, find_shards
 from curation.sources.tar_headers import archive_files
 
 PLAIN, GZIPPED = (".tar",), (".tar.gz", ".tgz")
@@ -48,11 +47,7 @@ def _is_tar(path: Path) -> bool:
 def open_tars(path: Path) -> "TarSource":
     """The archives at ``path``; ``UserError`` if one is not a tar archive."""
     shards = find_shards(path, PLAIN + GZIPPED) or [path]
-    for shard in shards:
-        kind = what_is_this(shard)
-        if kind is None or kind.name not in ("tar", "gzip"):
-            what = "no tar archive" if kind is None else f"{kind.what}, not a tar archive"
-            raise UserError(f"{shard} is {what}; download it again, or leave it out")
+    check_kind(shards, "tar", ("tar", "gzip"))
     return TarSource(path, shards)
 
 

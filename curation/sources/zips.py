@@ -15,8 +15,6 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
-from curation.errors import UserError
-from curation.file_kinds import what_is_this
 from curation.files import open_regular, regular_file_size
 from curation.images import MAX_FILE_BYTES
 from curation.sources.entries import SHARD_BITS, EntrySource, ImageEntry
@@ -29,7 +27,7 @@ from curation.sources.samples import (
     Roles,
     Samples,
 )
-from curation.sources.shards import OpenShards, find_shards
+from curation.sources.shards import OpenShards, check_kind, find_shards
 
 SUFFIXES = (".zip",)
 _END, _END64 = struct.Struct("<4s4H2LH"), struct.Struct("<4sQ2H2L4Q")
@@ -71,11 +69,7 @@ def _is_zip(path: Path) -> bool:
 def open_zips(path: Path) -> "ZipSource":
     """The archives at ``path``; ``UserError`` if one is not a zip archive."""
     shards = find_shards(path, SUFFIXES)
-    for shard in shards:
-        kind = what_is_this(shard)
-        if kind is None or kind.name not in ("zip", "npz", "torch"):
-            what = "no zip archive" if kind is None else f"{kind.what}, not a zip archive"
-            raise UserError(f"{shard} is {what}; download it again, or leave it out")
+    check_kind(shards, "zip", ("zip", "npz", "torch"))
     return ZipSource(path, shards)
 
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper
-from standin_detector import drawn_face, picture_with, standin_detector
+from onnx import helper
+from standin_detector import drawn_face, picture_with, standin_detector, write_embedder
 
 import teachers.photographs
 from curation.errors import UserError
@@ -51,14 +51,7 @@ def test_a_detector_that_takes_too_much_is_refused(tmp_path: Path, nodes: int) -
 
 
 def test_an_embedder_is_no_detector(tmp_path: Path) -> None:
-    value = helper.make_tensor_value_info
-    graph = helper.make_graph(
-        [helper.make_node("Identity", ["data"], ["fc1"])],
-        "embedder",
-        [value("data", TensorProto.FLOAT, [1, 3, 112, 112])],
-        [value("fc1", TensorProto.FLOAT, None)],
-    )
-    onnx.save(helper.make_model(graph), str(tmp_path / "embedder.onnx"))
+    write_embedder(tmp_path / "embedder.onnx")
     with pytest.raises(UserError, match="not those of a known face detector"):
         FaceCutter(tmp_path / "embedder.onnx", FaceSettings(), processes=1)
 

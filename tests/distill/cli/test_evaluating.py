@@ -7,31 +7,21 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from curation.conversion.convert import convert
-from curation.images import encode_jpeg
 from curation.pairs import read_pairs
 from curation.store import Store
 from curation.view_writing import write_subset
 from curation.views import View
-from curation.workspace import Workspace
 from distill.cli.main import app
 from distill.export.bundle_files import check_bundle
 from distill.export.embedder import BundleEmbedder
+from tests.distill.cli.twelve_people import twelve_people
 from tests.distill.evaluation.small_protocols import write_ijb
 
 
 @pytest.fixture(scope="module")
 def people(tmp_path_factory: pytest.TempPathFactory) -> Store:
     """12 people with 8 images each, in the workspace `place`."""
-    folder, generator = tmp_path_factory.mktemp("people"), np.random.default_rng(0)
-    for person in range(12):
-        (folder / f"person-{person:02}").mkdir()
-        for image in range(8):
-            pixels = generator.integers(0, 255, (16, 16, 3), np.uint8)
-            (folder / f"person-{person:02}" / f"{image}.jpg").write_bytes(encode_jpeg(pixels))
-    datasets = Workspace(tmp_path_factory.mktemp("workspace")).datasets / "drawn"
-    datasets.mkdir(parents=True)
-    return convert(folder, datasets / "train.lmdb")
+    return twelve_people(tmp_path_factory.mktemp("people"), np.random.default_rng(0))
 
 
 @pytest.fixture(scope="module")

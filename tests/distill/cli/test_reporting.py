@@ -10,29 +10,20 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from curation.conversion.convert import convert
-from curation.images import encode_jpeg
 from curation.store import Store
-from curation.workspace import Workspace
 from distill.cli.main import app
 from tests.curation.browser import Browser, find_browser, open_browser
 from tests.curation.parsed_page import parse_page
+from tests.distill.cli.twelve_people import twelve_people
 from tests.distill.evaluation.small_protocols import write_tinyface
 
 
 @pytest.fixture(scope="module")
 def people(tmp_path_factory: pytest.TempPathFactory) -> Store:
     """12 people with 8 images each, in a workspace with the embeddings of three "networks"."""
-    folder, generator = tmp_path_factory.mktemp("people"), np.random.default_rng(0)
-    for person in range(12):
-        (folder / f"person-{person:02}").mkdir()
-        for image in range(8):
-            pixels = generator.integers(0, 255, (16, 16, 3), np.uint8)
-            (folder / f"person-{person:02}" / f"{image}.jpg").write_bytes(encode_jpeg(pixels))
-    datasets = Workspace(tmp_path_factory.mktemp("workspace")).datasets / "drawn"
-    datasets.mkdir(parents=True)
-    store = convert(folder, datasets / "train.lmdb")
-    place = datasets.parent.parent
+    generator = np.random.default_rng(0)
+    store = twelve_people(tmp_path_factory.mktemp("people"), generator)
+    place = store.path.parents[2]
     faces = generator.normal(size=(12, 16))[store.labels]
     for name, noise in (("good", 0.3), ("poor", 2.0), ("odd <i>name \N{SNOWMAN}", 0.5)):
         (place / name).mkdir()

@@ -7,13 +7,13 @@ import cv2
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper
 from standin_detector import (
     CELL,
     drawn_face,
     picture_with,
     standin_detector,
     standin_scrfd,
+    write_embedder,
 )
 
 from curation.alignment import ARCFACE_POINTS, align
@@ -81,14 +81,7 @@ def test_nothing_is_found_in_empty_pictures(file: Path) -> None:
 
 
 def test_other_networks_are_refused(tmp_path: Path) -> None:
-    value = helper.make_tensor_value_info
-    graph = helper.make_graph(
-        [helper.make_node("Identity", ["data"], ["fc1"])],
-        "embedder",
-        [value("data", TensorProto.FLOAT, [1, 3, 112, 112])],
-        [value("fc1", TensorProto.FLOAT, None)],
-    )
-    onnx.save(helper.make_model(graph), str(tmp_path / "embedder.onnx"))
+    write_embedder(tmp_path / "embedder.onnx")
     with pytest.raises(
         UserError, match=r"embedder.onnx: its 1 outputs \(fc1\) are not those of a known face"
     ):
