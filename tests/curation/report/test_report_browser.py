@@ -3,13 +3,12 @@
 import shutil
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pytest
-from browser import Browser, find_browser, open_browser
 from planted_findings import all_findings, write_findings
 
 from curation.conversion.convert import convert
@@ -22,7 +21,8 @@ from curation.report.siblings import sibling_findings
 from curation.store import Store
 from curation.views import View
 
-PATIENCE = 20.0
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
 
 
 @pytest.fixture(scope="module")
@@ -35,142 +35,116 @@ def train(drawn_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Store
     return store
 
 
-@pytest.fixture(scope="module")
-def downloads(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("downloads")
-
-
-@pytest.fixture(scope="module")
-def window(train: Store, downloads: Path) -> Iterator[Browser]:
-    found = find_browser()
-    if found is None:
-        pytest.skip("no Chromium with its ChromeDriver on this machine")
-    with open_browser(*found, downloads) as browser:
-        browser.open(train.path.with_name("page.html"))
-        yield browser
-
-
 @pytest.fixture
-def page(window: Browser, train: Store) -> Browser:
-    """The page as first opened, on a desktop."""
-    window.resize(1440)
-    window.run("localStorage.clear()")
-    window.open(train.path.with_name("page.html"))
-    return window
+def page(chromium: "Browser", train: Store) -> Iterator["Page"]:
+    """The page as first opened, on a desktop. All confirmations are given."""
+    with chromium.new_context(viewport={"width": 1440, "height": 900}) as context:
+        context.on("dialog", lambda dialog: dialog.accept())
+        page = context.new_page()
+        visit(page, train.path.with_name("page.html"))
+        yield page
 
 
-def shown(page: Browser) -> list[str]:
+def visit(page: "Page", path: Path) -> None:
+    page.goto(path.resolve().as_uri())
+
+
+def shown(page: "Page") -> list[str]:
     """The visible cases, in order."""
-    return page.run(
-        "return [...document.querySelectorAll('.case')]"
+    return page.evaluate(
+        "[...document.querySelectorAll('.case')]"
         ".filter((one) => one.offsetParent).map((one) => one.dataset.key)"
     )
 
 
-def text(page: Browser, selector: str) -> str:
-    return page.run("return document.querySelector(arguments[0]).innerText", selector)
-
-
-def counted(page: Browser) -> tuple[int, int]:
+def counted(page: "Page") -> tuple[int, int]:
     """How many cases are decided according to the page, and how many of them changed."""
-    words = text(page, "#counter").split()
-    assert int(words[2]) == page.run("return document.querySelectorAll('.buttons').length")
+    words = page.inner_text("#counter").split()
+    assert int(words[2]) == page.locator(".buttons").count()
     return int(words[0]), int(words[4])
 
 
-def choose(page: Browser, selector: str, value: str) -> None:
-    """Choose from a list like a person."""
-    page.run(
-        "const list = document.querySelector(arguments[0]); list.value = arguments[1];"
-        "list.dispatchEvent(new Event('change'))",
-        *(selector, value),
-    )
-
-
-def wait_until(holds: Callable[[], bool]) -> None:
+def wait_for(page: "Page", decided: int, changed: int) -> None:
     """Wait for a decision in one window to reach the other."""
-    end = time.monotonic() + PATIENCE
-    while not holds():
-        assert time.monotonic() < end, "it never came to be"
-        time.sleep(0.02)
+    page.wait_for_function(
+        "(numbers) => `${document.querySelector('#counter').innerText.match(/\\d+/g)}` === numbers",
+        arg=f"{decided},{page.locator('.buttons').count()},{changed}",
+    )
+    assert counted(page) == (decided, changed)
 
 
-def downloaded(page: Browser, folder: Path, train: Store) -> list[Decision]:
+def downloaded(page: "Page", path: Path, train: Store) -> list[Decision]:
     """Press the button, and read the file with ``read_decisions``."""
-    path = folder / "override.tsv"
-    path.unlink(missing_ok=True)
-    page.click("#download")
-    end = time.monotonic() + PATIENCE
-    # The browser creates the file before writing it.
-    while not path.exists() or not path.stat().st_size:
-        assert time.monotonic() < end, "nothing was downloaded"
-        time.sleep(0.05)
+    with page.expect_download() as download:
+        page.click("#download")
+    download.value.save_as(path)
     return read_decisions(path, train.digest)
 
 
-def test_the_page_has_no_errors_and_runs_no_foreign_script(page: Browser) -> None:
-    assert page.complaints() == []
-    assert page.run("return window.taken") is None
-    assert page.run("return [...document.images].every((image) => image.naturalWidth > 0)")
-    loaded = page.run("return performance.getEntriesByType('resource').map((one) => one.name)")
+def test_the_page_has_no_errors_and_runs_no_foreign_script(page: "Page") -> None:
+    complaints: list[str] = []
+    page.on("console", lambda said: complaints.append(said.text))
+    page.on("pageerror", lambda error: complaints.append(error.message))
+    page.reload()
+    assert complaints == []
+    assert page.evaluate("window.taken") is None
+    assert page.evaluate("[...document.images].every((image) => image.naturalWidth > 0)")
+    loaded = page.evaluate("performance.getEntriesByType('resource').map((one) => one.name)")
     assert [name for name in loaded if not name.startswith("data:")] == []
 
 
 @pytest.mark.parametrize("width", [1440, 768, 390, 320])
-def test_the_page_is_never_wider_than_the_window(page: Browser, width: int) -> None:
-    page.resize(width)
-    assert page.run("return document.documentElement.scrollWidth") == width
+def test_the_page_is_never_wider_than_the_window(page: "Page", width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 900})
+    assert page.evaluate("document.documentElement.scrollWidth") == width
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_has_sufficient_contrast(page: Browser, scheme: str) -> None:
-    page.prefer(scheme)
-    colours = page.run(CONTRAST)
-    page.prefer("light")
+def test_text_has_sufficient_contrast(page: "Page", scheme: Literal["light", "dark"]) -> None:
+    page.emulate_media(color_scheme=scheme)
+    colours = page.evaluate(CONTRAST)
     assert len(colours) > 10
     # WCAG 2.2, 1.4.3: 4.5 to 1 for text of ordinary size.
     assert {what: ratio for what, ratio in colours.items() if ratio < 4.5} == {}
 
 
-def test_cases_can_be_filtered_by_check(page: Browser) -> None:
+def test_cases_can_be_filtered_by_check(page: "Page") -> None:
     page.click(".chips [data-check=mixed]")
     assert {key.partition("-")[0] for key in shown(page)} == {"mixed"}
     page.click(".chips [data-check='']")
     assert len({key.partition("-")[0] for key in shown(page)}) == 6
 
 
-def test_cases_are_ordered_by_score(page: Browser) -> None:
+def test_cases_are_ordered_by_score(page: "Page") -> None:
     page.click(".chips [data-check=overlap]")
     assert shown(page) == [f"overlap-{number}" for number in (5, 4, 3, 2, 1, 0)]
-    choose(page, "#order", "up")
+    page.select_option("#order", "up")
     assert shown(page) == [f"overlap-{number}" for number in (0, 1, 2, 3, 4, 5)]
 
 
-def test_keys_navigate_and_decide(page: Browser, downloads: Path, train: Store) -> None:
-    page.press("jnyj")  # reject the worst, accept the second, skip the third
+def test_keys_navigate_and_decide(page: "Page", train: Store, tmp_path: Path) -> None:
+    page.keyboard.type("jnyj")  # reject the worst, accept the second, skip the third
     assert counted(page) == (2, 1)
-    assert "Will not leave out image 47" in text(page, "#case-misplaced-47")
-    made = [(line.image, line.apply) for line in downloaded(page, downloads, train)]
+    assert "Will not leave out image 47" in page.inner_text("#case-misplaced-47")
+    made = [(line.image, line.apply) for line in downloaded(page, tmp_path / "override.tsv", train)]
     assert made == [(47, False), (46, True)]
-    page.press("kku")  # back to the second, undo
+    page.keyboard.type("kku")  # back to the second, undo
     assert counted(page) == (1, 1)
 
 
-def test_buttons_decide_and_undo(page: Browser) -> None:
+def test_buttons_decide_and_undo(page: "Page") -> None:
     reject = "#case-divided-0 [data-verdict=no]"
     page.click(reject)
     assert counted(page) == (1, 1)
-    assert page.run("return document.querySelector(arguments[0]).ariaPressed", reject) == "true"
+    assert page.get_attribute(reject, "aria-pressed") == "true"
     page.click(reject)
     assert counted(page) == (0, 0)
 
 
-def test_a_case_below_the_edge_can_be_accepted(
-    page: Browser, downloads: Path, train: Store
-) -> None:
+def test_a_case_below_the_edge_can_be_accepted(page: "Page", train: Store, tmp_path: Path) -> None:
     page.click("#case-overlap-4 [data-verdict=yes]")
     page.click("#case-mixed-0 [data-verdict=yes]")
-    lines = downloaded(page, downloads, train)
+    lines = downloaded(page, tmp_path / "override.tsv", train)
     assert [(line.action, line.identity, line.image, line.into) for line in lines] == [
         ("split", 0, 6, 1),
         ("split", 0, 7, 1),
@@ -179,13 +153,11 @@ def test_a_case_below_the_edge_can_be_accepted(
     assert all(line.apply for line in lines)
 
 
-def test_decisions_on_the_page_are_applied(
-    page: Browser, downloads: Path, train: Store, tmp_path: Path
-) -> None:
+def test_decisions_on_the_page_are_applied(page: "Page", train: Store, tmp_path: Path) -> None:
     page.click("#case-misplaced-47 [data-verdict=no]")
     page.click("#case-overlap-4 [data-verdict=yes]")
-    downloaded(page, downloads, train)
-    clean, override = tmp_path / "clean.view", downloads / "override.tsv"
+    downloaded(page, tmp_path / "override.tsv", train)
+    clean, override = tmp_path / "clean.view", tmp_path / "override.tsv"
     command = [sys.executable, "-m", "distill.cli.curate", "clean", str(train.path), str(clean)]
     subprocess.run([*command, "--override", str(override)], check=True, capture_output=True)
     kept = set(View(clean).rows.tolist())
@@ -194,71 +166,67 @@ def test_decisions_on_the_page_are_applied(
     assert kept & set(range(32, 40)) == set()
 
 
-def test_cases_can_be_filtered_to_undecided_ones(page: Browser) -> None:
+def test_cases_can_be_filtered_to_undecided_ones(page: "Page") -> None:
     page.click(".chips [data-check=divided]")
     page.click("#case-divided-0 [data-verdict=no]")
     page.click("#case-divided-2 [data-verdict=no]")
     for value, expected in (("open", 4), ("decided", 2), ("changed", 1), ("all", 6)):
-        choose(page, "#show", value)
+        page.select_option("#show", value)
         assert len(shown(page)) == expected, value
 
 
-def test_verdicts_persist_when_the_page_is_reopened(page: Browser, train: Store) -> None:
+def test_verdicts_persist_when_the_page_is_reopened(page: "Page", train: Store) -> None:
     page.click("#case-divided-0 [data-verdict=no]")
-    page.open(train.path.with_name("page.html"))
+    visit(page, train.path.with_name("page.html"))
     assert counted(page) == (1, 1)
     page.click("#forget")
-    page.accept_dialog()
     assert counted(page) == (0, 0)
 
 
 class TestTwoWindows:
     @pytest.fixture
-    def other(self, page: Browser, train: Store) -> Iterator[Browser]:
+    def other(self, page: "Page", train: Store) -> "Page":
         """A second window of the same browser, on the same page."""
-        with page.another_window() as other:
-            other.resize(1440)
-            other.open(train.path.with_name("page.html"))
-            yield other
+        other = page.context.new_page()
+        visit(other, train.path.with_name("page.html"))
+        return other
 
     def test_each_sees_the_other_windows_decisions_at_once(
-        self, page: Browser, other: Browser
+        self, page: "Page", other: "Page"
     ) -> None:
         page.click("#case-misplaced-47 [data-verdict=no]")
         other.click("#case-misplaced-46 [data-verdict=yes]")
         for window in (page, other):
-            wait_until(lambda window=window: counted(window) == (2, 1))
-            assert "Will not leave out image 47" in text(window, "#case-misplaced-47")
+            wait_for(window, 2, 1)
+            assert "Will not leave out image 47" in window.inner_text("#case-misplaced-47")
         other.click("#case-misplaced-47 [data-verdict=no]")  # undo
-        wait_until(lambda: counted(page) == (1, 0))
+        wait_for(page, 1, 0)
 
     def test_the_download_and_the_next_visit_have_both(
-        self, page: Browser, other: Browser, downloads: Path, train: Store
+        self, page: "Page", other: "Page", train: Store, tmp_path: Path
     ) -> None:
         page.click("#case-misplaced-47 [data-verdict=no]")
         other.click("#case-overlap-4 [data-verdict=yes]")
-        wait_until(lambda: counted(page) == (2, 2))
-        made = [(line.action, line.apply) for line in downloaded(page, downloads, train)]
+        wait_for(page, 2, 2)
+        lines = downloaded(page, tmp_path / "override.tsv", train)
+        made = [(line.action, line.apply) for line in lines]
         assert made == [("drop", False), ("drop-identity", True)]
-        page.open(train.path.with_name("page.html"))
+        visit(page, train.path.with_name("page.html"))
         assert counted(page) == (2, 2)
 
-    def test_forgetting_in_one_window_affects_the_other(
-        self, page: Browser, other: Browser
-    ) -> None:
+    def test_forgetting_in_one_window_affects_the_other(self, page: "Page", other: "Page") -> None:
         page.click("#case-misplaced-47 [data-verdict=no]")
-        wait_until(lambda: counted(other) == (1, 1))
+        wait_for(other, 1, 1)
         page.click("#forget")
-        page.accept_dialog()
-        wait_until(lambda: counted(other) == (0, 0))
+        wait_for(other, 0, 0)
         page.click("#case-misplaced-47 [data-verdict=no]")
-        wait_until(lambda: counted(other) == (1, 1))
-        page.run("localStorage.clear()")
-        wait_until(lambda: counted(other) == (0, 0))
+        wait_for(other, 1, 1)
+        page.evaluate("localStorage.clear()")
+        wait_for(other, 0, 0)
 
 
 def test_a_verdict_is_bound_to_its_findings_and_proposal(
-    page: Browser, train: Store, tmp_path: Path
+    page: "Page", train: Store, tmp_path: Path
 ) -> None:
     page.click("#case-divided-0 [data-verdict=yes]")
     page.click("#case-misplaced-47 [data-verdict=no]")
@@ -271,28 +239,28 @@ def test_a_verdict_is_bound_to_its_findings_and_proposal(
         divided.evidence["other_identity"][:] = (np.arange(6) + 2) % 6
         again = write_findings(train, findings, {"one": "", "two": ""})
         write_report(tmp_path / "again.html", train, again)
-        page.open(tmp_path / "again.html")
+        visit(page, tmp_path / "again.html")
         assert counted(page) == (1, 1)
-        assert "Will not leave out image 47" in text(page, "#case-misplaced-47")
-        changed = page.run("return document.querySelector('#case-divided-0').dataset.verdict")
+        assert "Will not leave out image 47" in page.inner_text("#case-misplaced-47")
+        changed = page.get_attribute("#case-divided-0", "data-verdict")
         assert changed == ""
     finally:
         shutil.rmtree(own)
         kept.rename(own)
 
 
-def test_verdicts_stored_by_image_alone_are_ignored(page: Browser, train: Store) -> None:
+def test_verdicts_stored_by_image_alone_are_ignored(page: "Page", train: Store) -> None:
     old = f"curation-report:# decisions on the images {train.digest}"
-    page.run('localStorage.setItem(arguments[0], \'{"divided-0": "yes"}\')', old)
-    page.open(train.path.with_name("page.html"))
+    page.evaluate('(old) => localStorage.setItem(old, \'{"divided-0": "yes"}\')', old)
+    visit(page, train.path.with_name("page.html"))
     assert counted(page) == (0, 0)
 
 
 def test_a_download_is_refused_after_another_teachers_check(
-    page: Browser, downloads: Path, train: Store, tmp_path: Path
+    page: "Page", train: Store, tmp_path: Path
 ) -> None:
     page.click("#case-divided-0 [data-verdict=yes]")
-    (line,) = downloaded(page, downloads, train)
+    (line,) = downloaded(page, tmp_path / "override.tsv", train)
     assert line.findings == sibling_findings(train).load("divided").identity
     folder = tmp_path / "train.findings"
     shutil.copytree(train.path.with_name("train.findings"), folder)
@@ -301,21 +269,17 @@ def test_a_download_is_refused_after_another_teachers_check(
     save_finding(folder, findings[2])
     write_decisions(folder / DECISIONS_FILE, train.digest, [])
     with pytest.raises(UserError, match=r"override\.tsv line 3: merge 0 1 \(divided-"):
-        chosen_decisions(folder / DECISIONS_FILE, [downloads / "override.tsv"], train, folder)
+        chosen_decisions(folder / DECISIONS_FILE, [tmp_path / "override.tsv"], train, folder)
 
 
-def test_the_printed_page_has_no_controls(page: Browser) -> None:
+def test_the_printed_page_has_no_controls(page: "Page") -> None:
     on_screen = shown(page)
-    page.on_paper()
-    buttons = (
-        "return [...document.querySelectorAll('button, select')].filter((e) => e.offsetParent)"
-    )
-    assert page.run(buttons) == []
+    page.emulate_media(media="print")
+    assert page.locator("button:visible, select:visible").count() == 0
     assert shown(page) == on_screen
-    page.on_paper(False)
 
 
-CONTRAST = """
+CONTRAST = """() => {
 const channels = (colour) => colour.match(/[\\d.]+/g).map(Number);
 const linear = (c) => (c /= 255) <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4;
 const luminance = ([r, g, b]) => 0.2126 * linear(r) + 0.7152 * linear(g) + 0.0722 * linear(b);
@@ -336,4 +300,4 @@ for (const element of document.querySelectorAll(looked)) {
   found[name] = Math.min(found[name] ?? 21, ratio);
 }
 return found;
-"""
+}"""

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -12,10 +13,12 @@ from typer.testing import CliRunner
 
 from curation.store import Store
 from distill.cli.main import app
-from tests.curation.browser import Browser, find_browser, open_browser
 from tests.curation.parsed_page import parse_page
 from tests.distill.cli.twelve_people import twelve_people
 from tests.distill.evaluation.small_protocols import write_tinyface
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 
 @pytest.fixture(scope="module")
@@ -201,33 +204,26 @@ def test_a_full_disk_is_one_line_and_leaves_the_old_page(place: Path):
     assert list(Path().iterdir()) == [Path("page.html")]
 
 
-@pytest.fixture(scope="module")
-def window(tmp_path_factory: pytest.TempPathFactory):
-    found = find_browser()
-    if found is None:
-        pytest.skip("no Chromium with its ChromeDriver on this machine")
-    with open_browser(*found, tmp_path_factory.mktemp("browser")) as browser:
-        yield browser
-
-
-def test_the_page_fits_a_phone_and_a_desktop_in_both_themes(place: Path, window: Browser):
+def test_the_page_fits_a_phone_and_a_desktop_in_both_themes(place: Path, chromium: "Browser"):
     models = [str(place / name) for name in ("good", "poor", "odd <i>name \N{SNOWMAN}")]
     run(place, *models, "--on", "drawn/train", "--to", "page.html")
-    papers = set()
+    papers, complaints = set(), []
     for width in (1440, 390):
         for theme in ("light", "dark"):
-            window.resize(width)
-            window.prefer(theme)
-            window.open(Path("page.html"))
-            assert window.run("return document.documentElement.scrollWidth") == width
-            papers.add(window.run("return getComputedStyle(document.body.parentNode).background"))
-            keys = window.run(
-                "return [...document.querySelectorAll('.key')].map(e => e.clientWidth)"
+            page = chromium.new_page(viewport={"width": width, "height": 900}, color_scheme=theme)
+            page.on("console", lambda said: complaints.append(said.text))
+            page.on("pageerror", lambda error: complaints.append(error.message))
+            page.goto(Path("page.html").resolve().as_uri())
+            assert page.evaluate("document.documentElement.scrollWidth") == width
+            papers.add(page.evaluate("getComputedStyle(document.body.parentNode).background"))
+            keys = page.evaluate(
+                "[...document.querySelectorAll('.key')].map((each) => each.clientWidth)"
             )
             assert keys == [26] * len(keys)
-            drawn = window.run(
-                "return getComputedStyle(document.querySelector('.chart .curve')).stroke"
+            drawn = page.evaluate(
+                "getComputedStyle(document.querySelector('.chart .curve')).stroke"
             )
             assert drawn.startswith("rgb(")
+            page.close()
     assert len(papers) == 2
-    assert window.complaints() == []
+    assert complaints == []
