@@ -77,7 +77,13 @@ class Workspace:
         except (ValueError, RuntimeError) as error:  # an invalid character; a link loop
             raise UserError(f"{what} {name[:80]!r} is not a path: {error}") from None
         if not path.is_relative_to(self.root):
-            raise UserError(f"{what} {name[:80]!r} is outside the workspace {self.root}")
+            reason = ""
+            if ".." not in Path(name).parts and not Path(name).is_absolute():
+                reason = (
+                    f", because a link leads to {path}; copy that into the workspace, or move the "
+                    "workspace to that disk (--workspace, DISTILL_WORKSPACE)"
+                )
+            raise UserError(f"{what} {name[:80]!r} is outside the workspace {self.root}{reason}")
         return path
 
     def image_set(self, name: str, what: str = "data set", or_pairs: bool = False) -> Path:

@@ -248,6 +248,15 @@ def test_a_missing_list_is_refused_first(listed, name, words):
         load(GOOD.replace('["pairs"]', f'["{name}"]'), listed)
 
 
+def test_a_link_out_of_the_workspace_is_named(listed, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("disk") / "drawn"
+    (listed.datasets / "drawn").rename(elsewhere)
+    (listed.datasets / "drawn").symlink_to(elsewhere)
+    said = f"'drawn/train' is outside the workspace .*, because a link leads to {elsewhere}/train; "
+    with pytest.raises(UserError, match=said + "copy that into the workspace, or move"):
+        load(GOOD, listed)
+
+
 def test_a_line_of_a_list_that_is_wrong_is_named_first(listed):
     (listed.datasets / "drawn" / "mine.txt").write_text("0 99999 1\n")
     with pytest.raises(UserError, match=r"data.evaluate 1: 'mine.txt:train': .*mine.txt: line 1"):
