@@ -278,8 +278,19 @@ def _beside_teacher(origin: Origin) -> str:
 
 
 def _format_scores(evaluation: dict[str, Any]) -> str:
-    """The scores of each format, if measured."""
-    rows = format_rows(evaluation.get("formats", {}))
+    """The scores of each format, if measured, after those of the network on the same sets."""
+    formats = evaluation.get("formats", {})
+    measured = {
+        (name, report.get("digest"))
+        for found in formats.values()
+        for name, report in found.get("sets", {}).items()
+    }
+    network = {
+        name: report
+        for name, report in evaluation["sets"].items()
+        if (name, report.get("digest")) in measured
+    }
+    rows = format_rows({"float32": {"sets": network}, **formats}) if measured else []
     header = ["format", "set", "ten-fold accuracy", f"TAR at FAR {RATE}"]
     return f"\n\nThe same network in its formats:\n\n{table(header, rows)}" if rows else ""
 

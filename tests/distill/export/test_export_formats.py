@@ -193,6 +193,18 @@ def test_a_format_that_breaks_on_real_faces_is_left_out(export, drop_in_format):
     assert "Not in this bundle: letters. Reason: lfw" in ((bundle / "README.md").read_text())
 
 
+def test_the_card_compares_formats_with_the_network(export, drop_in_format, small_evaluation):
+    drop_in_format("letters")
+    ours = small_evaluation["sets"]
+    theirs = {name: {**report, "accuracy": 0.5} for name, report in ours.items()}
+    card = (export("onnx", "letters", score=lambda embedder: theirs) / "README.md").read_text()
+    rows = [line for line in card.splitlines() if line.startswith(("| float32", "| letters"))]
+    assert len(rows) == 2 * len(ours)
+    name, report = next(iter(ours.items()))
+    assert rows[0].startswith(f"| float32 | {name} | {report['accuracy']:.4f} | ")
+    assert rows[len(ours)].startswith(f"| letters | {name} | 0.5000 | ")
+
+
 def test_without_a_usable_format_there_is_no_bundle(export, tmp_path):
     def score(embedder: Embedder) -> dict:
         raise UnusableEmbeddingsError("lfw: the network's embedding of image 3 is zero")
