@@ -42,9 +42,13 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator["Browser"]:
-    """One browser per process. Without Chromium, a CI fails; elsewhere the tests are skipped."""
+    """A browser. Without Chromium, a CI fails; elsewhere the tests are skipped.
+
+    It ends with its file of tests: while Playwright runs, asyncio cannot, and memory is measured
+    with that of all child processes.
+    """
     from playwright.sync_api import expect, sync_playwright
 
     found = shutil.which("chromium")

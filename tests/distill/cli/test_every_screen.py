@@ -69,7 +69,7 @@ def test_no_word_of_a_help_text_is_taken_for_markup():
 def run(*words, columns=80, **variables):
     """The output of a command with COLUMNS set."""
     program, *arguments = map(str, words)
-    environment = {"COLUMNS": str(columns), "TERMINAL_WIDTH": str(columns)} | variables
+    environment = {"COLUMNS": str(columns)} | variables
     result = CliRunner().invoke(APPS[program], arguments, env=environment)
     if not isinstance(result.exception, SystemExit | UserError | None):
         raise result.exception
