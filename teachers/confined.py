@@ -157,8 +157,8 @@ class ConfinedWorker:
 def _killed_if_it_hangs(process: "subprocess.Popen[bytes]", seconds: int) -> Iterator[Event]:
     """Watch a process that may use ``seconds`` of CPU time; yields the event that it was killed.
 
-    At a memory limit, the threads of a library may wait for each other for ever, which uses no CPU
-    time. Looks are counted instead of seconds, so that a suspended command loses nothing.
+    Threads of a library that wait for each other use no CPU time. Looks are counted instead of
+    seconds, so that a suspended command loses nothing.
     """
     done, killed = Event(), Event()
 

@@ -1,7 +1,9 @@
 """A network for OpenVINO: ``model.xml`` (the graph) and ``model.bin`` (float32 weights), any N."""
 
+import sys
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import Any, cast
 
 import numpy as np
 
@@ -24,8 +26,7 @@ class OpenVinoExporter(Exporter):
     def export(self, folder: Path, source: ExportSource) -> None:
         import io
 
-        import openvino
-
+        openvino = _openvino()
         with quiet():
             model = openvino.Core().read_model(
                 io.BytesIO(source.onnx.SerializeToString(deterministic=True))
@@ -33,8 +34,7 @@ class OpenVinoExporter(Exporter):
             openvino.save_model(model, folder / "model.xml", compress_to_fp16=False)
 
     def run(self, folder: Path) -> Embed:
-        import openvino
-
+        openvino = _openvino()
         wanted = {
             "INFERENCE_PRECISION_HINT": "f32",
             "INFERENCE_NUM_THREADS": self.threads(),
@@ -53,3 +53,15 @@ class OpenVinoExporter(Exporter):
             return np.array(networks[alone](pixels, share_inputs=True)[0])
 
         return run
+
+
+def _openvino() -> Any:
+    """OpenVINO without its telemetry.
+
+    Its import tells the vendor that it is used, from a thread that forks this process: the copy may
+    wait for ever for a lock that another thread holds.
+    """
+    sys.modules.setdefault("openvino_telemetry", cast(ModuleType, None))  # cannot be imported
+    import openvino
+
+    return openvino

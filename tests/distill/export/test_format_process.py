@@ -1,6 +1,8 @@
 """Damaged or malicious files of other runtimes end in a clear error, whatever the library does."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -39,3 +41,18 @@ def test_files_that_cannot_be_run_are_refused(tmp_path: Path, name: str, graph: 
         FormatProcess(name, tmp_path)(PIXELS)
     assert re.search(words, str(caught.value))
     assert len(str(caught.value).splitlines()) == 1
+
+
+def test_openvino_sends_no_telemetry(tmp_path: Path):
+    """In a process of its own: OpenVINO may be imported in this one."""
+    pytest.importorskip("openvino")
+    code = f"""
+import sys, threading
+from pathlib import Path
+from distill.export.exporter import exporters
+exporters()["openvino"].run(Path({str(tmp_path)!r}))
+assert "openvino" in sys.modules
+assert not [name for name in sys.modules if name.startswith("openvino_telemetry.")]
+assert threading.active_count() == 1
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
