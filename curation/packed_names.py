@@ -48,8 +48,6 @@ class PackedNames(Sequence[str]):
             return False
         return all(one == each for one, each in zip(self, other, strict=True))
 
-    __hash__ = None  # type: ignore[assignment]
-
     def at(self, places: Iterable[int]) -> list[str]:
         """The names at these places; faster than one by one."""
         ends, text = self._ends, self._text
