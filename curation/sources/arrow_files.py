@@ -18,7 +18,7 @@ from curation.files import regular_file_size
 from curation.sources.opening import source
 from curation.sources.shards import find_shards
 from curation.sources.table_columns import TableColumns
-from curation.sources.tables import TableSource, arrow_errors
+from curation.sources.tables import TableSource, arrow_errors, load_pyarrow
 
 SUFFIXES = (".arrow",)
 _CACHE = "cache-"
@@ -61,14 +61,7 @@ def open_streams(path: Path) -> TableSource:
 
 
 def _load_arrow() -> Any:
-    try:
-        import pyarrow
-    except ImportError:
-        raise UserError(
-            "Arrow streams need pyarrow, which is not installed: `pip install "
-            "'face-distill[parquet]'`"
-        ) from None
-    return pyarrow
+    return load_pyarrow("pyarrow", "Arrow streams")
 
 
 class _ArrowTable:

@@ -12,7 +12,7 @@ from curation.sources.opening import source
 from curation.sources.parquet_pages import measure_pages
 from curation.sources.shards import find_shards
 from curation.sources.table_columns import TableColumns
-from curation.sources.tables import TableSource
+from curation.sources.tables import TableSource, load_pyarrow
 
 SUFFIXES = (".parquet",)
 _ROWS = 256
@@ -51,14 +51,7 @@ def open_tables(path: Path) -> TableSource:
 
 def load_parquet() -> ModuleType:
     """``pyarrow.parquet``; the ``UserError`` explains how to install it."""
-    try:
-        import pyarrow.parquet
-    except ImportError:
-        raise UserError(
-            "Parquet tables need pyarrow, which is not installed: `pip install "
-            "'face-distill[parquet]'`"
-        ) from None
-    return pyarrow.parquet
+    return load_pyarrow("pyarrow.parquet", "Parquet tables")
 
 
 class _ParquetTable:

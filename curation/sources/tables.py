@@ -3,9 +3,11 @@
 If labels are unsorted, the conversion keeps what it has read.
 """
 
+import importlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,6 +18,16 @@ from curation.labels import UNLABELLED
 from curation.sources.entries import SHARD_BITS, EntrySource, ImageEntry, LabelNumbers
 from curation.sources.label_choice import no_label
 from curation.sources.table_columns import TableColumns
+
+
+def load_pyarrow(module: str, what: str) -> ModuleType:
+    """A module of pyarrow; the ``UserError`` explains how to install it to read ``what``."""
+    try:
+        return importlib.import_module(module)
+    except ImportError:
+        raise UserError(
+            f"{what} need pyarrow, which is not installed: `pip install 'face-distill[parquet]'`"
+        ) from None
 
 
 class OpenTable(Protocol):
@@ -32,7 +44,7 @@ class OpenTable(Protocol):
 
 
 class TableSource(EntrySource):
-    """The images in Parquet tables; an entry's position is its row."""
+    """The images in tables; an entry's position is its row."""
 
     reads_again = False
     choices = frozenset({"key"})
