@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import subprocess
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -62,13 +63,30 @@ def chromium() -> Iterator["Browser"]:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Makes reports valid text: tests may print any bytes, but xdist sends reports as text."""
+def pytest_runtest_makereport(
+    call: pytest.CallInfo[None],
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Adds the output of a failed command, and makes reports valid text.
+
+    Tests may print any bytes, but xdist sends reports as text.
+    """
     report = yield
+    if call.excinfo and isinstance(call.excinfo.value, subprocess.CalledProcessError):
+        report.sections += _printed(call.excinfo.value)
     report.sections = [
         (name, text.encode("utf-8", "backslashreplace").decode()) for name, text in report.sections
     ]
     return report
+
+
+def _printed(failed: subprocess.CalledProcessError) -> list[tuple[str, str]]:
+    """The captured output of a command, which the message of its exception leaves out."""
+    outputs = {"stdout": failed.stdout, "stderr": failed.stderr}
+    return [
+        (f"{name} of the command", os.fsdecode(output))
+        for name, output in outputs.items()
+        if output
+    ]
 
 
 IDENTITIES = 6
