@@ -15,6 +15,7 @@ from curation.images import probe_size
 from curation.pairs import read_pairs
 from curation.progress import Progress
 from curation.sources.image_source import ImageSource
+from curation.sources.label_choice import USUAL, LabelChoice
 from curation.sources.opening import find_format, open_source
 from curation.sources.quarantine import stop_at
 from curation.store import PARTIAL, Store
@@ -23,25 +24,37 @@ from curation.views import VIEW_FILE, View, open_images
 QUANTILES = {"least": 0.0, "25%": 0.25, "median": 0.5, "75%": 0.75, "95%": 0.95, "most": 1.0}
 
 
-def inspect_path(path: Path, progress: Progress | None = None) -> dict[str, Any]:
+def inspect_path(
+    path: Path, progress: Progress | None = None, choice: LabelChoice = USUAL
+) -> dict[str, Any]:
     """A JSON-compatible description of ``path``; ``kind`` is one of the four.
 
     All but verification sets have ``images``, ``identities``, ``image_size`` ([height, width]) and
     ``complete``. If complete, they also have the number of ``unlabelled`` images and, if there are
     identities, quantiles and a ``histogram`` of images per identity. A view has its ``history``,
     each step with the fractions that it kept. A source is read completely (with progress), and its
-    ``kind`` is its own: "records", "folder". Raises ``UserError`` if ``path`` is none of the four.
+    ``kind`` is its own: "records", "folder". Raises ``UserError`` if ``path`` is none of the four,
+    or if ``choice`` says where the labels of something else than a source are.
     """
     path = Path(path)
     unfinished = _unfinished(path)
+    is_pairs = path.suffix == ".bin"
+    if unfinished is None and not is_pairs and _is_source(path):
+        return _describe_source(open_source(path, choice), progress)
+    if choice != USUAL:
+        raise UserError(
+            f"the labels of {path} are fixed; --label-key and --identity-folder are for what "
+            "`curate convert` reads"
+        )
     if unfinished is not None:
         return _describe_unfinished(unfinished)
-    if path.suffix == ".bin":
-        return _describe_pairs(path)
-    is_ours = any((path / name).exists() for name in (DATA_FILE, VIEW_FILE))
-    if path.is_file() or find_format(path) is not None or (path.is_dir() and not is_ours):
-        return _describe_source(open_source(path), progress)
-    return _describe_images(open_images(path))
+    return _describe_pairs(path) if is_pairs else _describe_images(open_images(path))
+
+
+def _is_source(path: Path) -> bool:
+    if path.is_file() or find_format(path) is not None:
+        return True
+    return path.is_dir() and not any((path / name).exists() for name in (DATA_FILE, VIEW_FILE))
 
 
 def _unfinished(path: Path) -> Path | None:

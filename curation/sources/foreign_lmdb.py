@@ -29,6 +29,7 @@ from curation.name_index import NameIndex
 from curation.sources import caffe_datum, packed_values
 from curation.sources.caffe_datum import is_datum
 from curation.sources.entries import EntrySource, ImageEntry, LabelNumbers
+from curation.sources.label_choice import is_label_beside_a_path
 from curation.sources.lists import is_heading
 from curation.sources.opening import source
 from curation.store import META_KEY, PARTIAL, STAMP_FILE
@@ -229,6 +230,8 @@ def read_labels(path: Path, names: Iterable[str]) -> _Labels:
                 raise ValueError(f"{line[:60]!r} is not KEY LABEL")
             image = index.position(words[0])
             if image < 0 and number == 1 and is_heading(line):
+                if not is_label_beside_a_path(words[1]):
+                    raise ValueError(f"the column {words[1][:40]!r} is not called label")
                 continue
             if image < 0:
                 unknown, first_unknown = unknown + 1, first_unknown or words[0][:80]

@@ -10,7 +10,8 @@ Supported forms, separated by tabs, commas, semicolons or spaces:
 - ``PATH``: images without labels.
 - Columns with names, see ``list_tables``.
 
-A line that begins with ``#`` and a blank is a comment.
+A line that begins with ``#`` and a blank is a comment. The first line may be a heading; the column
+of labels in it must then have the name of one (see ``label_choice``), as an age is none.
 
 Numbers distinguish the forms; next to a NAME, the suffix of an image file marks the path. It must
 be clear on every line which word is the path. The first line determines the form of all. KEY and
@@ -31,9 +32,16 @@ from curation.file_kinds import what_is_this
 from curation.labels import UNLABELLED
 from curation.sources.entries import MISSING, LabelNumbers
 from curation.sources.image_files import ImageFile, ImageFiles
-from curation.sources.label_choice import USUAL, LabelChoice, no_label
+from curation.sources.label_choice import (
+    LABEL_KEYS,
+    USUAL,
+    LabelChoice,
+    is_label_beside_a_path,
+    no_label,
+)
 from curation.sources.list_tables import (
     JSON_LINES,
+    PATH_KEYS,
     NamedColumns,
     columns_of,
     columns_without_labels,
@@ -109,6 +117,19 @@ class ListForm(NamedTuple):
             return None
         return _Words(words[: self.before], words[self.before], words[self.before + 1 :])
 
+    @property
+    def label_place(self) -> int:
+        """The number of the label's column, from 0."""
+        if self.label_behind:
+            return self.before + 1
+        return 1 if self.has_keys else 0
+
+    def names(self, heading: str) -> list[str]:
+        """The names of the columns in a heading; [] if it is a title of the list or a comment."""
+        words = _split(heading.lstrip("# "), self.separator)
+        count = self.before + 1 + int(self.label_behind) + self.more
+        return words if len(words) == count and all(map(_HEADING.fullmatch, words)) else []
+
     def label(self, words: _Words) -> str:
         if self.label_behind:
             return words.behind[0]
@@ -160,9 +181,13 @@ def read_list(path: Path, choice: LabelChoice = USUAL) -> ListedFiles:
     if form is None and is_heading(first[1]):
         first = next(lines, first)
         form = _form_of(first[1])
-    columns = columns_without_labels(heading[1]) if form is None else None
-    if columns is not None:
-        return _of_table(path, columns, chain([heading, first], lines))
+        names = [] if form is None else form.names(heading[1])
+        if form is None or (names and not is_label_beside_a_path(names[form.label_place])):
+            columns = columns_without_labels(heading[1])
+            if columns is not None:
+                return _of_table(path, columns, chain([heading, first], lines))
+            if form is not None:
+                raise _unknown_columns(path, heading[0], names)
     if form is None and _BARE_PATH.fullmatch(first[1].strip()):
         bare = _bare_files(chain([first], lines), path)
         return ListedFiles(path, bare)
@@ -175,6 +200,14 @@ def read_list(path: Path, choice: LabelChoice = USUAL) -> ListedFiles:
     files = ListedFiles(path, named)
     _check_keys(files, first[0], path)
     return files
+
+
+def _unknown_columns(path: Path, line: int, names: Sequence[str]) -> UserError:
+    return UserError(
+        f"{path}: line {line}: none of the columns {', '.join(names)[:200]} is called like a label "
+        f"({', '.join(LABEL_KEYS[:4])}, ...); call the one of the files {PATH_KEYS[0]}, separate "
+        "the columns by tabs or commas, and give the one of the identities with --label-key"
+    )
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:

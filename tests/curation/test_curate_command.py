@@ -40,6 +40,16 @@ def refusal(finished):
     return lines[-1]
 
 
+def test_inspect_shows_what_convert_would_take(curate, tmp_path, noise_images):
+    (tmp_path / "0.jpg").write_bytes(noise_images[0])
+    (tmp_path / "list.csv").write_text("filename,who\n0.jpg,anna\n")
+    option = ("list.csv", "--label-key", "who", "--json")
+    usual = json.loads(curate("inspect", "list.csv", "--json").stdout)
+    chosen = json.loads(curate("inspect", *option).stdout)
+    assert [usual["identities"], chosen["identities"]] == [0, 1]
+    assert "another one: who" in usual["warnings"][0]
+
+
 def test_convert_inspect_and_view(curate, write_source, tmp_path):
     source = write_source(COUNTS)
     made = curate("convert", source, "train.lmdb", "--json")

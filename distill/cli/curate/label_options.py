@@ -1,4 +1,4 @@
-"""The options for labels in unusual places, which `convert` and `recipe` share."""
+"""The options for labels in unusual places, which `convert`, `inspect` and `recipe` share."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated

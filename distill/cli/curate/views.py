@@ -9,8 +9,10 @@ from distill.cli import completion
 from distill.cli.bars import watch
 from distill.cli.common import JsonOption, WorkspaceOption
 from distill.cli.curate.drawing import print_inspection
+from distill.cli.curate.label_options import LabelOptions
 from distill.cli.curate.places import locate
 from distill.cli.curate.sources import progress_unit
+from distill.cli.option_groups import grouped
 from distill.cli.reports import print_report
 from distill.cli.screen import note
 
@@ -21,6 +23,7 @@ def register(app: typer.Typer) -> None:
     app.command()(images)
 
 
+@grouped
 def inspect(
     path: Annotated[
         str,
@@ -30,6 +33,8 @@ def inspect(
             autocompletion=completion.data_sets,
         ),
     ],
+    *,
+    labels: LabelOptions,
     as_json: JsonOption = False,
     workspace: WorkspaceOption = None,
 ) -> None:
@@ -45,13 +50,15 @@ def inspect(
     `curate inspect train.lmdb --json`
 
     `curate inspect /data/faces_emore/lfw.bin`
+
+    `curate inspect /data/faces.csv --label-key person`
     """
     from curation.inspection import inspect_path
     from curation.workspace import Workspace
 
     found = locate(path, Workspace.locate(workspace))
     with watch("read", progress_unit(found), at_once=False) as progress:
-        description = inspect_path(found, progress)
+        description = inspect_path(found, progress, labels.choice())
     if as_json:
         print_report(description, as_json)
     else:

@@ -112,6 +112,13 @@ def test_a_list_may_have_a_heading(tmp_path, noise_images):
     assert convert(folder, tmp_path / "b.lmdb").unlabelled == 0
 
 
+def test_the_second_column_of_a_list_must_be_a_label(tmp_path, noise_images):
+    folder = write_lmdb(tmp_path / "set", {b"anna": noise_images[0]})
+    (folder / "list.csv").write_text("key,age\nanna,31\n")
+    with pytest.raises(UserError, match=r"list\.csv: line 1: the column 'age' is not called label"):
+        convert(folder, tmp_path / "a.lmdb")
+
+
 def test_images_without_labels_are_doubted(tmp_path, noise_images):
     folder = write_lmdb(tmp_path / "set", {b"p0/0.jpg": noise_images[0]})
     (warning,) = inspect_path(folder)["warnings"]

@@ -15,6 +15,8 @@ from curation.conversion.convert import convert
 from curation.errors import UserError
 from curation.inspection import inspect_path
 from curation.sources.label_choice import LabelChoice
+from curation.sources.list_tables import PATH_KEYS
+from curation.sources.lists import read_list
 from curation.store import Store
 
 
@@ -194,6 +196,14 @@ def test_files_with_an_unusual_suffix_hold_labels(tmp_path, noise_images, kind):
     assert told == []
 
 
+def test_labels_of_a_store_cannot_be_chosen(tmp_path, noise_images):
+    table = write_table(tmp_path / "a.parquet", noise_images[:2], who=["anna", "ben"])
+    assert inspect_path(table, choice=LabelChoice("who"))["identities"] == 2
+    store = convert(table, tmp_path / "a.lmdb", choice=LabelChoice("who"))
+    with pytest.raises(UserError, match=r"the labels of .*a\.lmdb are fixed"):
+        inspect_path(store.path, choice=LabelChoice("who"))
+
+
 def test_lost_labels_lead_to_the_way_to_them(tmp_path, noise_images):
     table = write_table(tmp_path / "a.parquet", noise_images[:2], who=["anna", "ben"])
     told: list[str] = []
@@ -241,6 +251,41 @@ class TestListsWithColumns:
         else:
             with pytest.raises(UserError, match="has no column person, but file_name, who, age"):
                 convert(listed, tmp_path / "a.lmdb", choice=choice)
+
+    @pytest.mark.parametrize(
+        "heading",
+        ["filename,age", "path,score", "image,split", "age,path", "key,age,path"],
+    )
+    def test_other_columns_are_never_labels(self, tmp_path, noise_images, heading):
+        (tmp_path / "0.jpg").write_bytes(noise_images[0])
+        names = heading.split(",")
+        row = ["0.jpg" if name in PATH_KEYS else "31" for name in names]
+        path = tmp_path / "list.csv"
+        path.write_text(f"{heading}\n{','.join(row)}\n")
+        described = inspect_path(path)
+        assert described["unlabelled"] == 1
+        other = next(name for name in names if name in ("age", "score", "split"))
+        assert other in described["warnings"][0]
+        assert inspect_path(path, choice=LabelChoice(other))["identities"] == 1
+
+    @pytest.mark.parametrize("heading", ["photo,age", "photo\tage", "photo age", "#photo,age"])
+    def test_columns_of_unknown_names_are_refused(self, tmp_path, heading):
+        separator = next(mark for mark in "\t, " if mark in heading)
+        path = tmp_path / "list.tsv"
+        path.write_text(f"{heading}\n0.jpg{separator}31\n")
+        with pytest.raises(UserError, match="none of the columns photo, age is called like a"):
+            read_list(path)
+
+    @pytest.mark.parametrize(
+        "heading", ["path,name", "image,Id", "photo,Celeb ID", "name,path", "photo,person", "#x"]
+    )
+    def test_the_names_of_labels_beside_a_path(self, tmp_path, noise_images, heading):
+        (tmp_path / "0.jpg").write_bytes(noise_images[0])
+        path = tmp_path / "list.csv"
+        row = "anna,0.jpg" if heading.startswith("name") else "0.jpg,anna"
+        path.write_text(f"{heading}\n{row}\n")
+        described = inspect_path(path)
+        assert (described["identities"], described["warnings"]) == (1, [])
 
     def test_a_list_without_a_heading_has_no_columns(self, tmp_path, noise_images):
         (tmp_path / "0.jpg").write_bytes(noise_images[0])
