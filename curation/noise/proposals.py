@@ -60,6 +60,25 @@ def write_proposals(
             file.write(proposed.read_bytes())
 
 
+def tell_lost_proposals(
+    table: Path, decisions: Sequence[Decision], images: ImageSet, say: Say
+) -> None:
+    """Say which proposals for ``table`` its ``decisions`` lack: a person removed the lines, or the
+    file was cut off.
+    """
+    proposed = table.with_name(PROPOSED_FILE)
+    if not proposed.exists() or _digest(table) == _digest(proposed):
+        return
+    decided = {line.about for line in decisions}
+    lost = [line for line in _earlier(proposed, images) if line.apply and line.about not in decided]
+    if lost:
+        say(
+            f"{len(lost):,} proposals are not applied, because {table} has no lines about their "
+            f"images or identities, such as {lost[0].proposal!r}; if nobody removed these lines, "
+            f"take them from {proposed}"
+        )
+
+
 def _digest(table: Path) -> str | None:
     try:
         return file_digest(table)

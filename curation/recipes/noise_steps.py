@@ -10,7 +10,7 @@ from curation.noise.analysis import find_noise
 from curation.noise.clean import CLEAN, decisions_digest, write_clean
 from curation.noise.decisions import DECISIONS_FILE, Decision
 from curation.noise.findings import FINDINGS_FILE, Findings, findings_folder
-from curation.progress import Progress, StepDisplay
+from curation.progress import Progress, Say, StepDisplay, unsaid
 from curation.recipes.context import RecipeContext, StepResult
 from curation.recipes.file import CheckStep, CleanStep, ReportStep, ScoreStep
 from curation.recipes.pair_steps import readable_pairs
@@ -87,7 +87,7 @@ def _clean(of: str, to: str, context: RecipeContext) -> StepResult:
     path = context.target / f"{to}.view"
     if not (folder / DECISIONS_FILE).exists():
         return StepResult(path, "skipped", note="nothing was checked")
-    if (decisions := _decisions(images)) is None:
+    if (decisions := _decisions(images, context.say)) is None:
         return StepResult(
             path,
             "skipped",
@@ -102,13 +102,13 @@ def _clean(of: str, to: str, context: RecipeContext) -> StepResult:
     )
 
 
-def _decisions(images: ImageSet) -> list[Decision] | None:
+def _decisions(images: ImageSet, say: Say = unsaid) -> list[Decision] | None:
     """The decisions on the current images; None if there are none, or they are for other images."""
     folder = findings_folder(images)
     table = folder / DECISIONS_FILE
     if not table.exists() or ((folder / FINDINGS_FILE).exists() and _findings(images) is None):
         return None
-    return decisions_to_carry_out(None, [], images, folder)
+    return decisions_to_carry_out(None, [], images, folder, say)
 
 
 def report_on_images(

@@ -12,6 +12,8 @@ from curation.noise.clean import apply_decisions
 from curation.noise.decisions import DECISIONS_FILE, Decision, subject_name
 from curation.noise.findings import FINDINGS_FILE, Findings
 from curation.noise.overrides import chosen_decisions, override_decisions
+from curation.noise.proposals import tell_lost_proposals
+from curation.progress import Say, unsaid
 from curation.review.events import ReviewEvent
 from curation.review.log import DECISIONS_LOG, DecisionLog
 from curation.review.standing import Conflict, Standing
@@ -55,18 +57,26 @@ def reviewed(table: Sequence[Decision], standing: Standing) -> list[Decision]:
 
 
 def decisions_to_carry_out(
-    table: Path | None, overrides: Sequence[Path], images: ImageSet, findings: Path
+    table: Path | None,
+    overrides: Sequence[Path],
+    images: ImageSet,
+    findings: Path,
+    say: Say = unsaid,
 ) -> list[Decision]:
     """The decisions of ``table``, overridden by those of ``overrides``.
 
-    ``None`` means the table of the folder ``findings`` including its review. Raises ``UserError``
-    like ``chosen_decisions``, and if reviewers contradict each other.
+    ``None`` means the table of the folder ``findings`` including its review. ``say`` is called
+    with a remark on proposals that the table lacks. Raises ``UserError`` like ``chosen_decisions``,
+    and if reviewers contradict each other.
     """
     own = findings / DECISIONS_FILE
     log = findings / DECISIONS_LOG
     if table is not None or not (log.exists() and (findings / FINDINGS_FILE).exists()):
-        return chosen_decisions(table or own, overrides, images, findings)
+        chosen = chosen_decisions(table or own, overrides, images, findings)
+        tell_lost_proposals(table or own, chosen, images, say)
+        return chosen
     chosen = chosen_decisions(own, [], images, findings)
+    tell_lost_proposals(own, chosen, images, say)
     found = Findings(findings, images)
     standing = Standing({found.load(check).identity for check in found.checks})
     for event in DecisionLog(log).news():

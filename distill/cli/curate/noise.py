@@ -139,7 +139,7 @@ def clean(
 
     place = Workspace.locate(workspace)
     found = open_images(locate(images, place))
-    chosen = decisions_to_carry_out(decisions, override or [], found, findings_folder(found))
+    chosen = decisions_to_carry_out(decisions, override or [], found, findings_folder(found), note)
     path = view_path(destination, place)
     print_view(path, write_clean(path, found, chosen), as_json)
 

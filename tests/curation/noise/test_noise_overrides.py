@@ -17,7 +17,9 @@ from curation.noise.overrides import (
     override_decisions,
     refuse_contradictions,
 )
-from curation.noise.proposals import follow_proposals
+from curation.noise.proposals import PROPOSED_FILE, follow_proposals
+from curation.review.log import DECISIONS_LOG
+from curation.review.outcome import decisions_to_carry_out
 from curation.store import Store
 
 Chosen = Callable[..., list[Decision]]
@@ -238,3 +240,24 @@ class TestFollowing:
     def test_a_new_proposal_does_not_overrule_a_person(self) -> None:
         own = Decision("merge", 4, into=2)
         assert follow_proposals([own], [], [self.proposal(4, self.NEW)]) == [own]
+
+
+@pytest.mark.parametrize("kept", [0, 1, 3], ids=["none-kept", "one-kept", "all-kept"])
+@pytest.mark.parametrize("reviewed", [False, True], ids=["table", "review"])
+def test_proposals_that_a_cut_table_lost_are_told(drawn_store: Store, kept, reviewed) -> None:
+    folder = findings_folder(drawn_store)
+    by_a_teacher(drawn_store, np.linspace(0.9, 0.1, drawn_store.identities))
+    lines = [Decision("drop", int(drawn_store.labels[image]), image) for image in range(3)]
+    table = folder / DECISIONS_FILE
+    write_decisions(folder / PROPOSED_FILE, drawn_store.digest, lines)
+    edited = [replace(line, apply=number > 0) for number, line in enumerate(lines)]
+    write_decisions(table, drawn_store.digest, edited)
+    table.write_text("".join(table.read_text().splitlines(keepends=True)[: 2 + kept]))
+    if reviewed:
+        (folder / DECISIONS_LOG).touch()
+    told: list[str] = []
+    carried = decisions_to_carry_out(None, [], drawn_store, folder, told.append)
+    assert carried == edited[:kept]
+    assert [line.split(",")[0] for line in told] == [f"{3 - kept} proposals are not applied"][
+        kept // 3 :
+    ]
