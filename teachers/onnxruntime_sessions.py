@@ -3,6 +3,7 @@
 onnxruntime's exceptions have no common base class, and name places in its source code.
 """
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,13 +24,24 @@ _OPERATOR = re.compile(
 _OF_MEMORY = ("llocate", "bad_alloc", "would require more than")
 
 
+def load_onnxruntime() -> Any:
+    """The module ``onnxruntime``, without its telemetry.
+
+    Its import writes an identifier of this machine to the user's cache and reports each use to the
+    vendor, unless the environment says otherwise.
+    """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    import onnxruntime
+
+    return onnxruntime
+
+
 def open_session(model: Any, path: Path | str, threads: int = 0, gpu: bool = False) -> Any:
     """An ``InferenceSession``; 0 ``threads`` are all cores. With ``gpu``, on the GPU if possible.
 
     Raises ``UserError`` if onnxruntime cannot load the ``model`` of ``path``.
     """
-    import onnxruntime
-
+    onnxruntime = load_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # Errors arrive as exceptions.
     options.intra_op_num_threads = threads
@@ -76,8 +88,7 @@ def reason_of(error: Exception) -> str:
 
 
 def _why_not_loaded(model: Any, reason: str) -> str:
-    import onnxruntime
-
+    onnxruntime = load_onnxruntime()
     opset = max((each.version for each in model.opset_import if not each.domain), default=0)
     if "IR version" in reason or f"opset {opset} " in reason.lower():
         return (

@@ -24,11 +24,11 @@ def latency(
     ] = "1",
     json: JsonOption = False,
 ) -> None:
-    """Measure the latency of every format of a bundle on this machine, and of PyTorch, one image
-    at a time.
+    """Measure the latency of every format of a bundle, and of PyTorch, on this machine.
 
-    Each format is measured in its own process, one after the other. The table is saved in the
-    bundle's evaluation.json. Measure on an idle machine, and compare only figures of one table.
+    Each format embeds one image at a time, in its own process, one format after the other. The
+    table is saved in the bundle's evaluation.json. Measure on an idle machine, and compare only
+    figures of one table.
 
     Example: distill latency workspace/bundles/sample --threads 1,2
     """

@@ -8,6 +8,7 @@ from pathlib import Path
 from distill.export.exporter import exporter
 from distill.export.formats.onnx import OnnxExporter
 from distill.export.source import ExportSource, quiet
+from teachers.onnxruntime_sessions import load_onnxruntime
 
 
 @exporter("onnx-fp16")
@@ -18,6 +19,7 @@ class OnnxHalfExporter(OnnxExporter):
     file = "model.fp16.onnx"
 
     def export(self, folder: Path, source: ExportSource) -> None:
+        load_onnxruntime()
         from onnxruntime.transformers.float16 import convert_float_to_float16
 
         with quiet():

@@ -66,6 +66,18 @@ def test_no_word_of_a_help_text_is_taken_for_markup():
     walk(get_command(distill))
 
 
+def test_lists_of_commands_need_one_line_of_each_help_text():
+    """Rich keeps the line breaks of a first paragraph, and the list would show them."""
+
+    def walk(command):
+        assert "\n" not in (command.help or "").split("\n\n")[0]
+        for below in getattr(command, "commands", {}).values():
+            walk(below)
+
+    for app in APPS.values():
+        walk(get_command(app))
+
+
 def run(*words, columns=80, **variables):
     """The output of a command with COLUMNS set."""
     program, *arguments = map(str, words)
