@@ -10,7 +10,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,9 +23,17 @@ from curation.locks import locked
 from distill.daemon.delivery import deliver, refuse_to_lose
 from distill.daemon.patience import within
 from distill.export.bundle_files import LARGEST_JSON, files_of
-from distill.export.checksums import MAXIMUM_SUMS_BYTES, SIGNATURE_NAME, SUMS_NAME, read_sums
+from distill.export.checksums import (
+    MAXIMUM_SUMS_BYTES,
+    SIGNATURE_NAME,
+    SUMS_NAME,
+    check_names,
+    checksum_of,
+    parse_sums,
+    read_sums,
+)
 from distill.export.config import BundleConfig
-from distill.export.signatures import BYTES, check_signature
+from distill.export.signatures import BYTES, check_signature, read_signature
 from distill.spec_source import check_name
 
 if TYPE_CHECKING:
@@ -82,7 +90,7 @@ def fetch(
     base = f"{page['place']}/jobs/{page['job']}/bundle/"
     client = httpx.Client(timeout=SECONDS, headers=headers, trust_env=False)
     try:
-        with locked(partial), client as http:
+        with locked(partial), client as http, _named(partial, url):
             source = _RemoteFiles(http, base, url)
             _fetch_list(source, partial)
             refuse_to_lose(destination, force or _same_list(partial, destination))
@@ -93,6 +101,15 @@ def fetch(
         with suppress(OSError):
             partial.rmdir()  # nothing was fetched, or everything was removed
     return written
+
+
+@contextmanager
+def _named(folder: Path, url: str) -> Iterator[None]:
+    """Name the page at ``url`` in errors about the temporary ``folder`` of its download."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(str(error).replace(str(folder), url.rstrip("/"))) from None
 
 
 class _RemoteFiles:
@@ -113,9 +130,10 @@ class _RemoteFiles:
                 return
             except (httpx.HTTPError, httpx.InvalidURL) as error:
                 if attempt == ATTEMPTS or isinstance(error, httpx.ConnectError):
+                    said = str(error)[:200].rstrip(".") or type(error).__name__
                     raise UserError(
-                        f"{self._url}: {str(error)[:200] or type(error).__name__} at {name}; run "
-                        f"the same command again to continue there"
+                        f"{self._url}: {said} at {name}; run the same command again to continue "
+                        "there"
                     ) from None
 
     def _take_on(self, name: str, path: Path, most: int, optional: bool) -> None:
@@ -185,15 +203,15 @@ def _steadily(pieces: Iterator[bytes]) -> Iterator[bytes]:
 
 def _fetch_list(source: _RemoteFiles, folder: Path) -> None:
     """Fetch the checksums, and empty the folder if it has the files of another bundle."""
-    new = folder / f".{SUMS_NAME}"
+    new, kept = folder / f".{SUMS_NAME}", folder / SUMS_NAME
     new.unlink(missing_ok=True)
     source.take(SUMS_NAME, new, MAXIMUM_SUMS_BYTES)
     listed = read_whole(new, MAXIMUM_SUMS_BYTES)
-    kept = folder / SUMS_NAME
+    new.unlink()
+    parse_sums(kept, listed)
     if not kept.is_file() or kept.read_bytes() != listed:
         empty(folder)
         kept.write_bytes(listed)
-    new.unlink(missing_ok=True)
 
 
 def _same_list(folder: Path, destination: Path) -> bool:
@@ -214,6 +232,7 @@ def _fetch_files(
     """
     (folder / SIGNATURE_NAME).unlink(missing_ok=True)
     source.take(SIGNATURE_NAME, folder / SIGNATURE_NAME, BYTES, optional=True)
+    read_signature(folder)
     if key is not None:
         check_signature(folder, key)
     sums = read_sums(folder)
@@ -226,6 +245,7 @@ def _fetch_files(
             f"{folder / 'config.json'}: {error}; not a bundle of this version"
         ) from None
     files = files_of(config)
+    check_names(folder, sums, files)
     for name, most in files.items():
         if name != "config.json":
             take(name, most)
@@ -245,23 +265,19 @@ def _take_checked(
 
     A file that does not match is removed.
     """
-    path = folder / name
-    if name not in sums:
-        raise UserError(
-            f"{SUMS_NAME} of the remote bundle does not list {name}: not a whole bundle"
-        )
-    if path.is_file() and file_digest(path) == sums[name]:
+    path, wanted = folder / name, checksum_of(folder, sums, name)
+    if path.is_file() and file_digest(path) == wanted:
         return
-    if (known / name).is_file() and file_digest(known / name) == sums[name]:
+    if (known / name).is_file() and file_digest(known / name) == wanted:
         path.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(known / name, path)
         return
     say(name)
     source.take(name, path, most)
-    if file_digest(path) != sums[name]:
+    if file_digest(path) != wanted:
         path.unlink()
         raise UserError(
-            f"{name}: its SHA-256 is not the one in {SUMS_NAME}; it was changed or damaged in "
+            f"{path}: its SHA-256 is not the one in {SUMS_NAME}; it was changed or damaged in "
             "transit; run the same command to fetch it again, and if this repeats, run `distill "
             "verify` on the bundle of the other machine"
         )

@@ -5,10 +5,11 @@ expected names, links are refused, and sizes are bounded.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 
 from curation.errors import UserError
+from curation.file_kinds import BEGINNING_BYTES, kind_of
 from curation.files import file_digest, read_whole, regular_file_size
 
 SUMS_NAME = "SHA256SUMS"
@@ -35,13 +36,28 @@ def verify_sums(folder: Path, files: Mapping[str, int]) -> None:
     different.
     """
     sums = read_sums(folder)
-    for name in sums:
-        if name not in files:
-            raise UserError(
-                f"{folder / SUMS_NAME}: {name!r:.80} is not a file of a bundle; refused"
-            )
+    check_names(folder, sums, files)
     for name, most in files.items():
         _verify(folder, sums, name, most)
+
+
+def check_names(folder: Path, sums: Mapping[str, str], files: Iterable[str]) -> None:
+    """Raise ``UserError`` unless the checksums of ``folder`` are those of ``files``."""
+    for name in files:
+        checksum_of(folder, sums, name)
+    if others := sorted({*sums} - {*files}):
+        raise UserError(
+            f"{folder / SUMS_NAME}: {others[0]!r:.80} is not a file of a bundle; refused"
+        )
+
+
+def checksum_of(folder: Path, sums: Mapping[str, str], name: str) -> str:
+    """The SHA-256 of a file in the ``sums`` of ``folder``; ``UserError`` if they lack it."""
+    if name not in sums:
+        raise UserError(
+            f"{folder}: {SUMS_NAME} does not list {name}; not a whole bundle; fetch it again"
+        )
+    return sums[name]
 
 
 def read_verified(folder: Path, name: str, most: int) -> bytes:
@@ -51,15 +67,12 @@ def read_verified(folder: Path, name: str, most: int) -> bytes:
 
 
 def _verify(folder: Path, sums: Mapping[str, str], name: str, most: int) -> None:
-    if name not in sums:
-        raise UserError(
-            f"{folder}: {SUMS_NAME} does not list {name}; not a whole bundle; fetch it again"
-        )
+    wanted = checksum_of(folder, sums, name)
     path = _inside(folder, name)
     size = regular_file_size(path)
     if size > most:
         raise UserError(f"{path}: {size:,} bytes; this file of a bundle has {most:,} at most")
-    if file_digest(path) != sums[name]:
+    if file_digest(path) != wanted:
         raise UserError(
             f"{path}: its SHA-256 is not the one in {SUMS_NAME}; the bundle was changed or damaged "
             f"in transit; fetch it again"
@@ -74,12 +87,28 @@ def read_sums(folder: Path) -> dict[str, str]:
     if not path.is_file():
         wrong = f"not a bundle (it has no {SUMS_NAME})" if folder.is_dir() else "no such folder"
         raise UserError(f"{folder}: {wrong}; give a bundle's folder: `distill pull JOB` writes one")
-    text = read_whole(path, MAXIMUM_SUMS_BYTES).decode(errors="replace")
+    return parse_sums(path, read_whole(path, MAXIMUM_SUMS_BYTES))
+
+
+def parse_sums(path: Path, content: bytes) -> dict[str, str]:
+    """The checksums in the ``content`` of the list ``path``, by file name.
+
+    Raises the errors of ``verify_sums``; they say which other kind of file it is.
+    """
     sums: dict[str, str] = {}
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(content.decode(errors="replace").splitlines(), 1):
         match = _LINE.fullmatch(line)
         if match is None or match[2] in sums:
-            raise UserError(f"{path}, line {number}: not one new `SHA256  NAME`")
+            kind = kind_of(content[:BEGINNING_BYTES])
+            if kind is not None and not kind.is_text:
+                raise UserError(
+                    f"{path} is {kind.what}, not the checksums of a bundle; give the folder of a "
+                    "bundle, or the page of a job"
+                )
+            raise UserError(
+                f"{path}, line {number}: {line!r:.80} is not a new line `SHA256  NAME`, as in the "
+                "checksums of a bundle; fetch the bundle again"
+            )
         _refuse_outside(path, match[2])
         sums[match[2]] = match[1]
     return sums

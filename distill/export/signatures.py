@@ -64,14 +64,20 @@ def check_signature(folder: Path, key: Path) -> None:
 
 
 def read_signature(folder: Path) -> bytes | None:
-    """The signature of a bundle; None if it is unsigned.
+    """The signature of a bundle; None if it is unsigned, ``UserError`` if it is damaged.
 
     Ignores a link, because its target is outside the bundle.
     """
     path = folder / SIGNATURE_NAME
     if not path.is_file() or leads_out(folder, path):
         return None
-    return read_whole(path, BYTES)
+    signature = read_whole(path, BYTES)
+    if len(signature) != BYTES:
+        raise UserError(
+            f"{path}: it has {len(signature)} bytes, not the {BYTES} of a signature; fetch the "
+            "bundle again, or sign it again with `distill sign`"
+        )
+    return signature
 
 
 def _private(path: Path) -> "Ed25519PrivateKey":

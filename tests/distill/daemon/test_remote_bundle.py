@@ -25,6 +25,26 @@ from distill.export.checksums import write_sums
 from tests.distill.daemon.test_daemon_delivery import files_of_a_bundle, make_bundle
 
 PLACE = "/jobs/sample/bundle/"
+PAGE = b"<!DOCTYPE html><html><body>Please log in</body></html>"
+
+Answer = Callable[[bytes], bytes]
+"""Maps the content of a file to headers and body"""
+
+
+def with_length(length: int, body: bytes) -> bytes:
+    return b"Content-Length: %d\r\n\r\n%s" % (length, body)
+
+
+WRONG_ANSWERS: dict[str, Answer] = {
+    "cut": lambda content: with_length(len(content), content[: len(content) // 2]),
+    "cut-without-length": lambda content: b"\r\n" + content[: len(content) // 2],
+    "length-too-small": lambda content: with_length(len(content) - 9, content),
+    "length-too-large": lambda content: with_length(len(content) + 9, content),
+    "length-negative": lambda content: with_length(-1, content),
+    "chunk-cut": lambda content: b"Transfer-Encoding: chunked\r\n\r\nff\r\n" + content[:9],
+    "empty": lambda content: with_length(0, b""),
+    "page": lambda content: with_length(len(PAGE), PAGE),
+}
 
 
 class Elsewhere(ThreadingHTTPServer):
@@ -41,6 +61,7 @@ class Elsewhere(ThreadingHTTPServer):
         self.ranges = True
         self.endless: str | None = None
         self.status: int | None = None
+        self.answers: dict[str, Answer] = {}
 
     @property
     def url(self) -> str:
@@ -73,6 +94,9 @@ class Handler(BaseHTTPRequestHandler):
             self.send_error(404)
             return
         content = (self.server.folder / name).read_bytes()
+        if name in self.server.answers:
+            self.wfile.write(b"HTTP/1.1 200 OK\r\n" + self.server.answers[name](content))
+            return
         found = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range") or "")
         start = int(found[1]) if found and self.server.ranges else 0
         if start >= len(content) > 0:
@@ -198,6 +222,40 @@ def test_no_file_is_larger_than_a_bundles_may_be(elsewhere: Elsewhere, target: P
     elsewhere.endless = name
     with pytest.raises(UserError, match=f"{re.escape(name)} has more than the"):
         fetch(elsewhere.url, target, "secret")
+
+
+@pytest.mark.parametrize("answer", WRONG_ANSWERS)
+@pytest.mark.parametrize("name", ["SHA256SUMS", "SHA256SUMS.sig", "config.json", "model.onnx"])
+def test_a_wrong_answer_is_refused_and_forgotten(
+    elsewhere: Elsewhere, target: Path, name: str, answer: str
+):
+    (elsewhere.folder / "SHA256SUMS.sig").write_bytes(bytes(64))
+    elsewhere.answers = {name: WRONG_ANSWERS[answer]}
+    with pytest.raises(UserError, match=f"{re.escape(elsewhere.url)}.*{re.escape(name)}") as error:
+        fetch(elsewhere.url, target, "secret")
+    assert str(target.parent) not in str(error.value)
+    assert not target.exists()
+    elsewhere.answers = {}
+    assert fetch(elsewhere.url, target, "secret")
+    assert listing(target) == listing(elsewhere.folder)
+
+
+def test_the_page_of_another_program_is_called_so(elsewhere: Elsewhere, target: Path):
+    elsewhere.answers = dict.fromkeys(listing(elsewhere.folder), WRONG_ANSWERS["page"])
+    with pytest.raises(UserError, match=f"{elsewhere.url}/SHA256SUMS is a web page"):
+        fetch(elsewhere.url, target, "secret")
+    assert [name for name, _ in elsewhere.asked] == ["SHA256SUMS"]
+
+
+@pytest.mark.parametrize("change", ["missing", "more"])
+def test_a_wrong_list_is_refused_before_the_networks(elsewhere, target: Path, change: str):
+    sums = elsewhere.folder / "SHA256SUMS"
+    lines = sums.read_text().splitlines(keepends=True)
+    sums.write_text("".join(lines[:-1] if change == "missing" else [*lines, f"{'0' * 64}  more"]))
+    words = "does not list thresholds.json" if change == "missing" else "'more' is not a file of a"
+    with pytest.raises(UserError, match=f"{elsewhere.url}.*{words}"):
+        fetch(elsewhere.url, target, "secret")
+    assert "model.onnx" not in [name for name, _ in elsewhere.asked]
 
 
 def test_a_file_that_is_too_large_does_not_stay(elsewhere: Elsewhere, target: Path):

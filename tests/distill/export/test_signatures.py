@@ -102,6 +102,14 @@ def test_an_invalid_signature_is_refused(content, bundle, keys):
         check_signature(bundle, keys[1])
 
 
+@pytest.mark.parametrize("length", [0, 40, 65])
+def test_a_damaged_signature_is_not_pulled(bundle, tmp_path, length: int):
+    (bundle / SIGNATURE_NAME).write_bytes(bytes(length))
+    with pytest.raises(UserError, match=rf"SHA256SUMS\.sig: it has {length} bytes"):
+        deliver(bundle, tmp_path / "pulled")
+    assert not (tmp_path / "pulled").exists()
+
+
 def test_a_damaged_bundle_is_not_signed(bundle, keys):
     (bundle / "model.onnx").write_bytes(b"other")
     with pytest.raises(UserError, match="its SHA-256 is not the one"):
@@ -141,7 +149,7 @@ def test_a_changed_bundle_loses_its_signature_with_a_hint(bundle, keys, capsys, 
 
 
 def test_a_pull_over_http_checks_before_it_fetches(elsewhere: Elsewhere, keys, tmp_path):
-    with pytest.raises(UserError, match="it is not signed"):
+    with pytest.raises(UserError, match=f"{elsewhere.url}: it is not signed"):
         fetch(elsewhere.url, tmp_path / "here", "secret", key=keys[1])
     assert "model.onnx" not in {name for name, _ in elsewhere.asked}
     sign(elsewhere.folder, keys[0])
