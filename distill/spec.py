@@ -311,13 +311,15 @@ class JobSpec(Strict):
                         f"{name} of {where} looks at labels, which mixed images do not have, and "
                         f"does not skip them (LossInputs.mean_over_labelled); leave mix out",
                     )
-            if not any(
+            remembers = self.student is not None and self.student.remember is not None
+            if not remembers and not any(
                 loss.needs_teacher for loss in stage.losses.values() if not loss.needs_labels
             ):
                 raise SpecError(
                     ("augment", "mix"),
                     f"no loss of {where} can learn from mixed images, which have no label; "
-                    "add a loss that compares only with the teacher, such as angular",
+                    "add a loss that compares only with the teacher, such as angular, or "
+                    "student.remember if the student starts from a network",
                 )
         return self
 

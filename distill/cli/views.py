@@ -83,7 +83,7 @@ def views(
     if json:
         print_json({"sheet": str(sheet), **told, "views": [asdict(view) for view in made.views]})
         return
-    if teacher is None:
+    if teacher is None and job.teacher is not None:
         note("warning: the teacher is not trained yet, so no cosines are shown")
     say(f"{sheet}: {len(drawn):,} images, {told['augmented']:,} augmented views{_cosines(told)}")
 

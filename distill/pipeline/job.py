@@ -36,7 +36,13 @@ from distill.pipeline.planning import (
 from distill.pipeline.provenance import CHANGED
 from distill.pipeline.record import RunRecord
 from distill.pipeline.steps import StepOutcome, StepStore, give_way
-from distill.pipeline.teacher_answers import Question, asked_answers, share_below
+from distill.pipeline.teacher_answers import (
+    Question,
+    asked_answers,
+    of_rejected,
+    share_below,
+    share_below_online,
+)
 from distill.pipeline.training import (
     Guidance,
     Stage,
@@ -152,6 +158,9 @@ class JobRun:
             with self._step("embed") as state:
                 tried = on_first_rank(lambda: self._try(teacher))
                 state.note = f"{tried}; it runs at every step"
+                if self.spec.augment.augments:
+                    told = (teacher, self.images, self.spec.augment)
+                    state.note += self._rejected(on_first_rank(lambda: share_below_online(*told)))
             self.guidance = Guidance(online=teacher, digest=cache_digest(teacher, self.images))
             return None
         plain, *views = self._embed(teacher, self.spec.teacher.precision)
@@ -179,11 +188,17 @@ class JobRun:
             caches = question.ask(progress, several_machines())
             state.note = tried
             if augment.answered:
-                unused = share_below(caches, self.images, augment)
-                state.note += f"; {unused:.1%} of the augmented views do not resemble the image"
+                state.note += self._rejected(share_below(caches, self.images, augment))
             if not computed:
                 state.state = "reused"
         return caches
+
+    def _rejected(self, share: float) -> str:
+        """The note about the share of views that ``least_cosine`` rejects; warns if it is large."""
+        note, notices = of_rejected(share, self.spec.augment)
+        for notice in notices:
+            self.record.warn(notice)
+        return f"; {note}"
 
     def _try(self, teacher: Embedder) -> str:
         """A test of the teacher on a few hundred pairs; ``UserError`` if it is not usable."""

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from curation.images import decode
+from curation.bad_images import read_pixels
 from curation.pairs import VerificationPairs
 from curation.progress import Progress
 from curation.views import ImageSet
@@ -176,7 +176,7 @@ def asking_seconds(teacher: Embedder, images: ImageSet, augmentation: Augmentati
     """Seconds to read one image, augment it if asked, and embed it in a single process."""
     chosen = np.random.default_rng(0).integers(0, len(images), READ)
     began = time.monotonic()
-    pictures = [decode(images.read(index)) for index in chosen.tolist()]
+    pictures = [read_pixels(images, index) for index in chosen.tolist()]
     if augmentation is not None:
         augmentation.views(pictures, augmentation.changes(images.rows[chosen], 0))
     reading = (time.monotonic() - began) / READ

@@ -6,19 +6,23 @@ from pathlib import Path
 
 import numpy as np
 
+from curation.bad_images import read_pixels
 from curation.progress import Progress, spoken
 from curation.views import ImageSet
+from distill.notices import Notice
 from distill.training.augment import AugmentSettings
 from teachers.augment.augmentation import Augmentation, NumberedView
 from teachers.cache_files import Precision
-from teachers.embedder import CPU_BATCH, Embedder
+from teachers.embedder import CPU_BATCH, Embedder, unit_and_norm
 from teachers.embedding_cache import Embeddings
 from teachers.embeddings import Answers, cache_embeddings, missing_bytes, missing_pictures
 from teachers.ensemble import Ensemble
 from teachers.team import Team
 
-_SAMPLE = 2_048
-"""Number of images whose rejected views are counted"""
+_SAMPLE, _SAMPLE_ONLINE = 2_048, 64
+"""Number of images whose rejected views are counted, from caches and with an online teacher"""
+_MANY_REJECTED = 0.5
+"""Share of rejected views from which the job warns"""
 _FEW = 2_000
 """Number of images below which the cost is not reported"""
 _TRIED = 8
@@ -99,8 +103,8 @@ def pictures_per_second(teacher: Embedder) -> float:
 
 def share_below(caches: list[Embeddings], images: ImageSet, augment: AugmentSettings) -> float:
     """The share of views that ``least_cosine`` rejects, in a sample of images."""
-    chosen = np.random.default_rng(0).permutation(len(images))[:_SAMPLE]
-    rows, augmentation = images.rows[np.sort(chosen)], Augmentation(augment.strengths, images)
+    augmentation = Augmentation(augment.strengths, images)
+    rows = images.rows[_sample(images, _SAMPLE)]
     plain, below, held = caches[0].vectors(rows, slice(None)).astype(np.float32), 0, 0
     for number, cache in enumerate(caches[1:]):
         beside = plain[np.arange(len(rows)), augmentation.mirrored(rows, number).astype(np.int64)]
@@ -109,6 +113,40 @@ def share_below(caches: list[Embeddings], images: ImageSet, augment: AugmentSett
         below += int((cosines[single] < augment.least_cosine).sum())
         held += int(single.sum())
     return below / max(1, held)
+
+
+def share_below_online(teacher: Embedder, images: ImageSet, augment: AugmentSettings) -> float:
+    """``share_below`` without caches: one view of each of a few images."""
+    augmentation, below, held = Augmentation(augment.strengths, images), 0, 0
+    for index in _sample(images, _SAMPLE_ONLINE).tolist():
+        row = images.rows[[index]]
+        if augmentation.mixed(row, 0)[0]:
+            continue
+        picture, (change,) = read_pixels(images, index), augmentation.changes(row, 0)
+        plain = picture[:, ::-1] if change.mirrored else picture
+        both = np.stack([plain, augmentation.view(picture, change)])
+        found, beside = unit_and_norm(teacher.embed(both))[0].astype(np.float32)
+        below += int(found @ beside < augment.least_cosine)
+        held += 1
+    return below / max(1, held)
+
+
+def of_rejected(share: float, augment: AugmentSettings) -> tuple[str, list[Notice]]:
+    """A short note about the ``share`` of rejected views, and a warning if it is large."""
+    note = f"{share:.1%} of the augmented views do not resemble the image"
+    if share < _MANY_REJECTED:
+        return note, []
+    text = (
+        f"{note}: the teacher's embeddings have a cosine below augment.least_cosine = "
+        f"{augment.least_cosine:g}, and the student sees the plain image instead; look at the "
+        "views with `distill views`, then weaken the changes or lower least_cosine"
+    )
+    return note, [Notice("rejected views", text)]
+
+
+def _sample(images: ImageSet, most: int) -> np.ndarray:
+    """Positions int64 [n] in ``images``, in order."""
+    return np.sort(np.random.default_rng(0).permutation(len(images))[:most])
 
 
 def _bytes(count: int) -> str:

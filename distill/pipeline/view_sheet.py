@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from curation.bad_images import read_pixels
 from curation.contact_sheet import contact_sheet
-from curation.images import decode
 from curation.views import ImageSet
 from distill.training.answers import cosines
 from distill.training.augment import AugmentSettings
@@ -71,7 +71,7 @@ def make_sheet(
     told: list[SheetView] = []
     for index in chosen:
         row = images.rows[[index]]
-        picture = decode(images.read(index))
+        picture = read_pixels(images, index)
         changes = augmentation.changes(np.repeat(row, count), numbers)
         pictures = [picture, *(augmentation.view(picture, change) for change in changes)]
         mirrored = [False, *augmentation.mirrored(row, numbers).tolist()]

@@ -1,9 +1,11 @@
 """Settings of augmented views, ``[augment]`` of a job spec. Does not import torch or OpenCV."""
 
+import math
 from typing import Annotated, Literal
 
 from pydantic import Field, PlainValidator, model_validator
 
+from curation.wording import counted
 from distill.spec_errors import SpecError
 from teachers.augment.strengths import Share, Strengths
 
@@ -69,6 +71,8 @@ class AugmentSettings(Strengths):
             )
         if self.teacher_sees == "plain":
             self._check_plain_answers()
+        if self.plain and self.augmented is not None and not self.plain_slots:
+            raise SpecError(("plain",), self._why_none_plain())
         if self.augments and self.change_nothing:
             raise SpecError(("views",), "all shares are 0, so the views would equal the image")
         return self
@@ -85,6 +89,26 @@ class AugmentSettings(Strengths):
                 "applies to the teacher's embeddings of views, and "
                 'teacher_sees = "plain" has none; leave it out',
             )
+
+    def _why_none_plain(self) -> str:
+        assert self.plain is not None
+        assert self.augmented is not None
+        share, augmented = self.plain, self.augmented
+        enough = math.floor(0.5 * (1 - share) / share) + 1
+        return (
+            f"{share:g} of views = {self.views} is less than one plain view beside "
+            f"{counted(augmented, 'augmented one')}; allowed: 0 for none, "
+            f"{1 / (1 + augmented):.3g} or more, or views = {enough + PLAIN_VIEWS} or more"
+        )
+
+    @property
+    def plain_slots(self) -> int:
+        """The number of times that an image is shown plain while it shows each of its ``augmented``
+        views once."""
+        assert self.augmented is not None
+        if self.plain is None:
+            return PLAIN_VIEWS
+        return round(self.plain * self.augmented / (1 - self.plain))
 
     @property
     def answered(self) -> int | None:

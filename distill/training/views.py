@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from distill.training.augment import PLAIN_SHARE_OF_FRESH, PLAIN_VIEWS, AugmentSettings
+from distill.training.augment import PLAIN_SHARE_OF_FRESH, AugmentSettings
 from teachers.augment.augmentation import Augmentation
 from teachers.augment.drawing import hashes, uniform
 
@@ -33,19 +33,13 @@ class ViewChoice:
         """
         if self.settings.augmented is None:
             return self._fresh(epoch, rows, again)
-        length = self._plain_slots + self.settings.augmented
+        plain_slots = self.settings.plain_slots
+        length = plain_slots + self.settings.augmented
         cycle, place = divmod(epoch, length)
         order = np.random.default_rng([self.seed, cycle, 4]).permutation(length)
         begins = hashes(self.seed, rows, cycle) % np.uint64(length)
         slots = order[(begins.astype(np.int64) + place + again) % length]
-        return np.where(slots < self._plain_slots, PLAIN, slots - self._plain_slots)
-
-    @property
-    def _plain_slots(self) -> int:
-        """The number of plain slots in a cycle."""
-        share, augmented = self.settings.plain, self.settings.augmented
-        assert augmented is not None
-        return PLAIN_VIEWS if share is None else round(share * augmented / (1 - share))
+        return np.where(slots < plain_slots, PLAIN, slots - plain_slots)
 
     def _fresh(self, epoch: int, rows: np.ndarray, again: np.ndarray) -> np.ndarray:
         share = PLAIN_SHARE_OF_FRESH if self.settings.plain is None else self.settings.plain

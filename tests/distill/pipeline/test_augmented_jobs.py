@@ -148,6 +148,27 @@ def refused(workspace, *tables):
     return str(error.value)
 
 
+@pytest.mark.parametrize("answers", ["float16", "online"])
+def test_a_job_warns_if_most_views_are_rejected(workspace, answers):
+    """Its student would see the plain images only, although its spec asks for views."""
+    strict = "[augment]\nviews = 4\nleast_cosine = 0.99999\n"
+    name = f"strict-{answers}"
+    run_job(workspace, job_text(name, teacher(answers), LEARN, strict), until="generation 1")
+    (warning,) = json.loads((workspace.runs / name / "warnings.json").read_text())
+    assert (warning["step"], warning["key"]) == ("embed", "rejected views")
+    assert "below augment.least_cosine = 0.99999" in warning["text"]
+
+
+def test_a_remembered_network_may_see_mixed_images(workspace):
+    """It embeds the pixels of the batch, mixed or not, so they need no other teacher."""
+    student = '{ from = "old", remember = 7.0 }'
+    views = "[augment]\nviews = 4\nmix = 0.2\n"
+    job = parse_spec(job_text("mixed", stage_text(), views, student=student), "job.toml")
+    assert job.augment.mix == 0.2
+    with pytest.raises(UserError, match=r"or student\.remember if the student starts"):
+        parse_spec(job_text("mixed", stage_text(), views), "job.toml")
+
+
 @pytest.mark.parametrize(
     ("tables", "words"),
     [
@@ -183,6 +204,10 @@ def refused(workspace, *tables):
             "augment.teacher_sees: the embeddings of plain images are cached",
         ),
         ((stage_text(), "[augment]\nviews = 8\nmix = 0.1\n"), "can learn from mixed images"),
+        (
+            (teacher(), LEARN, "[augment]\nviews = 3\nplain = 0.1\n"),
+            "allowed: 0 for none, 0.5 or more, or views = 7 or more",
+        ),
         (
             (teacher("online"), stage_text("margin_distillation = {}")),
             'teacher.answers: "online" gives no class centres',
