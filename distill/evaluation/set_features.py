@@ -11,7 +11,7 @@ import numpy as np
 from curation.arrays import read_array, write_array
 from curation.files import UnreadableError, atomic_file, can_make_files
 from curation.image_set import ImageSet
-from curation.images import decode
+from curation.images import check_some_pixels, decode
 from curation.pairs import VerificationPairs
 from curation.progress import Progress
 from distill.evaluation.embedded_parts import EmbeddedParts, held_parts
@@ -99,7 +99,9 @@ class NetworkFeatures:
 
     def check(self, each: EvaluationSet) -> None:
         if isinstance(each, ProtocolSet):
-            each.faces.check_there()
+            each.faces.check_there()  # before its fingerprint is asked for
+        if not self.knows(each):
+            check_embeddable(each)
 
     def knows(self, each: EvaluationSet) -> bool:
         """Whether the features of the set are cached."""
@@ -153,6 +155,19 @@ class NetworkFeatures:
         network = f"{self.embedder[:16]}-{self.preprocessing[:16]}"
         name = each.faces.fingerprint if isinstance(each, ProtocolSet) else each.digest
         return self._kept / network / f"{name}.npy"
+
+
+def check_embeddable(each: EvaluationSet) -> None:
+    """Raise `UserError` if images are missing or cannot be decoded; looks at up to 2,000."""
+    if isinstance(each, ProtocolSet):
+        each.faces.check_there()
+        each.faces.check_some()
+    elif isinstance(each, VerificationPairs):
+        check_some_pixels(
+            len(each.images), lambda i: each.images[i], lambda i: f"{each.name}, image {i}"
+        )
+    else:
+        check_some_pixels(len(each), each.read, lambda i: f"{each.name}, image {i}")
 
 
 def kept_bytes(each: EvaluationSet, embedding: int) -> int:

@@ -41,7 +41,10 @@ def origin_of(evaluation: Mapping[str, Any], lineage: Mapping[str, Any]) -> Orig
 
 
 def scores_of(evaluation: Mapping[str, Any]) -> dict[str, SetScores]:
-    """The scores of the student and of its teacher on each set."""
+    """The scores of the student and of its teacher on each set that compares pairs.
+
+    The others, which only search (TinyFace), have other figures; they are in ``evaluation``.
+    """
     teacher = evaluation.get("networks", {}).get(TEACHER, {}).get("sets", {})
     return {
         name: SetScores(
@@ -52,6 +55,7 @@ def scores_of(evaluation: Mapping[str, Any]) -> dict[str, SetScores]:
             teacher=_figures(teacher[name]) if _is_of_same_set(teacher.get(name), report) else None,
         )
         for name, report in evaluation["sets"].items()
+        if "tar_at_far" in report
     }
 
 

@@ -20,6 +20,7 @@ from distill.evaluation.measurable import (
     why_no_accuracy,
 )
 from distill.evaluation.protocols.protocol import ProtocolSet, open_named
+from distill.evaluation.set_features import check_embeddable
 from distill.export.calibration import LEAST
 from distill.export.config import PrintableName
 from distill.export.exporter import exporters
@@ -54,7 +55,7 @@ def open_protocols(
     for index, each in enumerate(spec.evaluate.protocols):
         try:
             found[each] = open_named(each)
-            found[each].faces.check_there()
+            check_embeddable(found[each])
             if (taken := names.get(found[each].name)) is not None:
                 raise UserError(
                     f"data.evaluate {taken!r} is also called {found[each].name!r}, so their scores "
@@ -86,8 +87,8 @@ def check_sets(
 ) -> Iterator[Notice]:
     """Raise ``UserError`` if a set gives no score, or lacks a score that the job needs.
 
-    Every image of a pair set is decoded once; images of a store or view, which may be large, are
-    not. Returns notices about sets that share images with the training ``images``.
+    Every image of a pair set is decoded once, but only some of a store or view, which may be large.
+    Returns notices about sets that share images with the training ``images``.
     """
     _check_names(spec, sets)
     compared = _compared(spec, workspace)
@@ -97,6 +98,7 @@ def check_sets(
                 _check_pairs(each, name in compared)
             else:
                 check_all_labelled(each)
+                check_embeddable(each)
         if shared := _shared(each, images):
             yield Notice(
                 f"seen: {name}",

@@ -11,6 +11,7 @@ import pytest
 from curation.errors import UserError
 from curation.images import (
     check_pixels,
+    check_some_pixels,
     decode,
     decode_into,
     encode_jpeg,
@@ -425,3 +426,24 @@ def test_a_check_and_the_decoder_report_the_same_error(encode):
     assert [objection(check_pixels, one) for one in (data, *damaged)] == found
     assert found[0] is None
     assert any(found)
+
+
+@pytest.mark.parametrize(
+    ("count", "checked"), [(0, 0), (7, 7), (2000, 2000), (2001, 1001), (10**6, 2000)]
+)
+def test_images_of_large_sets_are_checked_here_and_there(noise_images, count, checked):
+    asked = []
+
+    def read(number):
+        asked.append(number)
+        return noise_images[0]
+
+    check_some_pixels(count, read, str)
+    assert len(asked) == checked
+    assert asked == sorted(set(asked))
+    assert not asked or (asked[0] == 0 and count - asked[-1] <= 500)
+
+
+def test_the_checked_image_that_is_damaged_is_named(noise_images):
+    with pytest.raises(UserError, match="image 4 is neither JPEG nor PNG"):
+        check_some_pixels(9, lambda n: b"GIF" if n == 4 else noise_images[0], "image {}".format)

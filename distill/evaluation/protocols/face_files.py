@@ -11,7 +11,7 @@ import numpy as np
 from curation.alignment import align
 from curation.errors import UserError
 from curation.files import UnreadableError, read_whole, regular_file_size
-from curation.images import MAX_FILE_BYTES, decode
+from curation.images import MAX_FILE_BYTES, check_some_pixels, decode
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,14 @@ class FaceFiles:
             raise UserError(
                 f"{error}; {len(missing):,} of {len(self):,} images of the lists are not there"
             ) from None
+
+    def check_some(self) -> None:
+        """`check_some_pixels` of the images, which are there."""
+        check_some_pixels(
+            len(self),
+            lambda number: read_whole(self.paths[number], MAX_FILE_BYTES),
+            lambda number: str(self.paths[number]),
+        )
 
     @cached_property
     def digest(self) -> str:

@@ -104,6 +104,13 @@ def test_a_missing_image_is_reported_before_embedding(opened: ProtocolSet):
         evaluate(NeverAsked(), [opened])
 
 
+def test_a_damaged_image_is_reported_before_embedding(opened: ProtocolSet):
+    path = opened.faces.paths[3]
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(UserError, match=f"{path.name} is damaged"):
+        evaluate(NeverAsked(), [opened])
+
+
 class NeverAsked(NetworkFeatures):
     def __init__(self) -> None:
         super().__init__(GridEmbedder())

@@ -3,13 +3,14 @@
 from pathlib import Path
 
 import pytest
-from small_job import job_text, make_workspace, stage_text
+from small_job import job_text, make_workspace, run_job, stage_text
 from small_training import PREPROCESSING, make_network
 
 from curation.errors import UserError
 from curation.pairs import read_pairs
 from curation.store import Store
 from distill.evaluation.protocols.protocol import open_protocol
+from distill.export.bundle_files import check_bundle
 from distill.notices import Notice
 from distill.pipeline.fit import check_fit
 from distill.pipeline.scores import PairAccuracies
@@ -66,17 +67,43 @@ def test_a_set_must_not_have_the_name_of_a_protocol(
         check_fit(spec, workspace)
 
 
-def test_an_empty_image_of_a_protocol_is_refused_first(
-    tmp_path: Path, drawn_store: Store, drawn_folder: Path
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [(b"", r"the image is empty \(1 of 44 images"), (b"<html>", "is neither JPEG nor PNG")],
+    ids=["empty", "page"],
+)
+def test_a_bad_image_of_a_protocol_is_refused_first(
+    tmp_path: Path, drawn_store: Store, drawn_folder: Path, content: bytes, reason: str
 ):
     workspace = make_workspace(tmp_path / "place", drawn_store, drawn_folder)
     write_tinyface(tmp_path / "tiny")
-    (tmp_path / "tiny" / "Probe" / "0_1.jpg").write_bytes(b"")
+    (tmp_path / "tiny" / "Probe" / "0_1.jpg").write_bytes(content)
     table = f'[evaluate]\nprotocols = ["tinyface:{tmp_path / "tiny"}"]'
     spec = parse_spec(job_text("tiny", stage_text(), table), "tiny.toml")
-    said = r"evaluate.protocols 1: .*0_1.jpg: the image is empty \(1 of 44 images"
+    said = rf"evaluate.protocols 1: .*0_1.jpg:? {reason}"
     with pytest.raises(UserError, match=said):
         check_fit(spec, workspace)
+
+
+def test_a_training_is_kept_if_its_evaluation_fails(
+    tmp_path: Path, drawn_store: Store, drawn_folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    workspace = make_workspace(tmp_path / "place", drawn_store, drawn_folder)
+    write_tinyface(tmp_path / "tiny")
+    image = tmp_path / "tiny" / "Gallery_Match" / "3_2.jpg"
+    content = image.read_bytes()
+    image.write_bytes(content[:99])
+    table = f'[evaluate]\nprotocols = ["tinyface:{tmp_path / "tiny"}"]'
+    with monkeypatch.context() as unseen:  # as if the image were not among those looked at
+        unseen.setattr("distill.pipeline.evaluation_fit.check_embeddable", lambda each: None)
+        with pytest.raises(UserError, match=r"3_2\.jpg is damaged"):
+            run_job(workspace, job_text("tiny", stage_text(), table))
+    image.write_bytes(content)
+    again = run_job(workspace, job_text("tiny", stage_text(), table))
+    assert again == {"generation 1": "reused", "evaluate": "done", "export": "done"}
+    bundle = workspace.runs / "tiny" / "bundle"
+    assert "tinyface" in (bundle / "README.md").read_text()
+    assert set(check_bundle(bundle)[0].origin.scores) == {"pairs"}
 
 
 def test_a_job_scores_published_evaluations(tmp_path: Path):

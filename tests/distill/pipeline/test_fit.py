@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 
+from curation.conversion.convert import convert
 from curation.errors import UserError
 from curation.pairs import read_pairs
 from curation.store import Store
@@ -289,6 +290,19 @@ def test_a_set_that_cannot_be_scored_is_refused_first(workspace, change, words):
     with pytest.raises(UserError, match=rf"data\.evaluate 2: 'odd': .*{words}") as error:
         check(workspace, evaluate='"pairs", "odd"')
     assert "\n" not in str(error.value)
+
+
+def test_a_store_whose_images_cannot_be_decoded_is_refused_first(workspace, drawn_store):
+    damaged = drawn_store.read(5)
+    damaged = damaged[: len(damaged) // 2]
+    folder = workspace.root / "faces"
+    for number in range(4):
+        path = folder / f"{number // 2}" / f"{number}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(damaged if number == 2 else drawn_store.read(number))
+    convert(folder, workspace.datasets / "d" / "cut.lmdb")
+    with pytest.raises(UserError, match=r"data\.evaluate 1: 'cut': .*image 2 is damaged"):
+        check(workspace, evaluate='"cut"')
 
 
 def test_two_sets_of_one_name_are_refused_first(workspace):
