@@ -1,13 +1,16 @@
 """Requests of a process to the operating system about itself."""
 
+import atexit
 import ctypes
 import gc
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import NoReturn
 
 _PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 _PR_SET_CHILD_SUBREAPER = 36
@@ -32,6 +35,18 @@ def on_stop(handler: Callable[[int, FrameType | None], None], *others: signal.Si
     """Make SIGTERM, SIGINT and ``others`` call ``handler`` with their number."""
     for number in (signal.SIGTERM, signal.SIGINT, *others):
         signal.signal(number, handler)
+
+
+def leave(status: int) -> NoReturn:
+    """End this process without Python's teardown, which a thread of torch's gloo may abort.
+
+    The thread releases the tensors of the last collective operation. If it does so during the
+    teardown, a process whose work is done ends with SIGABRT.
+    """
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(status)
 
 
 def print_to(path: Path, mode: int = 0o644, anew: bool = False) -> None:

@@ -19,6 +19,7 @@ from curation.printable import UNPRINTABLE
 from distill.cli import completion
 from distill.cli.extras import what_to_install
 from distill.cli.screen import can_show, note, print_traceback, write
+from distill.process import leave
 
 WorkspaceOption = Annotated[
     Path | None,
@@ -64,6 +65,8 @@ HELP_OPTIONS = {"help_option_names": ["-h", "--help"]}
 
 INTERRUPTED = (130, 143)
 """Exit statuses after SIGINT and SIGTERM."""
+_RANKS = "distill.training.distributed"
+"""Loaded by commands that may have used gloo"""
 
 
 class SaidExit(SystemExit):
@@ -122,6 +125,16 @@ def run_app(app: typer.Typer) -> None:
     _open_closed_streams()
     # Characters missing in the terminal's encoding are shown as escapes.
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    try:
+        _run(app)
+    except SystemExit as ended:
+        if _RANKS in sys.modules and isinstance(ended.code, int):
+            leave(ended.code)
+        raise
+
+
+def _run(app: typer.Typer) -> None:
+    """Run a command; an error that users can mend becomes one line and a ``SystemExit``."""
     try:
         app()
     except UserError as error:

@@ -45,8 +45,9 @@ def start_two_ranks() -> Callable[..., None]:
 
     def start(script: Path, *arguments: Path, **environment: str) -> None:
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+        rank = Path(__file__).with_name("one_rank.py")
         subprocess.run(
-            [*command, "--nproc-per-node", "2", str(script), *map(str, arguments)],
+            [*command, "--nproc-per-node", "2", str(rank), str(script), *map(str, arguments)],
             env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
             check=True,
             capture_output=True,
