@@ -40,7 +40,7 @@ class NamedColumns(NamedTuple):
 def columns_of(path: Path, first: str, choice: LabelChoice = USUAL) -> NamedColumns | None:
     """The columns of the list ``path`` by its first line.
 
-    None if they have no names, if none is called like a label, or if they are those of MXNet's
+    None if they have no names, if none has the name of a label, or if they are those of MXNet's
     lists, KEY LABEL PATH. Raises ``UserError`` if ``choice`` names a column that is not there.
     """
     if path.suffix == JSON_LINES:

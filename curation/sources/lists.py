@@ -10,8 +10,8 @@ Supported forms, separated by tabs, commas, semicolons or spaces:
 - ``PATH``: images without labels.
 - Columns with names, see ``list_tables``.
 
-A line that begins with ``#`` and a blank is a comment. The first line may be a heading; the column
-of labels in it must then have the name of one (see ``label_choice``), as an age is none.
+A line that begins with ``#`` and a blank is a comment. The first line may be a heading. It must
+then name the column of labels as one (see ``label_choice``), because ages are not identities.
 
 Numbers distinguish the forms; next to a NAME, the suffix of an image file marks the path. It must
 be clear on every line which word is the path. The first line determines the form of all. KEY and
@@ -204,9 +204,9 @@ def read_list(path: Path, choice: LabelChoice = USUAL) -> ListedFiles:
 
 def _unknown_columns(path: Path, line: int, names: Sequence[str]) -> UserError:
     return UserError(
-        f"{path}: line {line}: none of the columns {', '.join(names)[:200]} is called like a label "
-        f"({', '.join(LABEL_KEYS[:4])}, ...); call the one of the files {PATH_KEYS[0]}, separate "
-        "the columns by tabs or commas, and give the one of the identities with --label-key"
+        f"{path}: line {line}: none of the columns {', '.join(names)[:200]} has the name of a "
+        f"label ({', '.join(LABEL_KEYS[:4])}, ...); name the column of files {PATH_KEYS[0]}, "
+        "separate the columns by tabs or commas, and choose that of identities with --label-key"
     )
 
 

@@ -273,7 +273,7 @@ class TestListsWithColumns:
         separator = next(mark for mark in "\t, " if mark in heading)
         path = tmp_path / "list.tsv"
         path.write_text(f"{heading}\n0.jpg{separator}31\n")
-        with pytest.raises(UserError, match="none of the columns photo, age is called like a"):
+        with pytest.raises(UserError, match="none of the columns photo, age has the name of a"):
             read_list(path)
 
     @pytest.mark.parametrize(
