@@ -7,11 +7,9 @@ import numpy as np
 from curation.errors import UserError
 from curation.files import atomic_file
 from curation.image_set import ImageSet
-from curation.labels import each_alone
+from curation.labels import UNLABELLED_FOLDER, each_alone
 from curation.progress import Progress
 
-UNLABELLED_FOLDER = "unlabelled"
-"""Folder for images without a label"""
 SUFFIXES = {b"\xff\xd8": ".jpg", b"\x89P": ".png"}
 
 

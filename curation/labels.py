@@ -7,6 +7,8 @@ as an identity with one image (``each_alone``).
 import numpy as np
 
 UNLABELLED = -1
+UNLABELLED_FOLDER = "unlabelled"
+"""The folder of unlabelled images, in exports and sources"""
 
 
 def are_labels(labels: np.ndarray, identities: int, unlabelled: int) -> bool:

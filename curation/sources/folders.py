@@ -11,8 +11,7 @@ from pathlib import Path
 
 from curation.environment import DATA_FILE
 from curation.errors import UserError
-from curation.extract import UNLABELLED_FOLDER
-from curation.labels import UNLABELLED
+from curation.labels import UNLABELLED, UNLABELLED_FOLDER
 from curation.sources.image_files import ImageFile, ImageFiles
 from curation.sources.opening import source
 

@@ -7,8 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from curation.extract import UNLABELLED_FOLDER
-from curation.labels import UNLABELLED
+from curation.labels import UNLABELLED, UNLABELLED_FOLDER
 
 LABEL_KEYS = (
     *("label", "labels", "cls", "class", "identity", "target", "class_id", "label_id"),

@@ -22,14 +22,12 @@ from curation.suggestions import hint
 from distill.export.bundle_files import FILES
 from distill.export.checksums import SUMS_NAME
 from distill.export.config import BundleConfig, FileNames
+from distill.export.exported_network import Embed, ExportedNetwork
 from distill.export.golden import EMBEDDINGS, FEATURES, MINIMUM_COSINE, golden_cosine, lowest_cosine
 from distill.export.source import ExportSource
 from teachers.embedder import Embedder
 from teachers.preprocessing import Preprocessing
 from teachers.usable import random_images, why_unusable
-
-Embed = Callable[[np.ndarray], np.ndarray]
-"""Maps normalised pixels float32 [N, 3, H, W] to raw embeddings float32 [N, D], for any N >= 1."""
 
 DEFAULT_FORMATS = ("onnx",)
 CHECKED_BATCHES = (1, 3)
@@ -147,35 +145,6 @@ class Exporter(ABC):
     def threads(self) -> int:
         """The number of threads: ``$OMP_NUM_THREADS``, as for torch, or all cores."""
         return int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1)
-
-
-def one_at_a_time(run: Embed) -> Embed:
-    """Run a network that takes one image on each image of a batch."""
-    return lambda pixels: np.concatenate(
-        [run(pixels[i : i + 1]).astype(np.float32) for i in range(len(pixels))]
-    )
-
-
-class ExportedNetwork:
-    """The result of ``Exporter.run`` as an `Embedder`, with its ``digest`` if it has one."""
-
-    on_gpu = False
-
-    def __init__(
-        self, run: Embed, preprocessing: Preprocessing, gives_features: bool = False
-    ) -> None:
-        self.preprocessing = preprocessing
-        self.digest: str = getattr(run, "digest", "")
-        self._run = run
-        self._given = preprocessing.resize if gives_features else preprocessing
-        self.embedding = self.embed(np.zeros((1, *preprocessing.size, 3), np.uint8)).shape[1]
-
-    def embed(self, images: np.ndarray) -> np.ndarray:
-        """See `Embedder.embed`."""
-        embeddings = self._run(self._given(images))
-        if embeddings.ndim != 2 or len(embeddings) != len(images):
-            raise UserError(f"{len(images)} image(s) gave embeddings {list(embeddings.shape)}")
-        return embeddings.astype(np.float32)
 
 
 EXPORTERS: dict[str, Exporter] = {}

@@ -1,45 +1,30 @@
 """Quantises as much of a network to int8 as the gate passes.
 
-Channels are equalised first. The first try has all layers in int8. If the gate refuses it, further
-tries keep more and more of the most sensitive layers in float32, up to the limit of the format.
+The first try has all layers in int8. If the gate refuses it, further tries keep more and more of
+the most sensitive layers in float32, up to the limit of the format.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-import numpy as np
-
 from curation.errors import UserError
-from distill.export.equalisation import equalised
-from distill.export.exporter import (
-    Embed,
-    ExportedNetwork,
-    Exporter,
-    FormatRefusedError,
-    check_cosine,
-    check_usable,
-)
+from distill.export.calibrated_graph import ASKED, Calibrated, evenly_spaced
+from distill.export.exported_network import Embed, ExportedNetwork
+from distill.export.exporter import Exporter, FormatRefusedError, check_cosine, check_usable
 from distill.export.golden import add_golden_outputs, golden_cosine, lowest_cosine
 from distill.export.int8_gate import MeasuredLoss, passes
-from distill.export.quantisation import Range, calibrate, layers, named, sensitivity
+from distill.export.source import ExportSource
 from teachers.usable import UnusableEmbeddingsError
 
 if TYPE_CHECKING:
     import onnx
 
-    from distill.export.source import ExportSource
-
 LARGEST = 0.3
 """The largest int8 size, as a share of the bytes of the float32 weights"""
-ASKED = 16
-"""Faces to measure sensitivity on"""
-EQUALISED = 96
-"""Faces to measure the ranges of channels on"""
 SHOWN = 8
-_BATCH = 8
 
 Made = TypeVar("Made")
 Judge = Callable[[Embed], list[MeasuredLoss]]
@@ -49,22 +34,6 @@ Build = Callable[[list[str]], tuple[Made, Embed]]
 
 class TooManyBytesError(FormatRefusedError):
     """Too much of the network is in float32, so the format is not worth its size."""
-
-
-@dataclass(frozen=True)
-class Calibrated:
-    """An equalised graph with named layers, and the ranges of their inputs.
-
-    ``costs`` is the `sensitivity` of each layer, most sensitive first.
-    """
-
-    model: "onnx.ModelProto"
-    ranges: dict[str, Range]
-    costs: dict[str, float]
-
-    @property
-    def names(self) -> list[str]:
-        return [node.name for node in layers(self.model)]
 
 
 @dataclass(frozen=True)
@@ -95,18 +64,6 @@ class Quantised(Generic[Made]):
         )
 
 
-def calibrated(model: "onnx.ModelProto", pixels: np.ndarray) -> Calibrated:
-    """Equalise and calibrate a graph with normalised ``pixels`` [N, 3, H, W] of faces."""
-    model = named(model)
-    if not layers(model):
-        raise UserError("the network has no layer with constant weights; int8 has nothing to do")
-    model = equalised(model, _batches(_some(pixels, EQUALISED)))
-    ranges = calibrate(model, _batches(pixels))
-    costs = sensitivity(model, ranges, _some(pixels, ASKED))
-    order = sorted(costs, key=lambda name: -costs[name])
-    return Calibrated(model, ranges, {name: costs[name] for name in order})
-
-
 def quantised(
     given: Calibrated, build: Build[Made], judge: Judge, shares: Sequence[float]
 ) -> Quantised[Made]:
@@ -135,7 +92,7 @@ def quantised(
 
 
 def through_the_gate(
-    name: str, source: "ExportSource", build: Build[Made], shares: Sequence[float]
+    name: str, source: ExportSource, build: Build[Made], shares: Sequence[float]
 ) -> Made:
     """The result of ``build`` for the format ``name`` that passes the gate.
 
@@ -159,7 +116,7 @@ def through_the_gate(
     return found.made
 
 
-def check_written(found: Exporter, written: Path, bundle: Path, source: "ExportSource") -> None:
+def check_written(found: Exporter, written: Path, bundle: Path, source: ExportSource) -> None:
     """Raise ``UserError`` if the ``written`` files and the judged network embed differently.
 
     Compares calibration faces and the golden images, and adds golden outputs of the judged network
@@ -168,22 +125,13 @@ def check_written(found: Exporter, written: Path, bundle: Path, source: "ExportS
     """
     check = partial(check_cosine, found.name, reference="the graph that passed the gate")
     judged, run = source.judged[found.name], found.start(written)
-    faces = _some(source.calibration_pixels, ASKED)
+    faces = evenly_spaced(source.calibration_pixels, ASKED)
     embeddings = run(faces)
     check(lowest_cosine(embeddings, judged(faces)), "on calibration faces")
     check_usable(found.name, embeddings)
     add_golden_outputs(bundle, found.golden, ExportedNetwork(judged, source.preprocessing))
     network = ExportedNetwork(run, source.preprocessing)
     check(golden_cosine(bundle, network, found.golden), "on the golden images")
-
-
-def _some(pixels: np.ndarray, count: int) -> np.ndarray:
-    """``count`` evenly spaced images."""
-    return pixels[:: max(1, len(pixels) // count)][:count]
-
-
-def _batches(pixels: np.ndarray) -> Iterator[np.ndarray]:
-    return (pixels[i : i + _BATCH] for i in range(0, len(pixels), _BATCH))
 
 
 def check_quantised(

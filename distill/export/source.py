@@ -8,18 +8,18 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from curation.errors import UserError
+from distill.export.calibrated_graph import Calibrated, calibrated
+from distill.export.calibration import Calibration
+from distill.export.config import MirrorRule, Thresholds
+from distill.export.exported_network import Embed, ExportedNetwork
+from distill.export.int8_gate import Judge
+from distill.export.quantisation import RunningGraph
 from teachers.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
     import numpy as np
     import onnx
     import torch
-
-    from distill.export.calibration import Calibration
-    from distill.export.config import MirrorRule, Thresholds
-    from distill.export.exporter import Embed
-    from distill.export.int8 import Calibrated
-    from distill.export.int8_gate import Judge
 
 OPSET = 20
 INPUT_NAME = "image"
@@ -39,9 +39,9 @@ class ExportSource:
         self,
         network: "torch.nn.Module",
         preprocessing: Preprocessing,
-        calibration: "Calibration | None" = None,
-        mirror: "MirrorRule" = "sum",
-        thresholds: "Thresholds | None" = None,
+        calibration: Calibration | None = None,
+        mirror: MirrorRule = "sum",
+        thresholds: Thresholds | None = None,
     ) -> None:
         self.network, self.preprocessing = network, preprocessing
         self.size, self.calibration, self.mirror = preprocessing.size, calibration, mirror
@@ -74,10 +74,8 @@ class ExportSource:
         return self._calibrated_by.pixels(self.preprocessing)
 
     @cached_property
-    def calibrated(self) -> "Calibrated":
-        """The equalised network as ONNX; see `distill.export.int8.calibrated`."""
-        from distill.export.int8 import calibrated
-
+    def calibrated(self) -> Calibrated:
+        """The equalised network as ONNX; see `distill.export.calibrated_graph`."""
         return calibrated(self.onnx, self.calibration_pixels)
 
     @cached_property
@@ -88,17 +86,14 @@ class ExportSource:
         return with_weights_of(self.folded, self.onnx, self.calibrated.model)
 
     @cached_property
-    def judge(self) -> "Judge":
+    def judge(self) -> Judge:
         """Measures the losses of other networks against this one. ``UserError`` without a gate."""
-        from distill.export.exporter import ExportedNetwork
-        from distill.export.quantisation import RunningGraph
-
         gate = self._calibrated_by.gate
         assert gate is not None
         return gate(ExportedNetwork(RunningGraph(self.onnx), self.preprocessing))
 
     @property
-    def _calibrated_by(self) -> "Calibration":
+    def _calibrated_by(self) -> Calibration:
         if self.calibration is None or self.calibration.gate is None:
             raise UserError(
                 "formats in int8 are calibrated on faces and judged on sets: give `--calibrate "

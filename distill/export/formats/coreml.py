@@ -13,7 +13,8 @@ from uuid import NAMESPACE_URL, uuid5
 import numpy as np
 
 from curation.errors import UserError
-from distill.export.exporter import Embed, Exporter, exporter
+from distill.export.exported_network import Embed
+from distill.export.exporter import Exporter, exporter
 from distill.export.source import INPUT_NAME, OUTPUT_NAME, ExportSource, quiet
 
 FOLDER = "model.mlpackage"

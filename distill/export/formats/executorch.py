@@ -4,7 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from distill.export.exporter import Embed, Exporter, exporter, one_at_a_time
+from distill.export.exported_network import Embed, one_at_a_time
+from distill.export.exporter import Exporter, exporter
 from distill.export.source import ExportSource, quiet
 
 FILE = "model.pte"

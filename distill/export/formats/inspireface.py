@@ -15,7 +15,8 @@ from typing import Any
 from curation.errors import UserError
 from curation.files import read_whole
 from distill.export.decision import choose_decision
-from distill.export.exporter import Embed, exporter
+from distill.export.exported_network import Embed
+from distill.export.exporter import exporter
 from distill.export.formats.mnn import FILE as MNN_FILE
 from distill.export.formats.mnn import MnnExporter, convert
 from distill.export.source import INPUT_NAME, OUTPUT_NAME, ExportSource

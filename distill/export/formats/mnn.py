@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from curation.errors import UserError
-from distill.export.exporter import Embed, Exporter, exporter, one_at_a_time
+from distill.export.exported_network import Embed, one_at_a_time
+from distill.export.exporter import Exporter, exporter
 from distill.export.source import INPUT_NAME, OUTPUT_NAME, ExportSource
 
 FILE = "model.mnn"

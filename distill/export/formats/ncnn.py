@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from curation.errors import UserError
-from distill.export.exporter import Embed, Exporter, exporter, one_at_a_time
+from distill.export.exported_network import Embed, one_at_a_time
+from distill.export.exporter import Exporter, exporter
 from distill.export.source import ExportSource
 
 if TYPE_CHECKING:

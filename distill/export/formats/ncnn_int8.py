@@ -9,10 +9,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from curation.files import file_digest
-from distill.export.exporter import Embed, exporter
+from distill.export.exported_network import Embed
+from distill.export.exporter import exporter
 from distill.export.format_process import FormatProcess
 from distill.export.formats.ncnn import NcnnExporter
 from distill.export.golden import INT8_COSINE
+from distill.export.int8 import check_bytes, check_written, through_the_gate
+from distill.export.quantisation import layers, weight_rows
 from distill.export.source import ExportSource
 
 FLOAT_SHARES = (0, 1 / 12, 1 / 6)
@@ -39,8 +42,6 @@ class NcnnInt8Exporter(NcnnExporter):
         return found
 
     def export(self, folder: Path, source: ExportSource) -> None:
-        from distill.export.int8 import through_the_gate
-
         with TemporaryDirectory() as beside:
             whole, tries = Path(beside) / "whole", Path(beside) / "tries"
             whole.mkdir()
@@ -58,9 +59,7 @@ class NcnnInt8Exporter(NcnnExporter):
                 shutil.move(made / name, folder / name)
 
     def _quantise(self, folder: Path, source: ExportSource, kept: list[str]) -> None:
-        from distill.export.int8 import check_bytes
         from distill.export.ncnn_files import write_int8
-        from distill.export.quantisation import layers, weight_rows
 
         given = source.calibrated
         arrays = {each.name: each for each in given.model.graph.initializer}
@@ -75,6 +74,4 @@ class NcnnInt8Exporter(NcnnExporter):
         check_bytes(weights.stat().st_size, before)
 
     def check(self, written: Path, bundle: Path, source: ExportSource) -> None:
-        from distill.export.int8 import check_written
-
         check_written(self, written, bundle, source)

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import ClassVar
 
 from curation.errors import UserError
-from distill.export.exporter import Embed, Exporter, exporter
+from distill.export.exported_network import Embed
+from distill.export.exporter import Exporter, exporter
 from distill.export.quantisation import file_content
 from distill.export.source import INPUT_NAME, OUTPUT_NAME, ExportSource
 from teachers.embedder import Embedder

@@ -11,13 +11,8 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from distill.export.config import BundleConfig
-from distill.export.exporter import (
-    CHECKED_BATCHES,
-    Embed,
-    ExportedNetwork,
-    check_usable,
-    exporter,
-)
+from distill.export.exported_network import Embed, ExportedNetwork
+from distill.export.exporter import CHECKED_BATCHES, check_usable, exporter
 from distill.export.formats.onnx import OnnxExporter, onnx_runner, with_names
 from distill.export.framing_words import framing_words
 from distill.export.golden import FEATURES, golden_cosine, lowest_cosine

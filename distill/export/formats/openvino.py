@@ -7,7 +7,8 @@ from typing import Any, cast
 
 import numpy as np
 
-from distill.export.exporter import Embed, Exporter, exporter
+from distill.export.exported_network import Embed
+from distill.export.exporter import Exporter, exporter
 from distill.export.source import ExportSource, quiet
 
 

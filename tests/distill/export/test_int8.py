@@ -19,9 +19,10 @@ from curation.records.layout_writer import write_layout
 from curation.store import Store
 from distill.cli.main import app
 from distill.evaluation.set_features import NetworkFeatures
-from distill.export import int8
+from distill.export import calibrated_graph, int8
 from distill.export.bundle import export_bundle
 from distill.export.bundle_files import check_bundle
+from distill.export.calibrated_graph import calibrated
 from distill.export.calibration import LEAST, Calibration
 from distill.export.checksums import write_sums
 from distill.export.config import BundleConfig, FaceConfig
@@ -97,7 +98,7 @@ def test_the_gate_needs_a_measure_that_is_known_to_be_fine():
 
 
 def quantised(model: onnx.ModelProto, pixels: np.ndarray, judge: int8.Judge) -> int8.Quantised:
-    given = int8.calibrated(model, pixels)
+    given = calibrated(model, pixels)
     return int8.quantised(given, partial(onnx_int8.in_int8, given), judge, onnx_int8.FLOAT_SHARES)
 
 
@@ -242,7 +243,11 @@ def test_an_interrupted_export_reuses_embeddings(bundle, train, digests, monkeyp
 
 def test_a_file_that_differs_from_the_judged_one_is_refused(bundle, train, monkeypatch):
     passed = int8.through_the_gate
-    monkeypatch.setattr(int8, "through_the_gate", lambda *told: with_other_weights(passed(*told)))
+
+    def change(*told):
+        return with_other_weights(passed(*told))
+
+    monkeypatch.setattr(onnx_int8, "through_the_gate", change)
     result = run(bundle, "--calibrate", train.path, "--evaluate", train.path)
     assert isinstance(result.exception, UserError)
     assert "different embeddings from the graph that passed the gate" in str(result.exception)
@@ -267,7 +272,7 @@ def bad_calibration(monkeypatch) -> None:
     def ranges(model: onnx.ModelProto, pixels: object) -> dict[str, Range]:
         return {node.input[0]: Range(1e3, 0) for node in layers(model)}
 
-    monkeypatch.setattr(int8, "calibrate", ranges)
+    monkeypatch.setattr(calibrated_graph, "calibrate", ranges)
     for each in (onnx_int8, ncnn_int8):
         monkeypatch.setattr(each, "FLOAT_SHARES", (0, 0.3))
 
