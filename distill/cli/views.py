@@ -8,6 +8,7 @@ import typer
 
 from curation.errors import UserError
 from curation.workspace import Workspace
+from distill.cli.bars import watch
 from distill.cli.common import JOBS, JsonOption, SetOption, WorkspaceOption, print_json
 from distill.cli.screen import note, say
 
@@ -53,7 +54,7 @@ def views(
     """
     import numpy as np
 
-    from curation.files import atomic_file
+    from curation.files import atomic_file, check_writable
     from distill.pipeline.architecture import Architecture
     from distill.pipeline.fit import given_teacher
     from distill.pipeline.training_images import open_training_images
@@ -62,6 +63,7 @@ def views(
 
     if sheet.suffix.lower() != ".png":
         raise UserError(f"--sheet {sheet}: the sheet is a PNG file; end its name in .png")
+    check_writable(sheet)
     given, place = SpecFile.read(spec, overrides or ()), Workspace.locate(workspace)
     job = given.job
     if job.student is None or not job.augment.augments:
@@ -76,7 +78,8 @@ def views(
         job.student, None if teacher is None else teacher.embedding
     ).preprocessing
     drawn = np.random.default_rng(seed).permutation(len(data))[:images]
-    made = make_sheet(job.augment, data, student, teacher, drawn.tolist(), most)
+    with watch("views", "images") as progress:
+        made = make_sheet(job.augment, data, student, teacher, drawn.tolist(), most, progress)
     with atomic_file(sheet) as file:
         file.write(made.png())
     told = _told(made.views)

@@ -8,7 +8,10 @@ import numpy as np
 
 from curation.bad_images import read_pixels
 from curation.contact_sheet import contact_sheet
+from curation.errors import UserError
+from curation.progress import Progress
 from curation.views import ImageSet
+from curation.wording import counted
 from distill.training.answers import cosines
 from distill.training.augment import AugmentSettings
 from distill.training.views import PLAIN
@@ -16,6 +19,8 @@ from teachers.augment.augmentation import Augmentation
 from teachers.embedder import Embedder, normalise
 from teachers.preprocessing import Preprocessing
 
+MOST_CELLS = 2_000
+"""A sheet is several times in memory; a cell at 112x112 has 48 KB."""
 _CAPTION = 15
 """Height in pixels"""
 _INK, _UNUSED_INK = (20, 20, 20), (200, 30, 30)
@@ -59,17 +64,26 @@ def make_sheet(
     teacher: Embedder | None,
     chosen: Sequence[int],
     most: int,
+    progress: Progress | None = None,
 ) -> ViewSheet:
     """A row for each of ``chosen`` images: the image and at most ``most`` augmented views.
 
-    Each is shown at the student's input size, and below at the teacher's if it differs.
+    Each is shown at the student's input size, and below at the teacher's if it differs. Progress
+    counts images. Raises ``UserError`` if there are more than MOST_CELLS cells.
     """
     augmentation = Augmentation(augment.strengths, images)
     count = most if augment.augmented is None else min(most, augment.augmented)
+    if (total := len(chosen) * (1 + count)) > MOST_CELLS:
+        raise UserError(
+            f"{counted(len(chosen), 'image')} with {counted(count, 'view')} each are {total:,} "
+            f"cells, and a sheet holds {MOST_CELLS:,}; give fewer images or views"
+        )
     numbers = np.arange(count)
     cells: list[np.ndarray] = []
     told: list[SheetView] = []
-    for index in chosen:
+    for done, index in enumerate(chosen):
+        if progress is not None:
+            progress(done, len(chosen))
         row = images.rows[[index]]
         picture = read_pixels(images, index)
         changes = augmentation.changes(np.repeat(row, count), numbers)

@@ -9,6 +9,7 @@ from small_job import ARCFACE, job_text, make_workspace, network_text, stage_tex
 from small_training import make_network
 from typer.testing import CliRunner
 
+from curation.errors import UserError
 from curation.images import decode
 from distill.cli.main import app
 from distill.pipeline.view_sheet import make_sheet
@@ -85,6 +86,7 @@ def test_an_untrained_teacher_shows_no_cosines(workspace, tmp_path):
     [
         ("", "views.png", "add [augment] with views = 16"),
         ("views = 8", "views.jpg", "end its name"),
+        ("views = 8", "missing/views.png", "missing"),
     ],
 )
 def test_an_impossible_sheet_is_refused_in_one_line(workspace, tmp_path, augment, sheet, words):
@@ -92,3 +94,9 @@ def test_an_impossible_sheet_is_refused_in_one_line(workspace, tmp_path, augment
     done = views(workspace, tmp_path, teacher_text(), LEARN, table, sheet=sheet)
     assert done.exit_code == 1
     assert words in str(done.exception)
+
+
+def test_a_sheet_of_too_many_cells_is_refused(drawn_store):
+    settings, chosen = AugmentSettings(views="fresh"), [0] * 200
+    with pytest.raises(UserError, match="200 images with 10 views each are 2,200 cells"):
+        make_sheet(settings, drawn_store, Preprocessing.ours((48, 48)), None, chosen, 10)
