@@ -3,7 +3,9 @@
 ``distill.spec`` defines the spec's form, without torch, and ``distill.spec_text`` reads it.
 """
 
+import json
 from collections.abc import Collection, Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from curation.errors import UserError
@@ -23,6 +25,8 @@ from distill.training.config import TrainSettings
 from teachers.setting_words import setting
 from teachers.sources import ONNX_SUFFIX, WEIGHT_SUFFIXES, is_onnx, is_weights, unsaid_preprocessing
 
+TEACHER_START = "[teacher] instead of network and stage"
+STUDENT_START = "[student] instead of backbone"
 _PAIRS = "set of pairs (a .bin file or LIST:SET)"
 
 
@@ -32,7 +36,7 @@ def check_names(spec: JobSpec, workspace: Workspace, coming: Collection[str] = f
     Teachers that the jobs in ``coming`` have yet to train may be missing.
     """
     _check_data(spec, workspace, coming)
-    _check_networks(spec)
+    _check_networks(spec, workspace)
 
 
 def evaluation_sets(spec: JobSpec, workspace: Workspace) -> dict[str, SetSource]:
@@ -170,6 +174,36 @@ def _check_data(spec: JobSpec, workspace: Workspace, coming: Collection[str]) ->
                 defaults_of(teacher.backbone)
 
 
+def check_backbone(name: str, workspace: Workspace, start: str) -> None:
+    """Raise ``UserError`` if this is not the name of a network.
+
+    If it is that of a trained network, advises ``start``, the place of `from`, instead.
+    """
+    try:
+        defaults_of(name)
+    except UserError:
+        if what := _trained_network(name, workspace):
+            use = f"to use its weights, write from = {json.dumps(name)} in {start}"
+            if is_onnx(name):
+                use = f"a graph can only be a teacher: from = {json.dumps(name)} in [teacher]"
+            raise UserError(f"{name!r} is {what}, not the name of a network; {use}") from None
+        raise
+
+
+def _trained_network(name: str, workspace: Workspace) -> str | None:
+    """What this name is in the workspace; None if it is no job, and nothing in teachers/."""
+    with suppress(UserError):
+        if workspace.inside(name, workspace.runs, "job").parent == workspace.runs:
+            run = workspace.runs / name
+            if (run / BUNDLE).is_dir():
+                return "a finished job"
+            if run.is_dir():
+                return "a job that has no bundle yet"
+        if workspace.inside(name, workspace.teachers, "teacher").parent == workspace.teachers:
+            return "in teachers/" if (workspace.teachers / name).exists() else None
+    return None
+
+
 def _check_evaluation(spec: JobSpec, pairs: dict[str, SetSource]) -> None:
     chosen = spec.evaluate.at_intervals
     if chosen and pairs and not any(name in pairs for name in chosen):
@@ -213,27 +247,29 @@ def _check_selection(spec: JobSpec, pairs: dict[str, SetSource]) -> None:
         )
 
 
-def _check_networks(spec: JobSpec) -> None:
+def _check_networks(spec: JobSpec, workspace: Workspace) -> None:
     if spec.teacher is not None and spec.teacher.network is not None:
         assert spec.teacher.stage is not None
         with within("teacher", "network"):
-            _check_network(spec.teacher.network)
+            _check_network(
+                spec.teacher.network, workspace, "[teacher] instead of network and stage"
+            )
         with within("teacher", "stage", "losses"):
             _check_losses(spec.teacher.stage.losses, spec.teacher.train, "a teacher has no teacher")
     if spec.student is None:
         return
     if spec.student.backbone:
         with within("student"):
-            _check_network(spec.student)
+            _check_network(spec.student, workspace, STUDENT_START)
     unguided = "needs a [teacher]" if spec.teacher is None else None
     for index, stage in enumerate(spec.stage):
         with within("stage", index, "losses"):
             _check_losses(stage.losses, spec.train, unguided)
 
 
-def _check_network(network: NetworkSpec) -> None:
+def _check_network(network: NetworkSpec, workspace: Workspace, start: str) -> None:
     with within("backbone"):
-        defaults_of(network.backbone)
+        check_backbone(network.backbone, workspace, start)
     if is_timm(network.backbone) and network.width != 1:
         raise SpecError(("width",), "timm's networks have fixed widths; leave it out")
 

@@ -4,7 +4,8 @@ import re
 import shlex
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,6 +18,7 @@ from distill.cli.common import JOBS, JsonOption, WorkspaceOption, print_json
 from distill.cli.model_options import ModelFileOptions
 from distill.cli.option_groups import grouped
 from distill.cli.screen import note, write
+from distill.spec_errors import SpecError
 
 if TYPE_CHECKING:
     from curation.views import ImageSet
@@ -89,6 +91,7 @@ def init(
     from distill.first_spec.text import spec_text
     from distill.pipeline.fit import check_job
     from distill.pipeline.training_images import open_training_images
+    from distill.spec_checks import STUDENT_START, check_backbone
     from distill.spec_text import SpecFile
 
     if student is not None and mflops is not None:
@@ -101,13 +104,19 @@ def init(
     place = Workspace.locate(workspace)
     sets: Any = train[0] if len(train) == 1 else [TrainingSet(set=each) for each in train]
     images = open_training_images(DataSpec(train=sets), place)
+    if student is not None:
+        check_backbone(student, place, STUDENT_START)
     budget = (mflops or USUAL_BUDGET) if student is None else None
-    given = None if teacher is None else _teacher_keys(teacher, file, place)
+    given = teacher_facts = None
+    if teacher is not None:
+        with _option_instead_of_key("--teacher", teacher):
+            given = _teacher_keys(teacher, file, place)
+            teacher_facts = _teacher_facts(given, place)
     facts = Facts(
         _data_facts(images),
         _student_facts(student, budget),
         _machine_facts(place),
-        None if given is None else _teacher_facts(given, place),
+        teacher_facts,
         budget,
     )
     named = name or job_name(train[0].split("/")[0], facts.student.backbone)
@@ -137,6 +146,15 @@ def job_name(dataset: str, backbone: str) -> str:
     """A valid name of a job, from a data set and a network such as ``timm/resnet18``."""
     spelled = re.sub(r"[^a-z0-9.]+", "-", f"{dataset}-{backbone}".lower()).strip("-.")
     return spelled[-64:].lstrip("-.")
+
+
+@contextmanager
+def _option_instead_of_key(option: str, value: str) -> Iterator[None]:
+    """Errors at a key of the spec, which the user has not seen, name the option."""
+    try:
+        yield
+    except SpecError as error:
+        raise UserError(f"{option} {value}: {error.reason}") from None
 
 
 def _data_facts(images: "ImageSet") -> "DataFacts":

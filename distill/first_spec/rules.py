@@ -289,7 +289,12 @@ def _augment(facts: Facts, schedule: Schedule) -> Iterator[Choice]:
         return
     why = f"over {schedule.epochs} epochs, the student would memorise unchanged images"
     yield Choice("augment", "views", "fresh", why)
-    yield Choice("augment", "teacher_sees", "plain", "the teacher embeds each image only once")
+    yield Choice(
+        "augment",
+        "teacher_sees",
+        "plain",
+        "the teacher embeds each image and its mirror image once, not every view",
+    )
     yield Choice(
         "augment",
         "plain",

@@ -88,12 +88,17 @@ def test_several_sets_are_trained_on_together(workspace):
         (("--teacher", "timm/resnet18"), "'timm/resnet18' is a network without weights"),
         (("--teacher", "iresnet50"), "--backbone iresnet50"),
         (("--teacher", "teachers/faces.onnx", *SAID), "did you mean 'faces.onnx'?"),
-        (("--teacher", "nobody"), "'nobody' is neither a file"),
         (("--teacher", "faces.onnx", *SAID, "--part", "fc"), "no output 'fc'; it has"),
         ((*DRAWN_TEACHER, *SAID, "--backbone", "iresnet50"), "--backbone is for files of weights"),
         ((*DRAWN_TEACHER, *SAID[:-1], "1e9"), "--std: must be at most 65536"),
         (("--teacher", "faces.onnx", *SAID, "--size", "99999"), "--size: must be at most 4096"),
         (("--student", "mobilefacenett"), "mobilefacenet"),
+        (
+            ("--student", "faces.onnx"),
+            "'faces.onnx' is in teachers/, not the name of a network; a graph can only be a "
+            'teacher: from = "faces.onnx" in [teacher]',
+        ),
+        (("--teacher", "nobody"), "--teacher nobody: 'nobody' is neither a file"),
         (("--student", "mobilefacenet", "--mflops", "450"), "give --student or --mflops, not both"),
         (("--mflops", "20"), "the smallest student here is edgeface_xxs"),
         (("--name", "../mine"), "the new spec:1:"),
@@ -155,3 +160,10 @@ def test_a_bundle_takes_no_options_of_files(workspace, option):
 
 def test_a_missing_set_is_named(workspace):
     assert "did you mean 'drawn/train'?" in refusal(init(workspace, train="drawn/trian"))
+
+
+def test_a_student_that_is_a_job_is_advised_to_start_from_it(workspace):
+    (workspace.runs / "mine" / "bundle").mkdir(parents=True)
+    reason = refusal(init(workspace, "--student", "mine"))
+    assert reason.startswith("'mine' is a finished job, not the name of a network")
+    assert reason.endswith('write from = "mine" in [student] instead of backbone')
