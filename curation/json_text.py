@@ -6,6 +6,7 @@ breaks something later (SQLite, a browser, UTF-8), where the file of origin is u
 
 import json
 import math
+from collections import Counter
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -27,6 +28,8 @@ MOST_VALUES = 50_000
 _LARGEST_INTEGER = 2**63 - 1
 _LONGEST_FAULT = 300
 """Maximum characters of an error, because some repeat the value"""
+_SELF_EXPLAINED = ("extra_forbidden", "value_error", "assertion_error")
+"""Types of errors where the value does not help, or is in the message already"""
 _DIGITS = 20
 """More than any 64-bit integer with its sign"""
 
@@ -115,16 +118,24 @@ def read_record(
 def first_fault(error: ValidationError, with_place: bool = True, document: Any = None) -> str:
     """The first error: its place, as dotted keys, and the reason.
 
-    With the ``document``, the place has no names of types, only what the document has.
+    With the ``document``, the place has no names of types, only what the document has, and the
+    reason ends with the value there, if it is not a list or an object.
     """
-    fault = error.errors(include_url=False, include_input=False)[0]
+    fault = error.errors(include_url=False)[0]
     parts = fault["loc"]
     if document is not None:
         missing = parts[-1:] if fault["type"] == "missing" else ()
         parts = (*within_document(parts, document), *missing)
     place = ".".join(str(part) for part in parts)[:80]
     message = requirement(fault)[:_LONGEST_FAULT]
+    given = fault["input"]
+    if document is not None and fault["type"] not in _SELF_EXPLAINED and _is_single(given):
+        message += f" (it is {given!r:.40})"
     return f"{place}: {message}" if place and with_place else message
+
+
+def _is_single(value: Any) -> bool:
+    return isinstance(value, str | int | float)
 
 
 def _integer(digits: str) -> int:
@@ -146,7 +157,8 @@ def _refuse_constant(name: str) -> NoReturn:
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     built = dict(pairs)
     if len(built) < len(pairs):
-        raise ValueError("an object has a key twice")
+        twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+        raise ValueError(f"an object has the key {twice!r:.80} twice")
     return built
 
 

@@ -7,6 +7,8 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -16,6 +18,8 @@ import pytest
 import distill
 from curation.alignment import align
 from distill.export.config import BundleConfig, FaceConfig, Framing
+from distill.export.golden import GOLDEN_NAME
+from distill.export.safe_tensors import read_arrays
 from teachers.preprocessing import Preprocessing
 
 PHONE = Path(__file__).parents[1] / "examples" / "phone"
@@ -105,7 +109,7 @@ def words_of(points: np.ndarray) -> list[str]:
     return [f"{number:g}" for number in points.reshape(-1)]
 
 
-def compiled(source: str, bundle: Path, folder: Path, *flags: str) -> Path:
+def compiled(source: str, bundle: Path, folder: Path, flags: Sequence[str] = ()) -> Path:
     for name in ("face.hpp", source):
         shutil.copy(PHONE / name, folder)
     config = json.loads((bundle / "config.json").read_text())
@@ -116,9 +120,8 @@ def compiled(source: str, bundle: Path, folder: Path, *flags: str) -> Path:
     return program
 
 
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small network with random weights and unusual colours, crop and scale."""
+def export_small(destination: Path, pixels: Preprocessing) -> Path:
+    """A bundle of a small network with random weights."""
     import torch
 
     from distill.backbones import create
@@ -126,13 +129,24 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from distill.export.bundle import export_bundle
 
     torch.manual_seed(0)
-    network = create("mobilefacenet", 16, (64, 48), 0.125).eval()
-    pixels = Preprocessing(colour="BGR", mean=(120.0, 127.5, 130.0), std=128.0, size=(64, 48))
-    face = FaceConfig(preprocessing=pixels, framing=Framing.of((112, 112), (64, 48)))
+    network = create("mobilefacenet", 16, pixels.size, 0.125).eval()
+    face = FaceConfig(preprocessing=pixels, framing=Framing.of((112, 112), pixels.size))
     config = BundleConfig(architecture="mobilefacenet", num_features=16, width=0.125, face=face)
     evaluation = {"sets": {}, "thresholds": recommended_thresholds({})}
-    destination = tmp_path_factory.mktemp("phone") / "small"
     return export_bundle(destination, network, config, evaluation, {})
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A network with unusual colours, crop and scale."""
+    pixels = Preprocessing(colour="BGR", mean=(120.0, 127.5, 130.0), std=128.0, size=(64, 48))
+    return export_small(tmp_path_factory.mktemp("phone") / "small", pixels)
+
+
+@pytest.fixture(scope="module")
+def square(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A network that takes aligned faces as they are, so that its golden images are its input."""
+    return export_small(tmp_path_factory.mktemp("phone") / "square", Preprocessing.ours())
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="there is no g++ here")
@@ -167,26 +181,70 @@ def test_cpp_refuses_a_file_that_is_not_a_picture(bundle: Path, tmp_path: Path, 
     assert done.stderr.startswith(b"error: ")
 
 
-def run_comparison(program: Path, bundle: Path, picture: np.ndarray, folder: Path) -> None:
-    other = np.roll(picture, 40, axis=1)
-    for name, each in (("left.ppm", picture), ("right.ppm", other)):
-        cv2.imwrite(str(folder / name), each[..., ::-1])
-    words = [folder / "left.ppm", *words_of(POINTS), folder / "right.ppm", *words_of(POINTS)]
+def run_comparison(program: Path, bundle: Path, faces: list, points, folder: Path) -> float:
+    """The cosine of two images by a program."""
+    names = [folder / "left.ppm", folder / "right.ppm"]
+    for name, face in zip(names, faces, strict=True):
+        cv2.imwrite(str(name), np.ascontiguousarray(face[..., ::-1]))
+    words = [word for name in names for word in (name, *words_of(points))]
     done = subprocess.run([program, bundle, "-2", *words], check=True, capture_output=True)
-    ours = distill.load(bundle).embed([align(picture, POINTS), align(other, POINTS)])
     cosine, decision = done.stdout.decode().split(" ", 1)
-    assert float(cosine) == pytest.approx(float(ours[0] @ ours[1]), abs=0.005)
     assert decision == "same person\n"
+    return float(cosine)
+
+
+def check_comparisons(
+    compile_with: Callable[[Path, Path], Path], bundle: Path, square: Path, picture, folder: Path
+) -> None:
+    """A program compares a rotated face as we do, and golden images as the golden features do."""
+    program = compile_with(bundle, folder)
+    faces = [picture, np.roll(picture, 40, axis=1)]
+    ours = distill.load(bundle).embed([align(each, POINTS) for each in faces])
+    found = run_comparison(program, bundle, faces, POINTS, folder)
+    assert found == pytest.approx(float(ours[0] @ ours[1]), abs=0.005)
+
+    program = compile_with(square, folder)
+    golden = read_arrays(square / GOLDEN_NAME)
+    template = np.array(USUAL.face.alignment.points, np.float32)
+    found = run_comparison(program, square, [*golden["images"][:2]], template, folder)
+    assert found == pytest.approx(float(golden["features"][0] @ golden["features"][1]), abs=2e-5)
+
+    done = subprocess.run([program, bundle, "0", *["1"] * 22], check=False, capture_output=True)
+    assert done.returncode == 1
+    assert done.stderr.startswith(b"error: 1: not a binary PPM file")
+
+
+ONNXRUNTIME = Path(os.environ.get("ONNXRUNTIME_ROOT", "/usr"))
+NCNN = Path(os.environ.get("NCNN_ROOT", "/usr"))
 
 
 @pytest.mark.slow
-@pytest.mark.skipif("ONNXRUNTIME_ROOT" not in os.environ, reason="no ONNX Runtime with headers")
-def test_cpp_with_onnxruntime(bundle: Path, picture: np.ndarray, tmp_path: Path):
-    root = Path(os.environ["ONNXRUNTIME_ROOT"])
-    library = f"-L{root / 'lib'}", f"-Wl,-rpath,{root / 'lib'}", "-lonnxruntime"
-    source = "embed_onnxruntime.cpp"
-    program = compiled(source, bundle, tmp_path, f"-I{root / 'include'}", *library)
-    run_comparison(program, bundle, picture, tmp_path)
+@pytest.mark.skipif(
+    not (ONNXRUNTIME / "include/onnxruntime_c_api.h").is_file(),
+    reason="$ONNXRUNTIME_ROOT is not an unpacked release of ONNX Runtime",
+)
+def test_cpp_with_onnxruntime(bundle: Path, square: Path, picture: np.ndarray, tmp_path: Path):
+    library = f"-L{ONNXRUNTIME / 'lib'}", f"-Wl,-rpath,{ONNXRUNTIME / 'lib'}", "-lonnxruntime"
+    flags = f"-I{ONNXRUNTIME / 'include'}", *library
+    build = partial(compiled, "embed_onnxruntime.cpp", flags=flags)
+    check_comparisons(build, bundle, square, picture, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not (NCNN / "include/ncnn/net.h").is_file(),
+    reason="no headers of ncnn: install libncnn-dev, or set $NCNN_ROOT to where it was installed",
+)
+def test_cpp_with_ncnn(bundle: Path, square: Path, picture: np.ndarray, tmp_path: Path):
+    from distill.export.more_formats import add_formats
+
+    pytest.importorskip("pnnx")
+    folders = [shutil.copytree(each, tmp_path / each.name) for each in (bundle, square)]
+    for folder in folders:
+        add_formats(folder, ["ncnn"])
+    library = f"-L{NCNN / 'lib'}", f"-Wl,-rpath,{NCNN / 'lib'}", "-lncnn", "-fopenmp"
+    build = partial(compiled, "embed_ncnn.cpp", flags=(f"-I{NCNN / 'include'}", *library))
+    check_comparisons(build, *folders, picture, tmp_path)
 
 
 @pytest.mark.parametrize("format", ["onnx", "onnx-feature"])

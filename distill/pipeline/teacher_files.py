@@ -1,6 +1,7 @@
 """Teachers by name: files, finished jobs and ensembles of them, opened as embedders."""
 
 import hashlib
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -87,10 +88,9 @@ def _teachers_of(workspace: Workspace) -> list[str]:
 
 
 def is_bundle(path: Path) -> bool:
-    """Whether a folder is a job's bundle; folders of weights have a config.json as well."""
-    return (path / "config.json").is_file() and (
-        (path / SUMS_NAME).is_file() or not weights_in(path)
-    )
+    """Whether a folder is a job's bundle, perhaps damaged; weights have a config.json as well."""
+    there = {name for name in ("config.json", SUMS_NAME) if os.path.lexists(path / name)}
+    return len(there) == 2 or ("config.json" in there and not weights_in(path))
 
 
 def open_weights(

@@ -8,7 +8,7 @@
 
 #include "face.hpp"
 
-int main(int count, char** words) {
+int main(int count, char** words) try {
     if (count != 25) {
         std::fprintf(stderr, "usage: compare BUNDLE THRESHOLD LEFT X Y... RIGHT X Y...\n");
         return 2;
@@ -19,10 +19,8 @@ int main(int count, char** words) {
     net.opt.use_fp16_packed = net.opt.use_fp16_storage = net.opt.use_fp16_arithmetic = false;
     net.opt.use_bf16_storage = false;
     if (net.load_param((bundle + "/model.ncnn.param").c_str()) ||
-        net.load_model((bundle + "/model.ncnn.bin").c_str())) {
-        std::fprintf(stderr, "%s: ncnn cannot load the model\n", bundle.c_str());
-        return 1;
-    }
+        net.load_model((bundle + "/model.ncnn.bin").c_str()))
+        throw std::runtime_error(bundle + ": ncnn cannot load its model.ncnn.param and .bin");
     const auto run = [&net](const std::vector<float>& input) {
         ncnn::Mat image(contract::inputWidth, contract::inputHeight, 3);
         const size_t plane = size_t(contract::inputWidth) * contract::inputHeight;
@@ -30,12 +28,17 @@ int main(int count, char** words) {
             std::copy_n(input.data() + channel * plane, plane, (float*)image.channel(channel));
         ncnn::Extractor extractor = net.create_extractor();
         ncnn::Mat output;
-        extractor.input("in0", image);
-        if (extractor.extract("out0", output)) throw std::runtime_error("ncnn cannot run the model");
+        if (extractor.input("in0", image) || extractor.extract("out0", output))
+            throw std::runtime_error("ncnn cannot run the model");
+        if (output.total() * output.elempack != contract::embeddingLength)
+            throw std::runtime_error("contract.hpp is not of this bundle; write it again");
         return std::vector<float>((float*)output, (float*)output + contract::embeddingLength);
     };
     const auto left = feature(read_ppm(words[3]), read_points(words + 4), run);
     const auto right = feature(read_ppm(words[14]), read_points(words + 15), run);
     const double found = cosine(left, right);
     std::printf("%.6f %s\n", found, found > std::stod(words[2]) ? "same person" : "different");
+} catch (const std::exception& error) {
+    std::fprintf(stderr, "error: %s\n", error.what());
+    return 1;
 }

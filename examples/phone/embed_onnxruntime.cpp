@@ -41,6 +41,13 @@ int main(int count, char** words) try {
         check(api->Run(session, nullptr, &from, &image, 1, &to, 1, &embedding));
         float* numbers = nullptr;
         check(api->GetTensorMutableData(embedding, reinterpret_cast<void**>(&numbers)));
+        OrtTensorTypeAndShapeInfo* form = nullptr;
+        size_t length = 0;
+        check(api->GetTensorTypeAndShape(embedding, &form));
+        check(api->GetTensorShapeElementCount(form, &length));
+        api->ReleaseTensorTypeAndShapeInfo(form);
+        if (length != contract::embeddingLength)
+            throw std::runtime_error("contract.hpp is not of this bundle; write it again");
         std::vector<float> found(numbers, numbers + contract::embeddingLength);
         api->ReleaseValue(image);
         api->ReleaseValue(embedding);

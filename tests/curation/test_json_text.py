@@ -37,7 +37,7 @@ def test_any_value_survives_a_round_trip(value):
         (b"1" * 100_000, "more than 64 bits: 11111111111111111111$"),
         (rb'"\ud800"', r"half of a surrogate pair: '\\ud800'"),
         (rb'[{"\udcff": 1}]', "half of a surrogate pair"),
-        (b'{"a": 1, "a": 2}', "a key twice"),
+        (b'{"a": 1, "a": 2}', "the key 'a' twice"),
         (b"[" * 500_000, "nested deeper than 64 levels"),
         (b'{"a":' * 500_000, "nested deeper than 64 levels"),
         (b"[" * (DEEPEST + 1) + b"]" * (DEEPEST + 1), "nested deeper than 64 levels"),
@@ -58,10 +58,14 @@ def test_an_invalid_record_names_the_place():
     assert parse_record(b'{"attempt": 3, "names": ["a"]}', Record) == Record(
         attempt=3, names=("a",)
     )
-    with pytest.raises(ValueError, match=r"^attempt: must be a whole number$"):
+    with pytest.raises(ValueError, match=r"^attempt: must be a whole number \(it is '3'\)$"):
         parse_record(b'{"attempt": "3"}', Record)
-    with pytest.raises(ValueError, match=r"^names\.1: must be a string$"):
+    with pytest.raises(ValueError, match=r"^names\.1: must be a string \(it is 1\)$"):
         parse_record(b'{"attempt": 3, "names": ["a", 1]}', Record)
+    long = json.dumps({"attempt": "\x1b\u202e" * 9000})
+    with pytest.raises(ValueError, match=r"^attempt: .* \(it is '\\x1b\\u202e") as refused:
+        parse_record(long.encode(), Record)
+    assert len(str(refused.value)) < 100
     with pytest.raises(ValueError, match=r"^must be an object with keys$"):
         parse_record(b"[]", Record)
 

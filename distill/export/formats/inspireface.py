@@ -26,6 +26,8 @@ FILE = "model.inspireface"
 MANIFEST, MODEL = "__inspire__", "feature"
 DIMENSIONS, SIZE = 512, (112, 112)
 """Constants in InspireFace"""
+CURVE = {"middle_score": 0.6, "steepness": 8.0, "output_min": 0.01, "output_max": 1.0}
+"""How InspireFace shows a cosine as a percentage; its reader fails if a key is missing."""
 LARGEST = 1 << 31
 
 
@@ -47,7 +49,7 @@ class InspireFaceExporter(MnnExporter):
             # InspireFace's image processing fills a tensor in the layout of the session.
             convert(source, model, "--keepInputFormat=0")
             content = model.read_bytes()
-        manifest = json.dumps(manifest_of(source), indent=2).encode()  # JSON is YAML
+        manifest = json.dumps(manifest_of(source), indent=2).encode() + b"\n"  # JSON is YAML
         with tarfile.open(folder / FILE, "w", format=tarfile.USTAR_FORMAT) as pack:
             for name, each in ((MANIFEST, manifest), (MODEL, content)):
                 entry = tarfile.TarInfo(name)
@@ -103,7 +105,7 @@ def manifest_of(source: ExportSource) -> dict[str, Any]:
     }
     decision = source.thresholds and choose_decision(source.thresholds)
     if decision:
-        said["similarity_converter"] = {"threshold": round(decision.cosine, 6)}
+        said["similarity_converter"] = {"threshold": round(decision.cosine, 6), **CURVE}
     return said
 
 

@@ -42,7 +42,12 @@ def test_the_manifest_overrides_defaults_that_do_not_fit(source):
     assert feature["swap_color"] is True  # InspireFace's images are BGR
     assert feature["input_size"] == [112, 112]  # InspireFace's default is 320x320
     assert (feature["input_layer"], feature["outputs_layers"]) == ("image", ["embedding"])
-    assert said["similarity_converter"] == {"threshold": 0.5}  # default: 0.48
+    assert said["similarity_converter"]["threshold"] == 0.5  # InspireFace's default: 0.48
+
+
+def test_the_curve_has_all_keys_that_the_reader_demands(source):
+    wanted = {"threshold", "middle_score", "steepness", "output_min", "output_max"}
+    assert set(manifest_of(source)["similarity_converter"]) == wanted
 
 
 def test_bgr_is_not_swapped_and_no_threshold_is_made_up():

@@ -1,5 +1,7 @@
 """Teachers by name: weights of known networks, timm's, jobs, and ensembles."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import timm
@@ -11,12 +13,14 @@ from curation.noise.embedded import TeacherChoice
 from curation.workspace import Workspace
 from distill.backbones import create
 from distill.cli.curate.set_embedder import open_embedder
+from distill.export.bundle_files import check_bundle
 from distill.network_spec import NetworkSpec, TeacherSpec
-from distill.pipeline.teacher_files import open_spec_teacher, open_teacher
+from distill.pipeline.teacher_files import is_bundle, open_spec_teacher, open_teacher
 from distill.spec_text import parse_spec
 from teachers import checkpoints
 from teachers.embedder import TorchEmbedder
 from teachers.preprocessing import Preprocessing
+from tests.distill.daemon.test_daemon_delivery import make_bundle
 
 SIZE = (32, 32)
 HEAD = 'name = "try"\ndata = { train = "drawn/train" }\n'
@@ -286,6 +290,16 @@ def test_a_folder_of_weights_is_a_teacher(workspace):
     choice = TeacherChoice(name="hub", backbone="adaface_ir18")
     with pytest.raises(UserError, match="hub: --colour, --mean and --std are missing"):
         open_embedder(choice, workspace)
+
+
+@pytest.mark.parametrize("name", ["SHA256SUMS", "config.json"])
+def test_a_damaged_bundle_is_not_taken_for_weights(name: str, tmp_path: Path):
+    folder = make_bundle(tmp_path / "bundle")
+    (folder / name).unlink()
+    (folder / name).mkdir()
+    assert is_bundle(folder)
+    with pytest.raises(UserError, match=name):
+        check_bundle(folder)
 
 
 def test_preprocessing_of_a_missing_file_is_a_files_alone(workspace):
