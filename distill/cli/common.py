@@ -183,7 +183,7 @@ def fail(message: str, status: int = 1) -> None:
 
 def _told(error: OSError) -> str:
     """The system's error and a remedy; re-raises an error that names no file."""
-    if error.errno == errno.ENOSPC:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
         if error.filename is None:
             return "no space left on the disk; free some and run the same command again"
         from curation.files import disk_error

@@ -238,6 +238,27 @@ def test_a_face_moves_to_an_identity_found_by_search(page: Page, tmp_path: Path)
     assert event["lines"] == [f"move {image} {image // 8} 3"]
 
 
+def test_faces_are_chosen_before_their_identity_is_searched(page: Page) -> None:
+    filtered(page, "mixed")  # of no single face
+    page.keyboard.press("g")
+    page.wait_for_selector("[role=alert]:has-text('Choose faces first')")
+    assert page.locator("dialog").count() == 0
+    for key in ("ArrowRight", " ", "g"):
+        page.keyboard.press(key)
+    page.wait_for_selector("dialog[open] input")
+
+
+@pytest.mark.parametrize("how", ["Escape", "Enter"])
+def test_a_closed_dialog_returns_the_focus(page: Page, how: str) -> None:
+    button = page.get_by_role("button", name="History")
+    button.focus()
+    page.keyboard.press("Enter")
+    expect(page.locator("dialog[open]").get_by_role("button", name="Close")).to_be_focused()
+    page.keyboard.press(how)
+    page.wait_for_selector("dialog", state="detached")
+    expect(button).to_be_focused()
+
+
 def test_a_stale_window_is_refused(context: BrowserContext, server: ReviewServer, tmp_path) -> None:
     page = sit_down(context, server, "ada")
     filtered(page, "divided")
@@ -284,7 +305,7 @@ def test_the_review_page_is_accessible(page: Page, width: int, scheme: str) -> N
     page.set_viewport_size({"width": width, "height": 844})
     page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
     assert page.evaluate("document.documentElement.scrollWidth") == width
-    for key in ("", "?", "h", "b", "g"):
+    for key in ("", "?", "h", "b", "e"):
         if key:
             page.keyboard.press(key)
             page.wait_for_selector("dialog[open]")

@@ -4,7 +4,7 @@ import { NAMES } from "./actions.js";
 import { begin, current } from "./cases.js";
 import { choose, chooseRow, step, zoom } from "./choosing.js";
 import { decide, redo, undo } from "./deciding.js";
-import { clear, dropIdentity, mark, markProposal, mergeInto } from "./marks.js";
+import { clear, dropIdentity, hasFaces, mark, markProposal, mergeInto } from "./marks.js";
 import { draw } from "./page.js";
 import { openPanel } from "./panels.js";
 import { search } from "./search.js";
@@ -24,7 +24,7 @@ const DO = {
   all: chooseRow,
   drop: () => mark("drop", null),
   move: () => mark("move", "rival"),
-  moveTo: () => search("move"),
+  moveTo: () => { if (hasFaces()) search("move"); },
   split: () => mark("split", null),
   merge: () => mergeInto(current().rival),
   mergeTo: () => search("merge"),

@@ -5,12 +5,16 @@ import { chosenOrSuspect, identities } from "./choosing.js";
 import { state } from "./state.js";
 import { lineOf } from "./words.js";
 
+/* Whether faces are chosen, or the case is about one; says so if not. */
+export function hasFaces() {
+  if (chosenOrSuspect().length) return true;
+  state.said = "Choose faces first: click them, or use the arrows and the space bar.";
+  return false;
+}
+
 export function mark(action, into) {
+  if (!hasFaces()) return;
   const images = chosenOrSuspect();
-  if (!images.length) {
-    state.said = "Choose faces first: click them, or use the arrows and the space bar.";
-    return;
-  }
   const identityOf = identities();
   for (const image of images) {
     const identity = identityOf.get(image);
@@ -27,7 +31,9 @@ export function mark(action, into) {
 export function mergeInto(into) {
   const { identity } = current();
   if (into === null || into === identity) {
-    state.said = "This case has no rival; choose an identity to merge into.";
+    state.said = into === null
+      ? "This case has no rival; choose an identity to merge into."
+      : "This is the identity itself; choose another one to merge into.";
     return;
   }
   const before = state.whole.find((line) => line.action === "merge");

@@ -55,12 +55,13 @@ async function older(content) {
   draw();
 }
 
+/* The browser closes it, and returns the focus to where it was, before `onClose` removes it. */
 export function Dialog({ title, children, onClose }) {
   const dialog = useRef(null);
   useEffect(() => { if (!dialog.current.open) dialog.current.showModal(); }, []);
   return html`
-    <dialog ref=${dialog} aria-label=${title} onClose=${onClose} onCancel=${onClose}>
-      <div class="head"><h2>${title}</h2><button type="button" onClick=${onClose}>Close <kbd>Esc</kbd></button></div>
+    <dialog ref=${dialog} aria-label=${title} onClose=${onClose}>
+      <div class="head"><h2>${title}</h2><button type="button" onClick=${() => dialog.current.close()}>Close <kbd>Esc</kbd></button></div>
       ${children}
     </dialog>`;
 }
