@@ -242,7 +242,7 @@ def check_room(
     free = shutil.disk_usage(_existing(cache_root)).free
     if wanted > free:
         raise UserError(
-            f"the teacher's embeddings of {len(images.store)} images take {wanted / 2**20:,.1f} "
+            f"the teacher's embeddings of {len(images.store):,} images take {wanted / 2**20:,.1f} "
             f"MiB in {cache_root}, and {free / 2**20:,.1f} MiB are free; free some space"
         )
 

@@ -102,12 +102,20 @@ def test_an_epoch_of_more_than_a_day_is_admitted():
 
 
 def test_few_images_of_an_identity_favour_the_teacher():
-    def arcface(identities):
-        return chosen(facts(19_000, identities))["stage.losses"].get("arcface")
+    def arcface(images, identities):
+        return chosen(facts(images, identities))["stage.losses"].get("arcface")
 
-    assert arcface(300) == {"scale": 64.0, "margin": 0.5}
-    assert arcface(5_000) == {"weight": 0.15, "scale": 32.0, "margin": 0.2}
-    assert arcface(15_000) is None
+    assert arcface(90_000, 1_500) == {"scale": 64.0, "margin": 0.5}
+    assert arcface(19_000, 5_000) == {"weight": 0.15, "scale": 32.0, "margin": 0.2}
+    assert arcface(19_000, 15_000) is None
+
+
+def test_few_identities_favour_the_teacher_too():
+    """A softmax over a few people says little about others, however many images each has."""
+    few = facts(900, 4)
+    assert chosen(few)["stage.losses"]["arcface"]["weight"] == 0.15
+    reason = next(each.reason for each in choose(few) if each.key == "losses")
+    assert reason.startswith("arcface: 4 identities with 225.0 images each, the values measured on")
 
 
 @pytest.mark.parametrize(("identities", "repeated"), [(1, 1), (300, 1), (500, 0), (0, 0)])
