@@ -1,6 +1,7 @@
 """`distill views`: augmented views of a job's images on one sheet."""
 
 import json
+import shutil
 
 import cv2
 import numpy as np
@@ -11,6 +12,7 @@ from typer.testing import CliRunner
 
 from curation.errors import UserError
 from curation.images import decode
+from curation.views import open_images
 from distill.cli.main import app
 from distill.pipeline.view_sheet import make_sheet
 from distill.training.augment import AugmentSettings
@@ -100,3 +102,12 @@ def test_a_sheet_of_too_many_cells_is_refused(drawn_store):
     settings, chosen = AugmentSettings(views="fresh"), [0] * 200
     with pytest.raises(UserError, match="200 images with 10 views each are 2,200 cells"):
         make_sheet(settings, drawn_store, Preprocessing.ours((48, 48)), None, chosen, 10)
+
+
+def test_a_damaged_image_is_named(drawn_store, tmp_path):
+    shutil.copytree(drawn_store.path, tmp_path / "train.lmdb")
+    data, file = tmp_path / "train.lmdb" / "data.mdb", bytes(drawn_store.read(7))
+    data.write_bytes(data.read_bytes().replace(file, bytes(len(file))))
+    settings, damaged = AugmentSettings(views=4), open_images(tmp_path / "train.lmdb")
+    with pytest.raises(UserError, match=r"train.lmdb: image 7 \(key .*curate verify"):
+        make_sheet(settings, damaged, Preprocessing.ours((48, 48)), None, [7], 2)
