@@ -78,6 +78,8 @@ class SpecFile:
 
         ``UserError`` gives the place of each fault: line and column in ``origin``, or the override.
         """
+        if not text.strip():
+            raise UserError(f"{origin} is empty; `distill init` prints a spec to begin with")
         found = override(read_toml(text, origin), [parse_override(each) for each in overrides])
         source = OverriddenSource(TomlSource(text, origin), found)
         try:

@@ -241,11 +241,11 @@ def _inside(file: Path, place: Workspace) -> str:
     """The path of a file in the workspace's teachers/ as written in a job spec."""
     folder = place.teachers.resolve()
     if not file.resolve().is_relative_to(folder):
-        copy = "cp -r" if file.is_dir() else "cp"
+        copy, target = "cp -r" if file.is_dir() else "cp", shlex.quote(str(place.teachers))
         raise UserError(
             f"--teacher {file}: a job spec can only name files in {place.teachers}; run "
-            f"`{copy} {shlex.quote(str(file))} {shlex.quote(str(place.teachers))}` and give "
-            f"--teacher {file.name}"
+            f"`mkdir -p {target} && {copy} {shlex.quote(str(file))} {target}` and give --teacher "
+            f"{file.name}"
         )
     return str(file.resolve().relative_to(folder))
 

@@ -187,6 +187,12 @@ def test_evaluation_sets_are_pairs_or_image_sets(workspace):
     assert names == {"pairs": "pairs.bin", "drawn/train": "train.lmdb"}
 
 
+def test_the_rest_of_a_failed_redirection_is_called_empty():
+    """The shell creates the file before `distill init` refuses its options."""
+    with pytest.raises(UserError, match=r"^jobs/mine\.toml is empty; `distill init` prints a spec"):
+        SpecFile.parse("", "jobs/mine.toml")
+
+
 def test_a_byte_order_mark_is_ignored(tmp_path):
     (tmp_path / "a.toml").write_text(GOOD, "utf-8-sig")
     assert SpecFile.read(tmp_path / "a.toml").text == GOOD

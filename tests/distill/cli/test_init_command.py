@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -136,17 +137,20 @@ def test_every_data_set_gives_a_job_name(dataset):
     assert check_name(job_name(dataset, "mobilefacenet")).endswith("mobilefacenet")
 
 
-def test_a_teacher_elsewhere_must_be_copied_in(workspace, tmp_path):
-    graph = tmp_path / "r100.onnx"
-    graph.write_bytes(b"")
-    reason = refusal(init(workspace, "--teacher", str(graph), *SAID))
-    assert f"`cp {graph} {workspace.teachers}`" in reason
-    assert "--teacher r100.onnx" in reason
+def test_the_advised_command_copies_a_teacher_elsewhere(tmp_path, drawn_store, drawn_folder):
+    workspace = make_workspace(tmp_path / "new workspace", drawn_store, drawn_folder)
+    assert not workspace.teachers.exists()
+    graph = Path(teachers.__path__[0]) / "drawn_faces.onnx"
+    reason = refusal(init(workspace, "--teacher", str(graph), "--size", "64", *SAID))
+    assert reason.endswith("and give --teacher drawn_faces.onnx")
+    subprocess.run(["bash", "-ec", reason.split("`")[1]], check=True)
+    outcome = init(workspace, "--teacher", "drawn_faces.onnx", "--size", "64", *SAID)
+    assert outcome.exit_code == 0, outcome.output
 
 
 def test_a_bundle_elsewhere_must_be_copied_with_its_files(workspace, tmp_path):
     reason = refusal(init(workspace, "--teacher", str(tmp_path)))
-    assert f"`cp -r {tmp_path} {workspace.teachers}`" in reason
+    assert f"cp -r {tmp_path} {workspace.teachers}`" in reason
 
 
 @pytest.mark.parametrize("option", [("--mean", "0"), ("--size", "64"), ("--backbone", "y2")])
