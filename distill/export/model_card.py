@@ -249,7 +249,19 @@ def _evaluation(sets: dict[str, Any], origin: Origin) -> str:
         for name, report in sets.items()
         if "reason" in report
     ]
-    return "\n\n".join(filter(None, [table(header, rows), *reasons, _beside_teacher(origin)]))
+    parts = [table(header, rows), *reasons, _searches(sets), _beside_teacher(origin)]
+    return "\n\n".join(filter(None, parts))
+
+
+def _searches(sets: dict[str, Any]) -> str:
+    """The ranks of the sets in which faces are searched; empty without such."""
+    rows = [
+        [plain(f"{name} {gallery}".rstrip()), plain(rank), f"{found['rate']:.4f}"]
+        for name, report in sets.items()
+        for gallery, each in {"": report, **report.get("galleries", {})}.items()
+        for rank, found in each.get("closed_set", {}).get("ranks", {}).items()
+    ]
+    return table(["set", "rank", "probes found (1:N)"], rows) if rows else ""
 
 
 def _evaluation_row(name: str, report: dict[str, Any]) -> list[str]:
