@@ -1,11 +1,13 @@
 """The sample data set in insightface's layout, and its ground truth."""
 
+import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from functools import partial
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 from curation.errors import UserError
@@ -59,14 +61,23 @@ def _crew(processes: int) -> Iterator[Crew]:
         yield map
         return
     # Not forked, because the caller may have threads, for example of onnxruntime.
-    with ProcessPoolExecutor(processes, get_context("spawn"), _one_thread_each) as pool:
+    with ProcessPoolExecutor(processes, get_context("spawn"), _begin_worker) as pool:
         yield partial(pool.map, chunksize=4)
 
 
-def _one_thread_each() -> None:
+def _begin_worker() -> None:
     import cv2
 
     cv2.setNumThreads(1)
+    Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A pool does not notice that its owner was killed, and would wait for work forever."""
+    parent = parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _counter(progress: Progress | None, total: int) -> Callable[[], None]:
