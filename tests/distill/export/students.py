@@ -32,14 +32,19 @@ Record = dict[str, dict[str, str | None]]
 
 @lru_cache(maxsize=1)
 def source_of(name: str) -> ExportSource:
-    """The network at its default size, with random weights and batch statistics."""
+    """The network at its default size, with random weights and the batch statistics of noise.
+
+    With other statistics, a deep network hardly depends on its images.
+    """
     torch.manual_seed(0)
     entry = NETWORKS[name]
-    network = create(name, entry.embedding, entry.input_size).eval()
+    network = create(name, entry.embedding, entry.input_size)
     for layer in network.modules():
         if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
-            layer.running_mean.normal_(0, 0.1)
-            layer.running_var.uniform_(0.5, 2)
+            layer.momentum = None  # the mean over all batches
+    with torch.no_grad():
+        network.train()(torch.rand(8, 3, *entry.input_size) * 2 - 1)
+    network.eval()
     return ExportSource(network, Preprocessing.ours(entry.input_size))
 
 
