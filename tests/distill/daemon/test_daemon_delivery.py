@@ -138,7 +138,7 @@ def test_a_file_that_no_bundle_has_is_refused(tmp_path: Path, name: str) -> None
         ("thresholds.json", b"\xff", r"thresholds\.json: it is not UTF-8"),
         ("evaluation.json", b"[]", r"evaluation\.json: it is not an object"),
         ("evaluation.json", b'{"a": NaN}', r"evaluation\.json: it has NaN"),
-        ("lineage.json", b'{"a": 1, "a": 2}', r"lineage\.json: an object has a key"),
+        ("lineage.json", b'{"a": 1, "a": 2}', r"lineage\.json: an object has the key"),
         ("lineage.json", b" " * (1 << 22) + b"{}", r"lineage\.json: 4,194,306 bytes; this file"),
     ],
 )

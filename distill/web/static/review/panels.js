@@ -55,13 +55,17 @@ async function older(content) {
   draw();
 }
 
-/* The browser closes it, and returns the focus to where it was, before `onClose` removes it. */
+/* The dialog is closed before `onClose` removes it, so that the browser returns the focus. */
 export function Dialog({ title, children, onClose }) {
   const dialog = useRef(null);
   useEffect(() => { if (!dialog.current.open) dialog.current.showModal(); }, []);
+  const close = () => { dialog.current.close(); onClose(); };
+  /* Browsers send `close` later, and alone at a second Escape in a row. The reviewer may have opened
+     another dialog by then: a removed one does nothing. */
+  const closed = () => { if (dialog.current) onClose(); };
   return html`
-    <dialog ref=${dialog} aria-label=${title} onClose=${onClose}>
-      <div class="head"><h2>${title}</h2><button type="button" onClick=${() => dialog.current.close()}>Close <kbd>Esc</kbd></button></div>
+    <dialog ref=${dialog} aria-label=${title} onCancel=${close} onClose=${closed}>
+      <div class="head"><h2>${title}</h2><button type="button" onClick=${close}>Close <kbd>Esc</kbd></button></div>
       ${children}
     </dialog>`;
 }
