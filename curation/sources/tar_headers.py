@@ -52,7 +52,7 @@ def archive_files(file: ArchiveBytes, roles: Roles) -> Iterator[ArchiveFile]:
     offset, before = 0, None
     block = read(BLOCK)
     while True:
-        if (zlib.adler32(block) & 0xFFFF) != _right_sum(block[148:156]):
+        if len(block) < BLOCK or (zlib.adler32(block) & 0xFFFF) != _right_sum(block[148:156]):
             if block != _ZEROS:
                 raise _damaged(offset, _no_header(block))
             block = read(BLOCK)

@@ -359,6 +359,14 @@ class TestDamage:
             with pytest.raises(ArchiveError, match=r"pax|cut off"):
                 list(archive_files(_Plain(io.BytesIO(block)), Roles()))
 
+    @pytest.mark.parametrize("name", ["a.jpg", f"{60 * 'b'}/{60 * 'c'}.jpg"], ids=["short", "long"])
+    def test_a_header_cut_anywhere_is_damage(self, name):
+        """Its last bytes are zeros, so the checksum of a cut header may be right."""
+        header = tarfile.TarInfo(name).tobuf(tarfile.USTAR_FORMAT)
+        for length in range(len(header)):
+            with pytest.raises(ArchiveError, match="cut off"):
+                list(archive_files(_Plain(io.BytesIO(header[:length])), Roles()))
+
     def test_a_pax_header_of_many_records_is_read_quickly(self):
         data = b"6 a=b\n" * 170_000
         info = tarfile.TarInfo("x")
