@@ -251,9 +251,7 @@ def _check_networks(spec: JobSpec, workspace: Workspace) -> None:
     if spec.teacher is not None and spec.teacher.network is not None:
         assert spec.teacher.stage is not None
         with within("teacher", "network"):
-            _check_network(
-                spec.teacher.network, workspace, "[teacher] instead of network and stage"
-            )
+            _check_network(spec.teacher.network, workspace, TEACHER_START)
         with within("teacher", "stage", "losses"):
             _check_losses(spec.teacher.stage.losses, spec.teacher.train, "a teacher has no teacher")
     if spec.student is None:
