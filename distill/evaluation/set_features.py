@@ -158,9 +158,8 @@ class NetworkFeatures:
 
 
 def check_embeddable(each: EvaluationSet) -> None:
-    """Raise `UserError` if images are missing or cannot be decoded; looks at up to 2,000."""
+    """Raise `UserError` if images cannot be decoded; looks at up to 2,000, which must be there."""
     if isinstance(each, ProtocolSet):
-        each.faces.check_there()
         each.faces.check_some()
     elif isinstance(each, VerificationPairs):
         check_some_pixels(

@@ -55,6 +55,7 @@ def open_protocols(
     for index, each in enumerate(spec.evaluate.protocols):
         try:
             found[each] = open_named(each)
+            found[each].faces.check_there()
             check_embeddable(found[each])
             if (taken := names.get(found[each].name)) is not None:
                 raise UserError(
