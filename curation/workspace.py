@@ -96,7 +96,8 @@ class Workspace:
             if candidate.is_dir():
                 return self.inside(candidate.name, base.parent, what)
         known = self.image_sets() + (self.pair_sets() if or_pairs else [])
-        told = hint(name, known, "`curate recipe` and `curate convert` make them")
+        store = self.datasets / "SET" / "NAME.lmdb"
+        told = hint(name, known, f"`curate recipe` and `curate convert SOURCE {store}` make them")
         looked = f"looked for {base}.view{', .lmdb and .bin' if or_pairs else ' and .lmdb'}"
         raise UserError(f"{what} {name!r} is not in the workspace ({looked}){told}")
 

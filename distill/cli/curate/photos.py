@@ -47,7 +47,11 @@ def photos(
     ],
     destination: Annotated[
         Path,
-        typer.Argument(metavar="DEST", help="The store to make, NAME.lmdb.", show_default=False),
+        typer.Argument(
+            metavar="DEST",
+            help="The store to make. Jobs find workspace/datasets/SET/NAME.lmdb as SET/NAME.",
+            show_default=False,
+        ),
     ],
     detector: DetectorOption,
     faces: Annotated[

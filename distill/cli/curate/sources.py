@@ -34,7 +34,11 @@ def convert(
         ),
     ],
     destination: Annotated[
-        Path, typer.Argument(help="The store to make, NAME.lmdb.", show_default=False)
+        Path,
+        typer.Argument(
+            help="The store to make. Jobs find workspace/datasets/SET/NAME.lmdb as SET/NAME.",
+            show_default=False,
+        ),
     ],
     skip_bad: Annotated[
         bool,
