@@ -192,7 +192,7 @@ class Environment:
         except ValueError as error:
             self._damaged(str(error))
 
-    def _check_tree(self, tree: Tree, pages: "UsedPages") -> None:
+    def _check_tree(self, tree: Tree, pages: UsedPages) -> None:
         waiting = [] if tree.root == NO_PAGE else [(tree.root, 1)]
         entries = 0
         while waiting:
@@ -212,7 +212,7 @@ class Environment:
             raise ValueError(f"it has {entries:,} entries; its meta page says {tree.entries:,}")
 
     def _check_value(
-        self, number: int, page: bytes, place: int, pages: "UsedPages", is_free: bool
+        self, number: int, page: bytes, place: int, pages: UsedPages, is_free: bool
     ) -> None:
         offset, size = self._place_of_value(number, page, place)
         _, flags, key_size = NODE.unpack_from(page, place)

@@ -18,7 +18,7 @@ from curation.files import open_regular
 class FileKind(NamedTuple):
     """``what`` completes a sentence ("FILE is WHAT"), ``advice`` says what helps.
 
-    ``is_data`` means that the advice is about data, and does not help who needs a network.
+    ``is_data`` means that the advice is about data, which does not help where a network is needed.
     """
 
     name: str

@@ -120,7 +120,6 @@ def decode_into(target: "np.ndarray", data: bytes, what: str = "image") -> None:
     In a target ``[H, W, 4]`` the fourth channel is set to 255. Raises ``UserError`` naming ``what``
     if the bytes cannot be decoded or the size differs.
     """
-
     if decode_jpeg_into(target, data):
         return
     pixels = decode(data, what)

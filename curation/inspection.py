@@ -162,8 +162,6 @@ def _describe_source(source: ImageSource, progress: Progress | None) -> dict[str
 class _Scan:
     """The valid images of a source, in order."""
 
-    keys: np.ndarray
-    """int64 ``[N]``: record keys"""
     labels: np.ndarray
     """int64 ``[N]``: identity labels, -1 for images without one"""
     image_size: tuple[int, int]
@@ -179,20 +177,13 @@ def _scan(source: ImageSource, progress: Progress | None) -> _Scan:
     Raises ``UserError`` at the first bad record.
     """
     check = ImageCheck(source.stated_image_size())
-    keys, labels = [], []
+    labels = []
     for images in source.images(progress=progress):
         good = good_images(images, check, source, stop_at)
-        keys.append(good.keys)
         labels.append(good.labels)
-    if check.image_size is None or not sum(map(len, keys)):
+    if check.image_size is None or not sum(map(len, labels)):
         raise UserError(f"{source.path} holds no good images")
-    return _Scan(
-        np.concatenate(keys),
-        np.concatenate(labels),
-        check.image_size,
-        check.encoding,
-        source.digest.hex,
-    )
+    return _Scan(np.concatenate(labels), check.image_size, check.encoding, source.digest.hex)
 
 
 def _describe_pairs(path: Path) -> dict[str, Any]:

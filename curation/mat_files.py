@@ -7,6 +7,7 @@ bounded amount for compressed data. Source: MathWorks, MAT-File Format, 2019.
 import struct
 import zlib
 from collections.abc import Iterator
+from itertools import islice
 from math import prod
 from pathlib import Path
 
@@ -20,6 +21,7 @@ _MOST_UNPACKED = 1 << 28
 _HEAD = 128
 _MATRIX, _COMPRESSED = 14, 15
 _CELL, _CHAR = 1, 4
+_MOST_AXES = 32
 _NUMBERS = {
     1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8",
 }  # fmt: skip
@@ -90,22 +92,27 @@ class _MatReader:
 
     def _matrix(self, content: bytes, depth: int = 0) -> tuple[str, Value | None]:
         """The name and the value; None for unsupported kinds."""
-        elements = list(self._elements(content))
-        if len(elements) < 3:
+        elements = self._elements(content)
+        head = list(islice(elements, 3))
+        if len(head) < 3:
             raise ValueError("an array has no flags, shape or name")
-        (_, flags), (_, shape), (_, name), *rest = elements
+        (_, flags), (_, shape), (_, name) = head
+        if len(shape) > 4 * _MOST_AXES:
+            raise ValueError(
+                f"an array has {len(shape) // 4:,} axes; at most {_MOST_AXES} are read"
+            )
         (kind,) = struct.unpack_from(f"{self._order}I", flags)
         count = prod(np.frombuffer(shape, f"{self._order}i4").tolist())
         text = name.decode("latin-1")
         kind &= 0xFF
         if kind == _CELL and depth == 0:
-            cells = [self._matrix(cell, 1)[1] for each, cell in rest if each == _MATRIX]
+            cells = [self._matrix(cell, 1)[1] for each, cell in elements if each == _MATRIX]
             if len(cells) != count:
                 raise ValueError(f"the cells of {text[:40]!r} are {len(cells)}, not {count}")
             return text, [np.empty(0) if cell is None else cell for cell in cells]  # type: ignore[misc]
-        if not rest or not (kind == _CHAR or 6 <= kind <= 15):
+        how, values = next(elements, (0, b""))
+        if not how or not (kind == _CHAR or 6 <= kind <= 15):
             return text, None
-        how, values = rest[0]
         if kind == _CHAR:
             return text, self._text(how, values)
         if how not in _NUMBERS:

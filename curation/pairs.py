@@ -124,7 +124,7 @@ def _check_content(content: Any, path: Path) -> tuple[list[bytes], np.ndarray]:
         raise UserError(
             f"{what}: {len(images):,} images, but two are needed for each of {len(same):,} pairs"
         )
-    files = [_image_file(image, f"{path}: image {i}") for i, image in enumerate(images)]
+    files = _image_files(images, path)
     _check_sizes(files, path)
     return files, same
 
@@ -159,6 +159,15 @@ def _boolean(item: Any) -> float:
         if isinstance(item, (int, float, np.number, np.bool_)) and item in (0, 1)
         else -1.0
     )
+
+
+def _image_files(images: Sequence[Any], path: Path) -> list[bytes]:
+    """The image files; one that the pickle repeats by reference is copied only once."""
+    files: dict[int, bytes] = {}
+    for number, image in enumerate(images):
+        if id(image) not in files:
+            files[id(image)] = _image_file(image, f"{path}: image {number}")
+    return [files[id(image)] for image in images]
 
 
 def _image_file(image: Any, what: str) -> bytes:

@@ -15,6 +15,7 @@ import pickle
 import pickletools
 import re
 from collections.abc import Callable, Iterator
+from functools import partial
 from math import prod
 from typing import Any, NoReturn
 
@@ -61,7 +62,7 @@ def load_plain(data: bytes) -> Any:
     other exception if it is damaged.
     """
     _check_opcodes(data)
-    return _PlainUnpickler(io.BytesIO(data), encoding="bytes").load()
+    return _PlainUnpickler(data).load()
 
 
 def _check_opcodes(data: bytes) -> None:
@@ -120,11 +121,22 @@ def _is_latin1(text: str) -> bool:
 
 
 class _PlainUnpickler(pickle.Unpickler):
+    def __init__(self, data: bytes) -> None:
+        super().__init__(io.BytesIO(data), encoding="bytes")
+        self._left = len(data)
+
     def find_class(self, module: str, name: str) -> Any:
         found = _GLOBALS.get(f"{module} {name}")
         if found is None:
             raise RefusedError(f"it names {module}.{name}, which could run code")
-        return found
+        return partial(self._copied, found) if found in _COPYING else found
+
+    def _copied(self, copy: Callable[..., Any], *arguments: Any) -> Any:
+        """Copy bytes or text of the file, which may refer to the same ones any number of times."""
+        self._left -= sum(len(each) for each in arguments[:1] if isinstance(each, str | bytearray))
+        if self._left < 0:
+            raise RefusedError("it copies the same bytes repeatedly")
+        return copy(*arguments)
 
     def persistent_load(self, identifier: Any) -> NoReturn:
         raise RefusedError("it points to something outside the file")
@@ -184,10 +196,10 @@ def _array(kind: Any, shape: Any, data: Any) -> PlainArray:
         fits = type(data) is list and len(data) == prod(shape)
     else:
         wanted = prod(shape) * int(kind.code[1:])
-        fits = isinstance(data, (bytes, bytearray)) and len(data) == wanted
+        fits = isinstance(data, bytes) and len(data) == wanted
     if not fits:
         raise RefusedError(f"it makes an array whose data do not fit its shape {shape}")
-    return PlainArray(kind, shape, bytes(data) if isinstance(data, bytearray) else data)
+    return PlainArray(kind, shape, data)
 
 
 def _reconstruct(kind: Any, shape: Any, code: Any) -> PlainArray:
@@ -198,7 +210,7 @@ def _reconstruct(kind: Any, shape: Any, code: Any) -> PlainArray:
 
 
 def _from_buffer(data: Any, kind: Any, shape: Any, order: Any) -> PlainArray:
-    return _array(kind, shape, data)
+    return _array(kind, shape, bytes(data) if isinstance(data, bytearray) else data)
 
 
 def _scalar(kind: Any, data: Any) -> PlainArray:
@@ -243,3 +255,4 @@ _GLOBALS: dict[str, Callable[..., Any] | object] = {
     **{f"{core}.multiarray scalar": _scalar for core in _CORES},
     **{f"{core}.numeric _frombuffer": _from_buffer for core in _CORES},
 }
+_COPYING = (_encode_latin1, _bytearray, _from_buffer)

@@ -11,6 +11,7 @@ from curation.errors import UserError
 from curation.file_kinds import what_is_this
 from curation.files import UnreadableError, read_whole
 from curation.image_set import ImageSet
+from curation.images import MAX_FILE_BYTES as MAX_IMAGE_BYTES
 from curation.images import check_pixels, probe_size
 from curation.pair_sets.drawing import draw_pairs
 from curation.pair_sets.folds import in_folds
@@ -18,7 +19,6 @@ from curation.pair_sets.lists import ENDINGS, ListedPair, image_at, read_pair_li
 from curation.pair_sets.stored import StoredImages
 from curation.pairs import MAX_FILE_BYTES, read_pairs, write_pairs
 from curation.progress import Progress
-from curation.sources.image_files import MAX_FILE_BYTES as MAX_IMAGE_BYTES
 
 
 @dataclass(frozen=True)

@@ -102,7 +102,7 @@ class _ArrowTable:
 
     def _check_plain(self, metadata: Any) -> None:
         content = memoryview(metadata)
-        root = struct.unpack_from("<I", content)[0]
+        root = _at(content, 0, "<I")
         header = _field(content, root, _HEADER)
         if header and _field(content, header + _at(content, header, "<I"), _COMPRESSION):
             raise UserError(f"{self._shard} is compressed; {_AS_PARQUET}")

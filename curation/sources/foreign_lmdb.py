@@ -29,6 +29,7 @@ from curation.name_index import NameIndex
 from curation.sources import caffe_datum, packed_values
 from curation.sources.caffe_datum import is_datum
 from curation.sources.entries import EntrySource, ImageEntry, LabelNumbers
+from curation.sources.image_source import repeated
 from curation.sources.label_choice import is_label_beside_a_path
 from curation.sources.lists import is_heading
 from curation.sources.opening import source
@@ -138,7 +139,7 @@ class ForeignLmdb(EntrySource):
     def image_sizes(self) -> Iterator[np.ndarray]:
         """Assumes that all entries have the same size."""
         size, count = regular_file_size(self._data), self._environment.entries
-        yield np.full(count, size // max(count, 1), np.int64)
+        yield from repeated(np.array([size // max(count, 1)]), count)
 
 
 class _LabelKeys:

@@ -187,7 +187,20 @@ class ImageSource(Protocol):
         return self.digest.hex
 
 
+def repeated(sizes: np.ndarray, count: int) -> Iterator[np.ndarray]:
+    """``count`` sizes that repeat ``sizes`` int64 ``[n]``: an estimate for ``image_sizes``.
+
+    They come in arrays of bounded length, because ``count`` depends on what the source states.
+    """
+    if not len(sizes):
+        return
+    block = np.tile(sizes, max(1, _SIZES_TOGETHER // len(sizes)))
+    for left in range(count, 0, -len(block)):
+        yield block[:left]
+
+
 BEGINNING = Position(0, 0)
+_SIZES_TOGETHER = 1 << 16
 _MANY_OF_ONE = 100
 _CHOICES = (
     ("--label-key", "lists with named columns, tar and zip archives, Parquet and Arrow tables"),

@@ -25,11 +25,14 @@ from curation.sources.image_source import (
     Position,
     SourceImages,
     SourceStamp,
+    repeated,
 )
 from curation.sources.opening import source
 from curation.sources.quarantine import BadRecordError, OnBad, stop_at
 
-_HEADS = 8 + 24
+_FRAME = 8
+"""Bytes of a frame's header"""
+_HEADS = _FRAME + 24
 """Bytes of the headers of a frame and of an image"""
 _LOOKED_AT = 64
 """Records against which the property file is checked"""
@@ -180,9 +183,10 @@ class RecordImages(ImageSource):
         else:
             known = [_HEADS]  # in case no record is readable
             with RecordReader(self.path) as reader, suppress(BadRecordError):
-                known.extend(len(record) for _, record in islice(reader, 1000))
+                known.extend(_FRAME + len(record) for _, record in islice(reader, 1000))
             sizes = np.array(known, np.int64)
-            yield np.resize(np.maximum(sizes - _HEADS, 0), len(sizes) * size // int(sizes.sum()))
+            count = len(sizes) * size // int(sizes.sum())
+            yield from repeated(np.maximum(sizes - _HEADS, 0), count)
 
     def describe(self, key: int, offset: int) -> str:
         """An image's description for messages: its key and byte."""

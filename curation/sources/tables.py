@@ -16,6 +16,7 @@ from curation.errors import UserError
 from curation.files import regular_file_size
 from curation.labels import UNLABELLED
 from curation.sources.entries import SHARD_BITS, EntrySource, ImageEntry, LabelNumbers
+from curation.sources.image_source import repeated
 from curation.sources.label_choice import no_label
 from curation.sources.table_columns import TableColumns
 
@@ -123,7 +124,7 @@ class TableSource(EntrySource):
                 continue
             rows = min(rows, regular_file_size(shard))
             if rows > 0:
-                yield np.full(rows, regular_file_size(shard) // rows, np.int64)
+                yield from repeated(np.array([regular_file_size(shard) // rows]), rows)
 
 
 def _row_number(row: int) -> str:

@@ -18,6 +18,7 @@ import numpy as np
 from curation.file_kinds import what_is_this
 from curation.files import open_regular, regular_file_size
 from curation.sources.entries import SHARD_BITS, EntrySource, ImageEntry
+from curation.sources.image_source import repeated
 from curation.sources.opening import source
 from curation.sources.samples import IMAGE, ArchiveError, ArchiveFile, Roles, Samples
 from curation.sources.shards import OpenShards, check_kind, find_shards
@@ -107,7 +108,7 @@ class TarSource(EntrySource):
                         sizes.append(len(found.payload))
                         taken = raw.tell()
         count = (len(sizes) - 1) * self.stamp().size // taken
-        yield np.resize(np.array(sizes[1:], np.int64), count)
+        yield from repeated(np.array(sizes[1:], np.int64), count)
 
 
 def _files(file: "_Plain | _Unpacked", roles: Roles) -> Iterator[ArchiveFile]:

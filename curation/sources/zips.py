@@ -18,6 +18,7 @@ import numpy as np
 from curation.files import open_regular, regular_file_size
 from curation.images import MAX_FILE_BYTES
 from curation.sources.entries import SHARD_BITS, EntrySource, ImageEntry
+from curation.sources.image_source import repeated
 from curation.sources.opening import source
 from curation.sources.samples import (
     IMAGE,
@@ -119,10 +120,9 @@ class ZipSource(EntrySource):
         for shard in self._shards:
             first = list(islice(_images_in(shard, roles), _LOOKED_AT))
             sizes = [min(member.size, MAX_FILE_BYTES) for member in first]
-            taken = 1 + sum(member.packed for member in first)
-            yield np.resize(
-                np.array(sizes, np.int64), len(sizes) * regular_file_size(shard) // taken
-            )
+            taken = 1 + sum(member.packed + _LOCAL.size + _ENTRY.size for member in first)
+            count = len(sizes) * regular_file_size(shard) // taken
+            yield from repeated(np.array(sizes, np.int64), count)
 
 
 def _images_in(shard: Path, roles: Roles) -> Iterator[ZipMember]:
@@ -279,8 +279,10 @@ def _refusal(member: ZipMember, role: str) -> str:
 
 def _unpacked(file: BinaryIO, member: ZipMember) -> bytes:
     """The bytes of a file within the size limit; ``ValueError`` if they contradict the header."""
-    file.seek(member.offset)
-    head = file.read(_LOCAL.size)
+    head = b""
+    if member.offset < member.entry:  # zip64's offset may be larger than a file can be
+        file.seek(member.offset)
+        head = file.read(_LOCAL.size)
     if len(head) < _LOCAL.size or head[:4] != b"PK\3\4":
         raise ValueError("its bytes are not at the position that the directory states")
     *_, name, extra = _LOCAL.unpack(head)

@@ -334,6 +334,25 @@ class TestHarmfulPickles:
         with pytest.raises(UserError, match=complaint):
             read_pairs(tmp_path / "lfw.bin")
 
+    def test_repeated_references_are_not_copied_each_time(self, tmp_path):
+        text = b"X" + struct.pack("<I", 1 << 20) + b"a" * (1 << 20) + b"q\x01"
+        code = global_opcode("_codecs", "encode") + b"q\0" + text + b"X\6\0\0\0latin1q\x02000"
+        calls = b"](" + b"h\0h\1h\2\x86R" * 100 + b"e](\x88e\x86."
+        (tmp_path / "lfw.bin").write_bytes(b"\x80\x02" + code + calls)
+        with (
+            traced_memory() as memory,
+            pytest.raises(UserError, match="it copies the same bytes repeatedly"),
+        ):
+            read_pairs(tmp_path / "lfw.bin")
+        assert memory.peak < 20 << 20
+
+    def test_a_repeated_bytearray_is_one_image_file(self, tmp_path, noise_images):
+        image = bytearray(noise_images[0])
+        (tmp_path / "lfw.bin").write_bytes(pickle.dumps(([image] * 40, [True] * 20), 5))
+        images = read_pairs(tmp_path / "lfw.bin").images
+        assert images == [noise_images[0]] * 40
+        assert len(set(map(id, images))) == 1
+
     def test_deep_nesting_is_an_error(self, tmp_path):
         (tmp_path / "lfw.bin").write_bytes(b"]" * 200_000 + b"a" * 199_999 + b".")
         with pytest.raises(UserError, match="more than 16 lists"):

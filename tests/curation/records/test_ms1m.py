@@ -9,7 +9,8 @@ from curation.errors import UserError
 from curation.records.index import write_index
 from curation.records.layout_writer import write_layout
 from curation.records.ms1m import find_source, stated_image_size
-from curation.records.recordio import ImageRecord, RecordReader, RecordWriter
+from curation.records.recordio import MAGIC, ImageRecord, RecordReader, RecordWriter
+from curation.sources.opening import open_source
 from curation.sources.records import read_images
 
 
@@ -141,6 +142,11 @@ class TestDamage:
         (source / "train.idx").write_text("\n".join(change(lines)))
         with pytest.raises(UserError, match=rf"train\.idx does not fit train\.rec.*{complaint}"):
             read(source)
+
+    def test_empty_records_do_not_claim_a_full_disk(self, tmp_path):
+        (tmp_path / "train.rec").write_bytes(struct.pack("<II", MAGIC, 0) * 10_000)
+        sizes = list(open_source(tmp_path).image_sizes())
+        assert sum(map(len, sizes)) <= 10_000
 
 
 class TestFindingASource:

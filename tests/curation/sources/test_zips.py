@@ -10,8 +10,10 @@ import pytest
 from curation.conversion.convert import convert
 from curation.errors import UserError
 from curation.printable import printable
+from curation.sources.opening import open_source
 from curation.sources.zips import members_of
 from curation.verify import verify
+from tests.memory import traced_memory
 
 
 def write_zip(path: Path, files: Iterable[tuple[str, bytes]], method: int = 0) -> Path:
@@ -155,6 +157,27 @@ def test_a_bomb_takes_no_more_than_it_states(tmp_path, tree):
     changed(path, 24, struct.pack("<L", 1000), b"b/1.jpg")
     with pytest.raises(UserError, match="its bytes differ from the checksum in the directory"):
         convert(path, tmp_path / "a.lmdb")
+
+
+def test_an_offset_beyond_every_file_is_of_one_bad_file(tmp_path, tree):
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for number, (name, data) in enumerate(tree[:3]):
+            info = zipfile.ZipInfo(name)
+            info.extra = b"" if number else struct.pack("<HHQ", 1, 8, 1 << 62)
+            archive.writestr(info, data)
+    changed(path, 42, b"\xff" * 4, tree[0][0].encode())
+    with pytest.raises(UserError, match=r"0_0\.jpg: its bytes are not at the position"):
+        convert(path, tmp_path / "a.lmdb")
+    assert len(convert(path, tmp_path / "a.lmdb", skip_bad=True)) == 2
+
+
+def test_sizes_of_empty_files_are_not_those_of_a_full_disk(tmp_path):
+    path = write_zip(tmp_path / "a.zip", ((f"a/{i}.jpg", b"") for i in range(1000)))
+    with traced_memory() as memory:
+        images = sum(map(len, open_source(path).image_sizes()))
+    assert images < 2000
+    assert memory.peak < 5 << 20
 
 
 def test_overlapping_files_are_reported(tmp_path, noise_images):

@@ -106,7 +106,7 @@ def element(kind: int, content: bytes) -> bytes:
 
 
 def matrix(kind: int, name: str, shape: tuple[int, int], content: bytes) -> bytes:
-    head = element(6, struct.pack("<II", kind, 0)) + element(5, struct.pack("<2i", *shape))
+    head = element(6, struct.pack("<II", kind, 0)) + element(5, np.array(shape, "<i4").tobytes())
     return element(14, head + element(1, name.encode()) + content)
 
 

@@ -18,6 +18,7 @@ from tests.distill.evaluation.small_protocols import (
     numbers,
     write_tinyface,
 )
+from tests.memory import traced_memory
 
 
 @pytest.mark.parametrize("with_lists", [False, True])
@@ -75,14 +76,24 @@ def test_a_probe_without_a_mate_is_refused(tmp_path: Path):
         (mat_file(cells("probe_set", ["x.jpg"]))[:-9], "damaged"),
         (mat_file(matrix(1, "probe_set", (1 << 30, 1), b"")), "cells of 'probe_set' are 0"),
         (mat_file(element(15, b"nothing that is packed")), "damaged"),
+        # The product of so many numbers takes a minute.
+        (mat_file(matrix(6, "some", (2,) * 10**6, b"")), "1,000,000 axes; at most 32"),
     ],
-    ids=["empty", "hdf5", "no names", "path", "half", "cut", "huge", "unpackable"],
+    ids=["empty", "hdf5", "no names", "path", "half", "cut", "huge", "unpackable", "axes"],
 )
 def test_bad_matlab_lists_are_refused(tmp_path: Path, content: bytes, message: str):
     write_tinyface(tmp_path)
     (tmp_path / "probe_img_ID_pairs.mat").write_bytes(content)
     with pytest.raises(UserError, match=message):
         open_protocol("tinyface", tmp_path)
+
+
+def test_small_parts_of_a_matlab_array_take_no_memory(tmp_path: Path):
+    path = tmp_path / "some.mat"
+    path.write_bytes(mat_file(matrix(6, "some", (1, 1), element(9, b"") * 10**5)))
+    with traced_memory() as memory, pytest.raises(UserError, match="'some' has 0 numbers, not 1"):
+        read_mat(path)
+    assert memory.peak < 6 * path.stat().st_size
 
 
 def test_matlab_numbers_texts_and_cells_are_read(tmp_path: Path):
