@@ -123,8 +123,8 @@ def find_split_identities(
     near = judge_neighbours(images, label_errors, seed, progress)
     if len(near.pairs) == 0:  # no neighbours
         none = np.zeros(images.identities, np.float32)
-        itself = np.arange(images.identities)
-        return SplitIdentities(none, itself - itself - 1, none - 1, itself)
+        other = np.full(images.identities, -1, np.int64)
+        return SplitIdentities(none, other, none - 1, np.arange(images.identities))
     return _propose(images, near.pairs, near.similarity, near.probability)
 
 

@@ -28,7 +28,7 @@ from curation.noise.label_errors import (
 )
 from curation.noise.presentation import Evidence, Explanation, ScoredSubject
 from curation.progress import Progress
-from curation.wording import decimal
+from curation.wording import counted, decimal
 
 MOVE = 0.9
 """Minimum probability of belonging to the relabel candidate for a move"""
@@ -70,8 +70,8 @@ class Misplaced(NoiseCheck):
             f"{(relabel > FLAG).sum():,} of them belong to another one"
         )
         if alone.any():
-            summary += f"; {alone.sum():,} are the only image of their identity and cannot be "
-            "judged"
+            images = counted(int(alone.sum()), "image")
+            summary += f"; {images} cannot be judged: no other image of the identity"
         evidence = {
             "similarity": np.where(alone, np.nan, found.similarity.prototype).astype(np.float32),
             "nearest": np.where(alone, np.nan, found.similarity.nearest).astype(np.float32),
