@@ -1,6 +1,7 @@
 """Validates what a reviewer wants to do with a case."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from curation.errors import UserError
 from curation.noise.clean import check_decision
@@ -24,14 +25,14 @@ def checked_lines(cases: Cases, standing: Standing, lines: Sequence[str]) -> tup
             action, identity, image, into = parse_proposal(_with_part(text))
         except ValueError as error:
             raise UserError(f"a line of this decision: {error}") from None
-        if text.endswith(" 0") and action == "split":
-            if identity not in parts:
-                parts[identity] = _free_part(cases, standing, identity)
-            into = parts[identity]
         line = Decision(action, identity, image, into)
         check_decision(line, images.labels, images.identities)
         if action in ("move", "merge") and identity == into:
             raise UserError(f"{text}: it is in identity {into} already")
+        if text.endswith(" 0") and action == "split":
+            if identity not in parts:
+                parts[identity] = _free_part(cases, standing, identity)
+            line = replace(line, into=parts[identity])
         found[line.proposal] = line
     _refuse_contradictions(found.values())
     return tuple(found)

@@ -74,6 +74,7 @@ class TestDecisions:
             (("merge 5 5",), "in identity 5 already"),
             (("drop 47 5", "move 47 5 2"), "contradict each other"),
             (("burn 47 5",), "does not begin with one of"),
+            (("split 47 7 0",), "no identity 7"),
             (("move 47 5",), "is not move IMAGE IDENTITY INTO"),
             (("drop 47 -5",), "is not drop IMAGE IDENTITY"),
         ],
