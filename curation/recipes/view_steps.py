@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from curation.errors import UserError
-from curation.files import sync_folder
+from curation.files import replace_folder
 from curation.image_set import ImageSet, Parameter, ViewStep
 from curation.noise.clean import CLEAN
 from curation.recipes.context import RecipeContext, StepResult
@@ -127,21 +127,16 @@ def _reason(path: Path, view: View | None, parent: ImageSet, expected: ExpectedS
 
 def _write(context: RecipeContext, path: Path, parent: ImageSet, write: Write) -> View:
     """Write the view to a temporary name; the old one stays until the new one is complete."""
-    new, old = (path.with_name(f"{path.name}.{word}") for word in ("new", "old"))
-    for left in (new, old):  # left by a recipe that was killed
-        _remove(left)
+    new = path.with_name(f"{path.name}.new")
+    _remove(new)  # left by a recipe that was killed
     try:
         write(new, parent)
         digest = fingerprint(new)
         assert digest is not None
         context.ledger.enter(path, digest)
-        if path.exists():
-            path.rename(old)
-        new.rename(path)
-        sync_folder(path.parent)
+        replace_folder(new, path)
     finally:
-        _remove(new)
-    _remove(old)
+        _remove(new)  # after an exchange, the old view
     return View(path)
 
 

@@ -160,7 +160,7 @@ class TestNoise:
         assert made["train.report.html"].path.exists()
         assert (folder / "train.findings" / "decisions.tsv").exists()
 
-    @pytest.mark.parametrize("left", ["clean.view.new", "clean.view.old"])
+    @pytest.mark.parametrize("left", ["clean.view.new", ".clean.view.replaced"])
     def test_leftovers_of_a_killed_recipe_do_no_harm(self, run, workspace, left):
         run()
         folder = workspace.datasets / "ms1m"
