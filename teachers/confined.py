@@ -59,9 +59,13 @@ def confined(work: str, arguments: dict[str, Any], memory: int, seconds: int) ->
             process.kill()
     if process.returncode in (-signal.SIGXCPU, -signal.SIGKILL):
         raise TimeoutError
-    if process.returncode:
+    try:
+        told = {} if process.returncode else json.loads(answer)
+    except ValueError:  # a library ended the process
+        told = {}
+    if not told:
         raise _crash(process.returncode, errors)
-    return _result(json.loads(answer))
+    return _result(told)
 
 
 class ConfinedWorker:

@@ -12,15 +12,15 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from curation.errors import UserError
 from curation.photographs.faces import CutFace, FaceSettings, JudgedFace
 from curation.photographs.photograph import Photograph
 from teachers.confined import KILLED, ConfinedWorker, allow
-from teachers.detectors.detector import Detector
+from teachers.detectors.detector import MOST_FACES, Detector
 from teachers.onnx_files import check_it_may_be_onnx, size_of_weights
 
 MEMORY = 2 << 30
@@ -32,6 +32,8 @@ SECONDS = 60
 _AHEAD = 4
 """Photographs queued for each process"""
 _CV2_LIMITS = "OPENCV_IO_MAX_IMAGE_PIXELS"
+_Answer = Annotated[list[tuple[JudgedFace, int]], Field(max_length=MOST_FACES)]
+"""Each face with the bytes of its file. More faces would not fit into a row of the progress."""
 
 
 class FaceCutter:
@@ -123,7 +125,7 @@ class FaceCutter:
 def _faces(faces: Any, jpegs: bytes) -> list[CutFace]:
     """Validate the answer of a process, which may be anything."""
     try:
-        read = TypeAdapter(list[tuple[JudgedFace, int]]).validate_json(json.dumps(faces))
+        read = TypeAdapter(_Answer).validate_json(json.dumps(faces))
     except ValidationError:
         raise ChildProcessError("its answer is not a list of faces") from None
     ends = [0]

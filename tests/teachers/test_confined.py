@@ -43,6 +43,11 @@ def work_in_pauses(seconds: float) -> Any:
     return "done"
 
 
+def leave() -> None:
+    """Like a library that ends its process, as if all were well."""
+    os._exit(0)
+
+
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(teachers.confined, "_LOOK_SECONDS", 0.1)
@@ -64,6 +69,11 @@ def test_a_library_that_hangs_at_exit_ends_with_its_parent() -> None:
             assert process.wait(60) == 0
         finally:
             process.kill()
+
+
+def test_work_that_ends_without_an_answer_has_crashed() -> None:
+    with pytest.raises(ChildProcessError, match="it ended with 0"):
+        confined(f"{__name__}:leave", {}, 1 << 32, 60)
 
 
 @pytest.mark.parametrize("how", ["a lock", "C"])

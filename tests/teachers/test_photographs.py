@@ -107,10 +107,21 @@ def test_a_worker_that_came_to_an_end_is_followed_by_another(
         worker.ask({"request": "good"})
 
 
-@pytest.mark.parametrize("faces", [None, 3, [[1, 2]], [[{"fate": "kept"}, 3]], "x" * 100])
+FACE = {
+    "fate": "small", "note": "", "box": [0, 0, 1, 1], "points": [0] * 10,
+    "score": 1, "size": 1, "yaw": 0, "pitch": 0, "sharpness": 0,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "faces",
+    [None, 3, [[1, 2]], [[{"fate": "kept"}, 3]], "x" * 100, [[FACE, 0]] * 1001],
+    ids=["none", "number", "numbers", "part", "text", "many"],
+)
 def test_answers_that_are_no_faces_are_refused(faces: Any) -> None:
     with pytest.raises(ChildProcessError, match="not a list of faces"):
         teachers.photographs._faces(faces, b"")
+    assert len(teachers.photographs._faces([[FACE, 0]] * 1000, b"")) == 1000
 
 
 def test_faces_of_real_photographs_are_distinguished() -> None:
