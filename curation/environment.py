@@ -151,8 +151,12 @@ class Environment:
 
     def all_items(self, most: int) -> Iterator[tuple[bytes, bytes | None]]:
         """All keys, ascending, with their values; None for values of more than ``most`` bytes."""
+        left = self._end
         for number, page, place, key in self._all_places():
             offset, size = self._place_of_value(number, page, place)
+            left -= size
+            if left < 0:
+                self._damaged("its values overlap")
             yield key, self._read(offset, size) if size <= most else None
 
     def _all_places(self) -> Iterator[tuple[int, bytes, int, bytes]]:

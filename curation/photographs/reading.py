@@ -93,7 +93,7 @@ def exif_orientation(data: bytes) -> int:
     position = 2
     while data[position : position + 1] == b"\xff":
         length = int.from_bytes(data[position + 2 : position + 4], "big")
-        if data[position : position + 2] == _APP1 and data[position + 4 :].startswith(_EXIF):
+        if data[position : position + 2] == _APP1 and data.startswith(_EXIF, position + 4):
             return _orientation_of_tiff(data[position + 10 : position + 2 + length])
         if not 0xE0 <= data[position + 1] <= 0xEF or length < 2:  # EXIF is in an early segment
             return 1

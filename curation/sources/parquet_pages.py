@@ -7,6 +7,7 @@ allocates no more memory than the header states.
 Source: parquet-format's ``parquet.thrift`` (``PageHeader``), Thrift's compact protocol.
 """
 
+import os
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -37,18 +38,22 @@ def measure_pages(shard: Path, table: Any, columns: list[str]) -> ColumnPages:
     """Measure ``columns`` of a ``pyarrow.parquet.ParquetFile``; each result is the file's maximum.
 
     Raises ``UserError`` if a page is larger than ``MOST_PAGE``, ``ValueError`` if a header is
-    damaged.
+    damaged or row groups share their pages, which could be read without end.
     """
     rows = dict.fromkeys(columns, 0)
     values = dict.fromkeys(columns, 0)
     metadata = table.metadata
     with open_regular(shard) as file:
+        left = os.fstat(file.fileno()).st_size
         for number in range(metadata.num_row_groups):
             group = metadata.row_group(number)
             for index in range(group.num_columns):
                 chunk = group.column(index)
                 name = chunk.path_in_schema.split(".")[0]
                 if name in rows and chunk.num_values:
+                    left -= max(chunk.total_compressed_size, 0)
+                    if left < 0:
+                        raise ValueError("the pages of its columns overlap")
                     a_row, a_value = _measure_chunk(file, chunk, f"{shard}: row group {number}")
                     rows[name] = max(rows[name], a_row)
                     values[name] = max(values[name], a_value)

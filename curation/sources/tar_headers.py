@@ -17,6 +17,8 @@ _ADLER = 65_521
 _ZEROS = bytes(BLOCK)
 _MOST_EXTENSION = 1 << 20
 """Maximum bytes of a long name or pax header"""
+_LONGEST_NAME = 4096
+"""Bytes, as in Linux; compressed, a name of a megabyte takes a kilobyte of the archive"""
 _FILES, _SPARSE = (b"0", b"\0", b"7"), b"S"
 _KINDS = {b"1": "a link", b"2": "a link", b"5": "a folder", b"S": "a sparse file"}
 _WITHOUT_BYTES = (b"1", b"2", b"3", b"4", b"5", b"6")
@@ -162,7 +164,7 @@ def _bytes_of(file: ArchiveBytes, size: int, offset: int) -> bytes:
 
 def _extended(before: _Extension, kind: bytes, data: bytes) -> _Extension:
     if kind == b"L":
-        return before._replace(name=_text(data.split(b"\0", 1)[0]))
+        return before._replace(name=_long_name(before.offset, data.split(b"\0", 1)[0]))
     return _pax(before, data) if kind == b"x" else before
 
 
@@ -177,7 +179,7 @@ def _pax(before: _Extension, data: bytes) -> _Extension:
         if not (count and equals) or at + count > len(data):
             raise _damaged(begin, "a pax header has none of the form LENGTH KEY=VALUE")
         if key == b"path":
-            name = _text(value)
+            name = _long_name(begin, value)
         elif key == b"size":
             if not value.isdigit() or len(value) > 18:
                 raise _damaged(begin, "a pax header's size is not a number")
@@ -185,6 +187,13 @@ def _pax(before: _Extension, data: bytes) -> _Extension:
         is_sparse = is_sparse or key.startswith(b"GNU.sparse.")
         at += count
     return _Extension(begin, name, size, is_sparse)
+
+
+def _long_name(offset: int, name: bytes) -> str:
+    if len(name) > _LONGEST_NAME:
+        reason = f"the name of a file has {len(name):,} bytes, more than {_LONGEST_NAME:,}"
+        raise _damaged(offset, reason)
+    return _text(name)
 
 
 def _text(name: bytes) -> str:

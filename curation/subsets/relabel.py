@@ -49,9 +49,9 @@ def write_relabel(
         where = f"{listed}: line {number}"
         cuts = ((find(one), word) for one, word in _cuts(text, by))
         images, word = next((cut for cut in cuts if cut[0].size), (_NONE, ""))
-        if not images.size and names_nothing(number, text):
-            continue
         if not images.size:
+            if names_nothing(number, text):
+                continue
             missing += 1
             if not skip_missing:
                 raise UserError(
@@ -65,13 +65,7 @@ def write_relabel(
                 f"{where}: {text[:60]!r} names {images.size} images of {parent.path}; list them by "
                 f"{By.INDEX}"
             )
-        if len(word) > LONGEST_LABEL:
-            raise UserError(
-                f"{where}: the identity has {len(word):,} characters; at most {LONGEST_LABEL}"
-            )
-        identity = known.setdefault(word, parent.identities + len(known))
-        if identity == _SEVERAL:
-            raise UserError(f"{where}: {word!r} is the name of several identities of {parent.path}")
+        identity = _identity(word, known, parent, where)
         if are_stated[images].any() and labels[images[0]] != identity:
             raise UserError(f"{where}: an earlier line gives the image to another identity")
         labels[images], are_stated[images] = identity, True
@@ -79,6 +73,18 @@ def write_relabel(
         raise UserError(f"{listed} changes nothing in {parent.path}")
     note = list_parameters(listed, by) | ({"missing": missing} if skip_missing else {})
     return write_regrouped(path, parent, labels, RELABEL, note)
+
+
+def _identity(word: str, known: dict[str, int], parent: ImageSet, where: str) -> int:
+    """The identity of a word; a new word is entered into ``known``."""
+    if len(word) > LONGEST_LABEL:
+        raise UserError(
+            f"{where}: the identity has {len(word):,} characters; at most {LONGEST_LABEL}"
+        )
+    identity = known.setdefault(word, parent.identities + len(known))
+    if identity == _SEVERAL:
+        raise UserError(f"{where}: {word!r} is the name of several identities of {parent.path}")
+    return identity
 
 
 def _cuts(text: str, by: By) -> Iterator[tuple[str, str]]:

@@ -5,6 +5,7 @@ import lmdb
 import pytest
 
 from curation.conversion.convert import convert
+from curation.environment import Environment
 from curation.errors import UserError
 from curation.inspection import inspect_path
 from curation.sources.packed_values import image_and_label
@@ -44,6 +45,21 @@ def test_labels_in_the_list_may_be_names(tmp_path, noise_images):
     (folder / "labels.txt").write_text("k0 m.02\nk1 m.01\nk2 m.02\n")
     store = convert(folder, tmp_path / "a.lmdb")
     assert (store.source_names, store.labels.tolist()) == (("k0", "k2", "k1"), [0, 0, 1])
+
+
+def test_values_that_share_their_bytes_are_damage(tmp_path, noise_images):
+    image = noise_images[0] + bytes(1 << 20)
+    folder = write_lmdb(tmp_path / "set", {b"k%d" % i: image[: 1 << 20 - i] for i in range(9)})
+    places = list(Environment(folder)._all_places())
+    data = bytearray((folder / "data.mdb").read_bytes())
+    page_size = len(places[0][1])
+    nodes = [page * page_size + place for page, _, place, _ in places]
+    for node in nodes[1:]:  # all have the size and the pages of the first
+        data[node : node + 4] = data[nodes[0] : nodes[0] + 4]
+        data[node + 10 : node + 18] = data[nodes[0] + 10 : nodes[0] + 18]
+    (folder / "data.mdb").write_bytes(data)
+    with pytest.raises(UserError, match="its values overlap"):
+        convert(folder, tmp_path / "a.lmdb", skip_bad=True)
 
 
 LABELS = [5, 300, 70_000, 5, 300, 0, 127, 128, 65_535, 5, 1, 2]

@@ -3,6 +3,7 @@ import subprocess
 import sys
 from decimal import Decimal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
@@ -267,6 +268,14 @@ class TestMistakes:
         distinct = sum(len(image) + 4 for image in noise_images[:40])
         assert pages.a_value == (distinct if dictionary else 0)
         assert dictionary or mean <= pages.a_row < 1.2 * mean
+
+    def test_row_groups_that_share_their_pages_are_damage(self, tmp_path, noise_images):
+        path = write_table(tmp_path / "a.parquet", {"image": noise_images}, use_dictionary=False)
+        with parquet_files._file(path) as table:
+            group = table.metadata.row_group(0)
+        metadata = SimpleNamespace(num_row_groups=2, row_group=lambda number: group)
+        with pytest.raises(ValueError, match="the pages of its columns overlap"):
+            parquet_pages.measure_pages(path, SimpleNamespace(metadata=metadata), ["image"])
 
     def test_without_pyarrow_the_install_command_is_named(self, tmp_path, monkeypatch):
         (tmp_path / "a.parquet").write_bytes(b"PAR1")

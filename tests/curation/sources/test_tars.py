@@ -359,6 +359,13 @@ class TestDamage:
             with pytest.raises(ArchiveError, match=r"pax|cut off"):
                 list(archive_files(_Plain(io.BytesIO(block)), Roles()))
 
+    @pytest.mark.parametrize("form", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT], ids=["pax", "gnu"])
+    def test_names_longer_than_any_path_are_damage(self, tmp_path, noise_images, form):
+        files = [("a/0.jpg", noise_images[0]), (f"a/{'x' * 5000}.jpg", noise_images[1])]
+        path = write_tar(tmp_path / "a.tar", files, form=form)
+        with pytest.raises(UserError, match="the name of a file has 5,006 bytes, more than 4,096"):
+            convert(path, tmp_path / "a.lmdb")
+
     @pytest.mark.parametrize("name", ["a.jpg", f"{60 * 'b'}/{60 * 'c'}.jpg"], ids=["short", "long"])
     def test_a_header_cut_anywhere_is_damage(self, name):
         """Its last bytes are zeros, so the checksum of a cut header may be right."""
