@@ -1,12 +1,10 @@
 """The permanent progress of a job, which an interruption does not undo."""
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from distill.run_directory import CHECKPOINTS, read_progress, read_steps
-
-_CHECKPOINT = re.compile(r"step-([0-9]{8,18})")
+from distill.training.checkpoints import steps_saved
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,15 +27,12 @@ NOTHING_MADE = Made()
 
 def progress_made(run: Path) -> Made:
     """The progress according to the run folder; none if it cannot be read."""
-    iterations: dict[str, int] = {}
     try:
-        for each in run.glob(f"{CHECKPOINTS}/*/{CHECKPOINTS}/step-*"):
-            if found := _CHECKPOINT.fullmatch(each.name):
-                training = str(each.parent)
-                iterations[training] = max(iterations.get(training, 0), int(found[1]))
+        trainings = run.glob(f"{CHECKPOINTS}/*/{CHECKPOINTS}")
+        iterations = sum(max(steps_saved(each), default=0) for each in trainings)
     except OSError:  # something was removed at this moment
         return Made()
     progress, embedding = read_progress(run), {"embed"}
     embedding &= {str(step.get("name")) for step in read_steps(run) if step.get("kind") == "embed"}
     images = progress["done"] if progress and progress.get("step") in embedding else 0
-    return Made(iterations=min(sum(iterations.values()), 1 << 60), images=images)
+    return Made(iterations=min(iterations, 1 << 60), images=images)

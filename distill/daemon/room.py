@@ -1,17 +1,16 @@
 """Free disk space: what the start of a job needs, and what is kept for its end."""
 
 import os
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from distill.run_directory import CHECKPOINTS
+from distill.training.checkpoints import checkpoints_in
 
 LEAST_ROOM = 1 << 18
 """Bytes. With less, no job starts, because it could not write its records."""
 _USUAL_ROOM = 1 << 26
 _SHARE = 20
-_CHECKPOINT = re.compile(r"step-[0-9]{8,18}")
 
 
 @dataclass(frozen=True)
@@ -48,11 +47,8 @@ def lowest_room(room: Room) -> int:
 def newest_checkpoint_bytes(run: Path) -> int:
     """The size of the job's newest checkpoint, as an estimate of the next; 0 without one."""
     try:
-        found = [
-            each
-            for each in run.glob(f"{CHECKPOINTS}/*/{CHECKPOINTS}/step-*")
-            if _CHECKPOINT.fullmatch(each.name)
-        ]
+        trainings = run.glob(f"{CHECKPOINTS}/*/{CHECKPOINTS}")
+        found = [each for training in trainings for each in checkpoints_in(training)]
         newest = max(found, key=lambda each: each.stat().st_mtime_ns, default=None)
         files = [] if newest is None else list(newest.iterdir())
         return sum(file.stat().st_size for file in files)

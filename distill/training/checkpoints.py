@@ -18,7 +18,7 @@ from typing import Annotated, Self
 from pydantic import ConfigDict, Field, FiniteFloat, RootModel, model_validator
 
 from curation.errors import UserError
-from curation.files import file_digest, sync_folder
+from curation.files import file_digest, replace_folder, sync_folder
 from curation.json_text import as_json, read_record
 from distill.fence import check_fence
 
@@ -76,13 +76,13 @@ def save_checkpoint(
             f"free disk space and run again: it continues from {_name(_newest(root))}"
         ) from error
     check_fence()
-    shutil.rmtree(final, ignore_errors=True)
-    partial.rename(final)
+    replace_folder(partial, final)
+    shutil.rmtree(partial, ignore_errors=True)  # an older checkpoint of this step, if there was one
     best = best_checkpoint(root)
     if best is not None:
         _link(root / BEST, best)
     sync_folder(root)
-    for old in _all(root)[:-keep]:
+    for old in checkpoints_in(root)[:-keep]:
         if old != best:
             shutil.rmtree(old)
     return final
@@ -98,7 +98,7 @@ def newest_checkpoint(
     Others are set aside, and ``say`` receives the new path and the reason. ``check`` raises
     ``UserError`` to reject a checkpoint.
     """
-    for folder in reversed(_all(root)):
+    for folder in reversed(checkpoints_in(root)):
         try:
             if not _is_whole(folder):
                 raise UserError("it does not fit its manifest")
@@ -120,7 +120,7 @@ def _set_aside(folder: Path) -> Path:
 
 def best_checkpoint(root: Path) -> Path | None:
     """The checkpoint with the highest score, the earliest in a tie; None if none has a score."""
-    scored = [folder for folder in _all(root) if scores_of(folder)]
+    scored = [folder for folder in checkpoints_in(root) if scores_of(folder)]
     return max(scored, key=lambda folder: scores_of(folder)[SCORE], default=None)
 
 
@@ -161,9 +161,15 @@ def step_of(checkpoint: Path) -> int:
     return int(checkpoint.name.removeprefix("step-"))
 
 
+def checkpoints_in(root: Path) -> list[Path]:
+    """The checkpoints by ascending step, without checking that they are complete."""
+    folders = root.iterdir() if root.is_dir() else ()
+    return sorted((each for each in folders if _NAME.fullmatch(each.name)), key=step_of)
+
+
 def steps_saved(root: Path) -> list[int]:
-    """The steps that have a checkpoint, in order, without checking that it is complete."""
-    return [step_of(folder) for folder in _all(root)]
+    """The steps of `checkpoints_in`."""
+    return [step_of(folder) for folder in checkpoints_in(root)]
 
 
 def _link(name: Path, folder: Path) -> None:
@@ -198,13 +204,8 @@ def _sum_and_sync(path: Path) -> str:
     return file_digest(path)
 
 
-def _all(root: Path) -> list[Path]:
-    folders = root.iterdir() if root.is_dir() else ()
-    return sorted(folder for folder in folders if _NAME.fullmatch(folder.name))
-
-
 def _newest(root: Path) -> Path | None:
-    return next(iter(reversed(_all(root))), None)
+    return next(reversed(checkpoints_in(root)), None)
 
 
 def _name(folder: Path | None) -> str:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -254,6 +255,30 @@ def test_a_state_of_something_else_is_refused_in_a_line(drawn_store, tmp_path, s
     with pytest.raises(UserError, match="does not hold the state of this training") as error:
         train(make_training(drawn_store), tmp_path, watch())
     assert "\n" not in str(error.value)
+
+
+def test_the_newest_checkpoint_has_the_highest_step(tmp_path):
+    for step in (99_999_999, 100_000_000, 100_000_001):
+        save_checkpoint(tmp_path, step, lambda folder: (folder / "state").write_text("x"))
+    assert newest_checkpoint(tmp_path).name == "step-100000001"
+    assert not (tmp_path / "step-99999999").exists()
+
+
+def test_a_checkpoint_that_is_saved_again_is_never_missing(tmp_path, monkeypatch):
+    def write(folder):
+        (folder / "state").write_text("x")
+
+    save_checkpoint(tmp_path, 1, write)
+    remove, left = shutil.rmtree, []
+
+    def watched(path, **how):
+        remove(path, **how)
+        left.append(newest_checkpoint(tmp_path))  # as after a kill at this moment
+
+    monkeypatch.setattr(shutil, "rmtree", watched)
+    save_checkpoint(tmp_path, 1, write, scores={"score": 0.5})
+    assert set(left) == {tmp_path / "step-00000001"}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["best", "step-00000001"]
 
 
 def test_the_last_two_checkpoints_are_kept(tmp_path):
