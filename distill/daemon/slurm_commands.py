@@ -54,6 +54,7 @@ class SlurmEntry:
     """Why it is pending, such as Resources or Priority; None otherwise"""
 
 
+_SUBMITTED = SlurmEntry("PENDING", "submitted")
 Entries = dict[str, list[SlurmEntry]]
 """By name. A job that was submitted twice, because the first result was unknown, occurs twice."""
 
@@ -65,6 +66,7 @@ class SlurmListing:
 
     def __init__(self) -> None:
         self._entries: Entries = {}
+        self._added: dict[str, float] = {}
         self._as_of = -float("inf")
         self._asking: subprocess.Popen[bytes] | None = None
         self._asked_at = -float("inf")
@@ -83,8 +85,9 @@ class SlurmListing:
         return self._entries if known and not self._pause else None
 
     def add(self, name: str) -> None:
-        """Record a job that was submitted after the newest listing."""
-        self._entries.setdefault(name, []).append(SlurmEntry("PENDING", "submitted"))
+        """Record a job that was submitted just now, until a later listing."""
+        self._added[name] = time.monotonic()
+        self._entries.setdefault(name, []).append(_SUBMITTED)
 
     def _ask(self, now: float) -> None:
         command = ["squeue", "--noheader", f"--user={os.getuid()}", "--format=%T|%r|%j"]
@@ -116,6 +119,10 @@ class SlurmListing:
             _log.info("Slurm answers again")
         self._pause, self._as_of = 0.0, self._asked_at
         self._entries = parsed(output.decode(errors="replace").splitlines())
+        # `squeue` may have looked before a job was submitted.
+        self._added = {name: at for name, at in self._added.items() if at >= self._asked_at}
+        for name in self._added:
+            self._entries.setdefault(name, [_SUBMITTED])
         return None
 
     def _fail(self, why: str) -> None:
