@@ -8,8 +8,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from curation.errors import UserError
-from curation.files import atomic_file, read_whole
-from curation.json_text import parse_json
+from curation.files import atomic_file
+from curation.json_text import read_json
+from curation.pairs import VerificationPairs
 from curation.progress import Progress
 from distill.evaluation.evaluate_sets import evaluate
 from distill.evaluation.features import Share, mirrored_seconds
@@ -35,7 +36,8 @@ class PairAccuracies:
     float32, so that the network being trained keeps its mode, statistics and memory layout. Ranks
     share the images of each set, all with the weights of rank 0, which alone computes the scores.
     With ``seconds``, only the sets that fit into that time are scored, in order; the selection is
-    made once and kept in ``chosen``, and ``warn`` reports the others.
+    made once and kept in ``chosen``, and ``warn`` reports the others. The first evaluation raises
+    ``UserError`` if no set of pairs fits and accuracies are ``compared``.
     """
 
     def __init__(
@@ -46,7 +48,9 @@ class PairAccuracies:
         seconds: float | None = None,
         chosen: Path | None = None,
         warn: Callable[[Notice], None] = lambda notice: None,
+        compared: bool = False,
     ) -> None:
+        self._compared = compared
         self._embedder = TorchEmbedder(twin, preprocessing, "in training")
         self._sets, self._seconds = list(sets), seconds
         self._chosen, self._warn = chosen, warn
@@ -76,6 +80,7 @@ class PairAccuracies:
         names = None if self._chosen is None else _kept_names(self._chosen)
         if names is None:
             names = self._measure(seconds)
+            self._check_compared(names, seconds)
             if self._chosen is not None:
                 with atomic_file(self._chosen) as file:
                     file.write(json.dumps(names).encode())
@@ -89,6 +94,15 @@ class PairAccuracies:
                     )
                 )
         return names
+
+    def _check_compared(self, names: list[str], seconds: float) -> None:
+        pairs = [each for each in self._sets if isinstance(each, VerificationPairs)]
+        if self._compared and not any(each.name in names for each in pairs):
+            raise UserError(
+                f"no set of pairs can be scored within evaluate.seconds = {seconds:g}, and "
+                'train.keep = "best" compares by their accuracy; raise evaluate.seconds, or keep '
+                "the last weights"
+            )
 
     def _measure(self, seconds: float) -> list[str]:
         """The sets that fit, from the measured time per image."""
@@ -117,9 +131,9 @@ def _report(answers: NetworkFeatures, each: EvaluationSet, progress: Progress) -
 
 
 def _kept_names(path: Path) -> list[str] | None:
-    """The sets selected earlier; None if there is no selection yet."""
+    """The sets selected earlier; None if there is no selection yet, or it is damaged."""
     try:
-        names = parse_json(read_whole(path, 1 << 20))
+        names = read_json(path)
     except UserError:
         return None
     return [str(name) for name in names] if isinstance(names, list) else None

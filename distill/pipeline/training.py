@@ -295,6 +295,7 @@ class Stage:
             self.seconds,
             None if folder is None else folder / INTERVALS,
             warn,
+            compared=self.settings.keep == "best",
         )
 
 

@@ -63,11 +63,17 @@ class SamplerSettings(Strict):
 
     @model_validator(mode="after")
     def _fits_together(self) -> "SamplerSettings":
-        if (self.images is None) == (self.kind == "pk"):
+        if self.kind == "pk" and self.images is None:
             raise SpecError(
-                ("kind",) if self.images is None else ("images",),
-                'images (of each identity in a batch; the papers take 4) needs kind = "pk"; '
-                "leave it out",
+                ("images",),
+                'is missing; kind = "pk" needs the number of images of each identity in a batch '
+                "(the papers take 4)",
+            )
+        if self.images is not None and self.kind != "pk":
+            raise SpecError(
+                ("images",),
+                'needs kind = "pk", which takes so many of each identity; '
+                "add it, or leave images out",
             )
         if self.least_images > 1 and self.kind != "pk":
             raise SpecError(
@@ -83,8 +89,8 @@ class SamplerSettings(Strict):
             raise SpecError(
                 ("images",),
                 f"batch_size = {batch_size} cannot be split into {micro_batches} equal "
-                f"micro-batches "
-                f"(ranks x accumulate) of whole identities with {self.images} images; "
+                "micro-batches (ranks x accumulate) of whole identities with "
+                f"{self.images} images; "
                 f"allowed: multiples of {micro_batches * self.images}",
             )
 
@@ -258,8 +264,7 @@ class TrainSettings(Strict):
             raise SpecError(
                 ("batch_size",),
                 f"{self.batch_size} images cannot be split into {micro_batches} equal "
-                f"micro-batches "
-                f"(ranks {ranks} x accumulate {self.accumulate}); "
+                f"micro-batches (ranks {ranks} x accumulate {self.accumulate}); "
                 f"allowed: multiples of {micro_batches}",
             )
 

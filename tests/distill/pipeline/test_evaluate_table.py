@@ -144,6 +144,20 @@ def test_sets_within_the_time_limit_are_scored_and_kept(
     assert score(1e6) == {"pairs"}
     assert score(1e6, None) == {"pairs", Measure("rank1", "tinyface")}
     assert score(None) == {"pairs", Measure("rank1", "tinyface")}
+    chosen.write_text("[")  # damaged: chosen again
+    assert score(images) == {"pairs"}
+
+
+def test_a_time_limit_without_any_pairs_keeps_no_best(
+    drawn_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    sets = [read_pairs(drawn_folder / "pairs.bin")]
+    monkeypatch.setattr("distill.pipeline.scores.mirrored_seconds", lambda embedder: 1.0)
+    chosen = tmp_path / "at-intervals.json"
+    scored = PairAccuracies(make_network(), PREPROCESSING, sets, 2.0, chosen, compared=True)
+    with pytest.raises(UserError, match=r"no set of pairs .* evaluate.seconds = 2,"):
+        scored(make_network().state_dict(), lambda done, total: None)
+    assert not chosen.exists()  # the next attempt measures again
 
 
 def test_time_is_measured_of_the_network(tmp_path: Path):
