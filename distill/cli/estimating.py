@@ -8,6 +8,7 @@ from curation.progress import spoken
 from curation.workspace import Workspace
 from distill.cli.reports import print_below, print_table
 from distill.cli.screen import note
+from distill.resources import in_megabytes
 
 if TYPE_CHECKING:
     from distill.pipeline.estimate import JobCost, StepCost
@@ -19,10 +20,10 @@ def estimated(spec: "SpecFile", workspace: Workspace, fit: "Fit", as_json: bool)
     """The measured cost as JSON; also prints it unless JSON was requested."""
     from distill.pipeline.estimate import LIMIT, estimate
 
-    if fit.teacher is None and _awaits_teacher(spec):
+    if (awaited := _awaited(spec, fit)) is not None:
         raise UserError(
-            f"{spec.origin}: another job has yet to make the teacher, so nothing can be measured; "
-            f"estimate again when that job is done"
+            f"{spec.origin}: another job has yet to make {awaited}, so nothing can be measured; "
+            "estimate again when that job is done"
         )
     if not as_json:
         note(f"measuring a few steps of each kind, about {LIMIT:.0f} s at most ...")
@@ -41,8 +42,14 @@ def estimated(spec: "SpecFile", workspace: Workspace, fit: "Fit", as_json: bool)
     }
 
 
-def _awaits_teacher(spec: "SpecFile") -> bool:
-    return spec.job.teacher is not None and spec.job.teacher.network is None
+def _awaited(spec: "SpecFile", fit: "Fit") -> str | None:
+    """The network that another job has yet to train, if there is one."""
+    teacher, student = spec.job.teacher, spec.job.student
+    if teacher is not None and teacher.network is None and fit.teacher is None:
+        return "the teacher"
+    if student is not None and student.source is not None and fit.old is None:
+        return "the network in student.from"
+    return None
 
 
 def _show(found: "JobCost") -> None:
@@ -54,13 +61,13 @@ def _show(found: "JobCost") -> None:
     total = "the time of a step is unknown"
     if found.seconds is not None:
         total = f"about {spoken(found.seconds)} in all"
-    memory = _size(found.memory_bytes)
+    memory = in_megabytes(found.memory_bytes)
     if found.gpu_memory_bytes is not None:
-        memory += f", and {_size(found.gpu_memory_bytes)} of a GPU"
+        memory += f", and {in_megabytes(found.gpu_memory_bytes)} of a GPU"
+    disk, cache, free = map(in_megabytes, (found.disk_bytes, found.cache_bytes, found.free_bytes))
     print_below(
         f"{total}, measured in {found.measured_seconds:.0f} s on this machine as it is now\n"
-        f"disk: {_size(found.disk_bytes)}, {_size(found.cache_bytes)} of it for the teacher's "
-        f"embeddings; {_size(found.free_bytes)} are free\n"
+        f"disk: {disk}, {cache} of it for the teacher's embeddings; {free} are free\n"
         f"memory: {memory} in each process"
     )
 
@@ -69,8 +76,4 @@ def _cost(step: "StepCost") -> tuple[str, str]:
     if step.state == "done":
         return "-", "-"
     time = "?" if step.seconds is None else spoken(step.seconds)
-    return time, _size(step.disk_bytes) if step.disk_bytes else "-"
-
-
-def _size(count: int) -> str:
-    return f"{count / 1e9:,.1f} GB" if count >= 999_500_000 else f"{count / 1e6:,.0f} MB"
+    return time, in_megabytes(step.disk_bytes) if step.disk_bytes else "-"

@@ -55,8 +55,8 @@ def views(
     import numpy as np
 
     from curation.files import atomic_file, check_writable
-    from distill.pipeline.architecture import Architecture
-    from distill.pipeline.fit import given_teacher
+    from distill.pipeline.beginning import given_beginning
+    from distill.pipeline.fit import given_teacher, student_architecture
     from distill.pipeline.training_images import open_training_images
     from distill.pipeline.view_sheet import make_sheet
     from distill.spec_text import SpecFile
@@ -74,12 +74,13 @@ def views(
     with given.placed():
         data = open_training_images(job.data, place)
         teacher = given_teacher(job, place)
-    student = Architecture.resolve(
-        job.student, None if teacher is None else teacher.embedding
-    ).preprocessing
+        length = None if teacher is None else teacher.embedding
+        student = student_architecture(job, length, given_beginning(job.student, place))
+    assert student is not None
+    look = student.preprocessing
     drawn = np.random.default_rng(seed).permutation(len(data))[:images]
     with watch("views", "images") as progress:
-        made = make_sheet(job.augment, data, student, teacher, drawn.tolist(), most, progress)
+        made = make_sheet(job.augment, data, look, teacher, drawn.tolist(), most, progress)
     with atomic_file(sheet) as file:
         file.write(made.png())
     told = _told(made.views)

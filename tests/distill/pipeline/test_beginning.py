@@ -8,9 +8,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from small_job import ARCFACE, job_text, make_workspace, run_job, stage_text
+from typer.testing import CliRunner
 
 from curation.errors import UserError
-from curation.images import decode
+from curation.images import decode, probe_size
+from distill.cli.main import app
 from distill.daemon.names import teachers_in
 from distill.export.safe_tensors import read_tensors
 from distill.pipeline.beginning import SharedKeys, given_beginning
@@ -264,6 +266,15 @@ def test_a_job_that_is_still_to_make_it_may_be_waited_for(workspace):
     text = spec_text('from = "coming"')
     check_job(SpecFile.parse(text, "spec.toml"), workspace, {"coming"})
     assert teachers_in(text) == ["coming"]
+
+
+def test_its_augmented_views_have_the_size_of_its_beginning(workspace, tmp_path):
+    spec, sheet = tmp_path / "job.toml", tmp_path / "views.png"
+    spec.write_text(spec_text('from = "old"', stage_text(), "[augment]\nviews = 4\n"))
+    places = ["--sheet", str(sheet), "--workspace", str(workspace.root)]
+    done = CliRunner().invoke(app, ["views", str(spec), "--images", "1", *places])
+    assert done.exit_code == 0, done.output
+    assert probe_size(sheet.read_bytes())[0] == 32 + 15  # with a caption
 
 
 def test_losses_of_a_teacher_may_guide_it_too(workspace):

@@ -195,13 +195,21 @@ def test_drawn_answers_are_unit_vectors_of_the_row(workspace):
     np.testing.assert_allclose(np.linalg.norm(found.astype(float), axis=1), 1, atol=1e-2)
 
 
-def test_a_teacher_to_come_cannot_be_measured(workspace):
-    text = job_text("student", LEARN, '[teacher]\nfrom = "r100"\n')
+@pytest.mark.parametrize(
+    ("text", "awaited"),
+    [
+        (job_text("student", LEARN, '[teacher]\nfrom = "r100"\n'), "the teacher"),
+        (
+            job_text("student", stage_text(), student='{ from = "r100" }'),
+            "the network in student.from",
+        ),
+    ],
+    ids=["teacher", "beginning"],
+)
+def test_a_network_to_come_cannot_be_measured(workspace, text, awaited):
     spec = SpecFile.parse(text, "jobs/student.toml")
     with pytest.raises(
-        UserError,
-        match=r"jobs/student.toml: another job has yet to make the "
-        r"teacher",
+        UserError, match=f"jobs/student.toml: another job has yet to make {awaited}"
     ):
         estimated(spec, workspace, Fit([], None), as_json=True)
 
