@@ -186,10 +186,14 @@ def check_space(path: Path, wanted: int, purpose: str = "") -> None:
         )
 
 
+def nearest_folder(path: Path) -> Path:
+    """The path if it is a folder, else its nearest parent that exists."""
+    return next(each for each in (path, *path.parents) if each.is_dir())
+
+
 def disk_error(path: Path, number: int | None) -> str:
     """The message for a disk error while writing ``path``."""
-    folder = next(parent for parent in path.absolute().parents if parent.exists())
-    free = shutil.disk_usage(folder).free / 1e6
+    free = shutil.disk_usage(nearest_folder(path.absolute().parent)).free / 1e6
     return (
         f"cannot write {path}: {os.strerror(number or errno.EIO)}: the disk is full or failing, "
         f"with {free:,.1f} MB free; free some space and run the same command again"

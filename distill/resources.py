@@ -29,6 +29,11 @@ def size_in_bytes(text: str) -> int:
     return size
 
 
+def in_megabytes(size: float) -> str:
+    """``350 MB``; from 1 GB on, ``1.2 GB``."""
+    return f"{size / 1e9:,.1f} GB" if size >= 999.5e6 else f"{size / 1e6:,.0f} MB"
+
+
 def in_gigabytes(size: float) -> str:
     """``15.8 GB``"""
     return f"{size / 1e9:.3g} GB" if size < 999.5e9 else f"{size / 1e12:.3g} TB"

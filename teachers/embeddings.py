@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from curation.errors import UserError
-from curation.files import atomic_file
+from curation.files import atomic_file, nearest_folder
 from curation.image_set import ImageSet
 from curation.locks import take
 from curation.progress import Progress
@@ -239,17 +239,12 @@ def check_room(
 ) -> None:
     """Raise ``UserError`` if the disk has no room for the caches that do not exist yet."""
     wanted = missing_bytes(embedder, images, cache_root, asked)
-    free = shutil.disk_usage(_existing(cache_root)).free
+    free = shutil.disk_usage(nearest_folder(cache_root)).free
     if wanted > free:
         raise UserError(
             f"the teacher's embeddings of {len(images.store):,} images take {wanted / 2**20:,.1f} "
             f"MiB in {cache_root}, and {free / 2**20:,.1f} MiB are free; free some space"
         )
-
-
-def _existing(folder: Path) -> Path:
-    """The nearest existing parent folder."""
-    return next(path for path in (folder, *folder.parents) if path.exists())
 
 
 def _about(embedder: Embedder, store: Store, answers: Answers) -> CacheAbout:

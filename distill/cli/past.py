@@ -92,12 +92,3 @@ def _said(first: Any, second: Any) -> dict[str, Any]:
         {side: value for side, value in said.items() if value is not ABSENT}, default=str
     )
     return dict(json_module.loads(plain))
-
-
-def shown_value(value: Any) -> str:
-    """A value in nearly the notation of a spec: "1" differs from 1."""
-    from distill.spec_difference import ABSENT
-
-    if value is ABSENT:
-        return "-"
-    return json_module.dumps(value, ensure_ascii=False, default=str)

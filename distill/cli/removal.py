@@ -108,16 +108,14 @@ def print_removed(
         told = {} if left is None else {"left": left}
         print_json({**asdict(removed), **told, "dry_run": dry_run})
         return
+    from curation.wording import counted  # imports numpy
+
     would = "would be " if dry_run else ""
     for name in removed.jobs:
         say(f"{name}: {would}removed")
     frees = "would free" if dry_run else "freed"
-    note(f"{frees} {amount(removed.bytes, 'bytes')}, with {_counted(removed.steps, 'step')}")
+    note(f"{frees} {amount(removed.bytes, 'bytes')}, with {counted(removed.steps, 'step')}")
     if removed.bundles_kept:
         names = ", ".join(removed.bundles_kept[:5])
         more = f" and {len(removed.bundles_kept) - 5} more" if len(removed.bundles_kept) > 5 else ""
         note(f"the bundle in runs/ is kept for {names}{more}; --bundles removes it too")
-
-
-def _counted(count: int, what: str) -> str:
-    return f"{count:,} {what}{'' if count == 1 else 's'}"

@@ -49,8 +49,8 @@ _WEIGHTS = ("norm+detector", "norm", "detector", "none")
 TemplateWeightsOption = Annotated[
     str,
     typer.Option(
-        help=f"How the images of an IJB template are weighted: {', '.join(_WEIGHTS)}(the "
-        f"embedding's norm, the detector's score).",
+        help=f"How the images of an IJB template are weighted: {', '.join(_WEIGHTS)} (the "
+        "embedding's norm, the detector's score).",
     ),
 ]
 

@@ -11,7 +11,7 @@ docs/daemon.md describes the life of a job as numbered steps. The modules follow
     executor   launch, observe, stop: the interface between scheduler and execution
     executors  its implementations, one file each (local processes, Slurm)
     scheduler  the loop: settle what ended, start what is due
-    service    submit, hold, retry, drain, cancel: shared by the API and the commands
+    service    submit, pause, move, retry, drain, cancel: shared by the API and the commands
     api, server, client    HTTP on the socket
     connections            their owner and their time limits
     room                   disk space needed to start and to end a job

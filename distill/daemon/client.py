@@ -37,7 +37,6 @@ from distill.daemon.service import JobService, QueueEnd
 from distill.daemon.states import State
 from distill.daemon.submitting import Submission
 from distill.daemon.waiting import Surroundings, surroundings
-from distill.run_directory import one_line
 from distill.spec_source import check_name
 
 _ANSWER_SECONDS = 150.0
@@ -195,11 +194,7 @@ def history(workspace: Workspace, name: str) -> list[Transition]:
     """Every transition of a job, oldest first; ``UnknownJobError`` if there is no such job."""
     find_job(workspace, name)
     with read_queue(workspace) as queue:
-        try:
-            return [] if queue is None else queue.history(name)
-        except ValueError as error:  # written by an unknown version
-            fault = sqlite3.DatabaseError(one_line(str(error)))
-            raise UserError(trouble(workspace.daemon / QUEUE_FILE, fault)) from None
+        return [] if queue is None else queue.history(name)
 
 
 def spec_of(workspace: Workspace, name: str) -> str:

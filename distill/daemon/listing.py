@@ -40,8 +40,8 @@ class Listed:
 
 def listed(connection: "sqlite3.Connection", wanted: Wanted) -> Listed:
     """The page; reads only the index ``listed``, however large the jobs are."""
-    counts = _counts(connection, wanted.label)
-    total = sum(counts.values()) if wanted.state is None else counts[wanted.state]
+    by_state = counts(connection, wanted.label)
+    total = sum(by_state.values()) if wanted.state is None else by_state[wanted.state]
     on_page = _names(
         connection, wanted.state, wanted.label, wanted.limit, (wanted.page - 1) * wanted.limit
     )
@@ -50,10 +50,12 @@ def listed(connection: "sqlite3.Connection", wanted: Wanted) -> Listed:
         always += _names(connection, State.RUNNING, wanted.label, MOST)
         always += _names(connection, State.FAILED, wanted.label, FAILED_SHOWN)
     names = [*(name for name in always if name not in on_page), *on_page]
-    return Listed(names=names, counts=counts, total=total, pages=max(1, -(-total // wanted.limit)))
+    pages = max(1, -(-total // wanted.limit))
+    return Listed(names=names, counts=by_state, total=total, pages=pages)
 
 
-def _counts(connection: "sqlite3.Connection", label: str | None) -> dict[State, int]:
+def counts(connection: "sqlite3.Connection", label: str | None = None) -> dict[State, int]:
+    """The number of jobs in each state, with a label if one is given."""
     rows = connection.execute(
         "SELECT state, count(*) FROM jobs INDEXED BY listed"
         " WHERE ?1 IS NULL OR label = ?1 GROUP BY state",

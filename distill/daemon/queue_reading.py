@@ -7,7 +7,7 @@ from typing import Self
 from distill.daemon.dependencies import Ahead, Dependencies
 from distill.daemon.job import Job, Transition, job_of, transition_of
 from distill.daemon.ledger import Shares, SharesLedger
-from distill.daemon.listing import Listed, Wanted, in_this_order, listed
+from distill.daemon.listing import Listed, Wanted, counts, in_this_order, listed
 from distill.daemon.machine import Gpu, Machine
 from distill.daemon.ordering import DUE
 from distill.daemon.queue_connection import QueueConnection
@@ -93,10 +93,7 @@ class QueueReader:
     def counts(self) -> dict[State, int]:
         """The number of jobs in each state."""
         with self._mutex:
-            rows = self._connection.execute(
-                "SELECT state, count(*) FROM jobs GROUP BY state"
-            ).fetchall()
-        return {state: dict(map(tuple, rows)).get(state, 0) for state in State}
+            return counts(self._connection)
 
     def history(self, name: str) -> list[Transition]:
         """Every transition of a job, oldest first."""

@@ -60,7 +60,7 @@ def _wait_for_end(
     while left := [job for job in jobs if _runs(_there(queue, job.name), job.attempt)]:
         if time.monotonic() > deadline:
             names = ", ".join(repr(job.name) for job in left[:5])
-            raise UserError(f"job {names} has not stopped yet; the request stays in force")
+            raise UserError(f"not stopped yet: {names}; the request stays in force")
         if daemon_lock.find(workspace) is None:
             _look_at(scheduler, left)
         time.sleep(_LOOK_SECONDS)

@@ -7,7 +7,6 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 from curation.json_text import parse_json
@@ -75,8 +74,3 @@ def _status_in_words(status: int) -> str:
     if status < 0:
         return f"it was ended by signal {-status}"
     return f"it ended with status {status}"
-
-
-def existing(path: Path) -> Path:
-    """The path, or its nearest existing parent."""
-    return next(each for each in (path, *path.parents) if each.is_dir())

@@ -314,7 +314,7 @@ def _augment(facts: Facts, schedule: Schedule) -> Iterator[Choice]:
 
 
 def _train(facts: Facts, schedule: Schedule) -> Iterator[Choice]:
-    images, steps = facts.data.images, schedule.steps(facts.data.images)
+    steps = schedule.steps(facts.data.images)
     yield Choice("train", "batch_size", schedule.batch, f"{counted(steps, 'step')} per epoch")
     yield from _optimiser(facts.student, schedule)
     if schedule.batch < 256:
@@ -333,7 +333,7 @@ def _train(facts: Facts, schedule: Schedule) -> Iterator[Choice]:
     yield Choice("train", "checkpoint_every", every, f"steps, of {steps * schedule.epochs:,}")
     threads = max(1, min(16, facts.machine.cores // max(1, schedule.gpus)))
     yield Choice("train", "decode_threads", threads, f"of {counted(facts.machine.cores, 'core')}")
-    if images and facts.teacher is not None:
+    if facts.teacher is not None:
         yield from _answers(facts)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from curation.errors import UserError
+from curation.files import nearest_folder
 from curation.workspace import Workspace
 from distill.evaluation.features import mirrored_seconds
 from distill.evaluation.set_features import FEATURES, NetworkFeatures, kept_bytes, open_sets
@@ -26,7 +27,13 @@ from distill.pipeline.measuring import (
     step_time,
 )
 from distill.pipeline.peak_memory import PeakMemory
-from distill.pipeline.planning import choice_name, guided, needs_teacher, stage_name
+from distill.pipeline.planning import (
+    candidate_name,
+    choice_name,
+    guided,
+    needs_teacher,
+    stage_name,
+)
 from distill.pipeline.steps import RESULT, StepStore
 from distill.pipeline.teacher_answers import asked_answers
 from distill.pipeline.training import (
@@ -97,13 +104,9 @@ def estimate(spec: JobSpec, workspace: Workspace, fit: Fit, limit: float = LIMIT
     with PeakMemory() as memory:
         found = _Estimating(spec, workspace, fit, began + limit).run()
     found.memory_bytes, found.gpu_memory_bytes = memory.bytes, memory.gpu_bytes
-    found.free_bytes = shutil.disk_usage(_existing(workspace.root)).free
+    found.free_bytes = shutil.disk_usage(nearest_folder(workspace.root)).free
     found.measured_seconds = time.monotonic() - began
     return found
-
-
-def _existing(folder: Path) -> Path:
-    return next(path for path in (folder, *folder.parents) if path.exists())
 
 
 @dataclass(frozen=True)
@@ -209,7 +212,7 @@ class _Estimating:
                     stage = self._student_stage(index, seed, student, trained, answers, teacher)
                     trained = self._training(name, "distil", stage, answers, index, known)
                     known = known and trained is not None
-                candidates[f"generation {generation} seed {seed}"] = trained
+                candidates[candidate_name(spec, generation, seed)] = trained
             start = next(iter(candidates.values()))
             if spec.generations.scored:
                 start = self._choice(generation, candidates, student)
@@ -264,8 +267,9 @@ class _Estimating:
             self.timed[number] = self._time(stage, answers)
         timed, left = self.timed[number], max(0, steps - saved)
         seconds = None if timed.seconds is None else timed.seconds * left
-        if seconds is not None and stage.settings.evaluate_every is not None:
-            seconds += left // stage.settings.evaluate_every * self._scoring(stage.architecture)
+        if seconds is not None and (every := stage.settings.evaluate_every) is not None:
+            evaluations = -(-steps // every) - saved // every  # the last is after the last step
+            seconds += evaluations * self._scoring(stage.architecture)
         note = f"{left:,} steps"
         if timed.seconds is not None:
             note += f" of {_precise(timed.seconds)} s"

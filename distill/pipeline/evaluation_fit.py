@@ -3,7 +3,6 @@
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from types import MappingProxyType
 
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
@@ -19,7 +18,7 @@ from distill.evaluation.measurable import (
     check_measurable,
     why_no_accuracy,
 )
-from distill.evaluation.protocols.protocol import ProtocolSet, open_named
+from distill.evaluation.protocols.protocol import open_named
 from distill.evaluation.set_features import check_embeddable
 from distill.export.calibration import LEAST
 from distill.export.config import PrintableName
@@ -43,28 +42,22 @@ def open_sets(spec: JobSpec, workspace: Workspace) -> dict[str, EvaluationSet]:
     return sets
 
 
-def open_protocols(
-    spec: JobSpec, sets: Mapping[str, EvaluationSet] = MappingProxyType({})
-) -> dict[str, ProtocolSet]:
-    """Every protocol of ``evaluate.protocols``.
-
-    ``UserError`` if its files are missing or bad, or if one of ``sets`` has its name.
-    """
+def check_protocols(spec: JobSpec, sets: Mapping[str, EvaluationSet]) -> None:
+    """Raise ``UserError`` if the files of a protocol of ``evaluate.protocols`` are missing or bad,
+    or if one of ``sets`` has its name."""
     names = {each.name: name for name, each in sets.items()}
-    found = {}
-    for index, each in enumerate(spec.evaluate.protocols):
+    for index, protocol in enumerate(spec.evaluate.protocols):
         try:
-            found[each] = open_named(each)
-            found[each].faces.check_there()
-            check_embeddable(found[each])
-            if (taken := names.get(found[each].name)) is not None:
+            found = open_named(protocol)
+            found.faces.check_there()
+            check_embeddable(found)
+            if (taken := names.get(found.name)) is not None:
                 raise UserError(
-                    f"data.evaluate {taken!r} is also called {found[each].name!r}, so their scores "
-                    "could not be told apart; rename that set, or leave one out"
+                    f"data.evaluate {taken!r} is also called {found.name!r}, so their scores could "
+                    "not be told apart; rename that set, or leave one out"
                 )
         except UserError as error:
             raise SpecError(("evaluate", "protocols", index), str(error)) from None
-    return found
 
 
 def check_int8(spec: JobSpec, images: ImageSet, sets: Mapping[str, EvaluationSet]) -> None:

@@ -19,7 +19,7 @@ from distill.network_spec import StudentSpec
 from distill.notices import Notice
 from distill.pipeline.architecture import Architecture
 from distill.pipeline.beginning import OldNetwork, check_beginning, check_frozen, given_beginning
-from distill.pipeline.evaluation_fit import check_int8, check_sets, open_protocols, open_sets
+from distill.pipeline.evaluation_fit import check_int8, check_protocols, check_sets, open_sets
 from distill.pipeline.image_fit import check_image_sizes, input_sizes
 from distill.pipeline.planning import guided
 from distill.pipeline.teacher_answers import asked_answers
@@ -76,7 +76,7 @@ def check_fit(spec: JobSpec, workspace: Workspace, coming: Collection[str] = fro
     images = open_training_images(spec.data, workspace)
     sets = open_sets(spec, workspace)
     check_int8(spec, images, sets)
-    open_protocols(spec, sets)
+    check_protocols(spec, sets)
     ranks = ranks_of(spec)
     awaited = bool(coming_teachers(spec, coming))
     teacher = None if awaited else given_teacher(spec, workspace)

@@ -10,6 +10,7 @@ from curation.bad_images import read_pixels
 from curation.progress import Progress, spoken
 from curation.views import ImageSet
 from distill.notices import Notice
+from distill.resources import in_megabytes
 from distill.training.augment import AugmentSettings
 from teachers.augment.augmentation import Augmentation, NumberedView
 from teachers.cache_files import Precision
@@ -64,7 +65,7 @@ class Question:
         return (
             f"the teacher embeds {pictures:,} views of {len(self.images):,} images: "
             f"about {spoken(pictures / speed)} at {speed:,.0f} a second in one process, and "
-            f"{_bytes(size)} more on the disk in {kept}"
+            f"{in_megabytes(size)} more on the disk in {kept}"
         )
 
     def ask(self, progress: Progress, team: Team | None = None) -> list[Embeddings]:
@@ -147,7 +148,3 @@ def of_rejected(share: float, augment: AugmentSettings) -> tuple[str, list[Notic
 def _sample(images: ImageSet, most: int) -> np.ndarray:
     """Positions int64 [n] in ``images``, in order."""
     return np.sort(np.random.default_rng(0).permutation(len(images))[:most])
-
-
-def _bytes(count: int) -> str:
-    return f"{count / 1e9:,.1f} GB" if count >= 1e9 else f"{count / 1e6:,.0f} MB"

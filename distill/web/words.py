@@ -24,7 +24,7 @@ def doing(job: JobReport) -> str:
 
 
 def _progress(job: JobReport) -> str:
-    """``generation-1 stage-1, 1,200 of 9,000 images, 310 a second``."""
+    """``generation 1 stage 1, 1,200 of 9,000 images, 310 a second``."""
     running = [step["name"] for step in job.steps if step["state"] == "running"]
     progress = job.progress
     if progress is None or not running or progress["step"] != running[0]:

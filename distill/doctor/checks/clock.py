@@ -5,8 +5,8 @@ import tempfile
 import time
 from collections.abc import Iterator
 
+from curation.files import nearest_folder
 from curation.workspace import Workspace
-from distill.doctor.children import existing
 from distill.doctor.examination import Diagnosis, check, ok, warning, wrong
 
 _BEGIN_OF_TIME = 1_735_689_600.0  # 2025-01-01
@@ -22,7 +22,7 @@ def clock(workspace: Workspace) -> Iterator[Diagnosis]:
     time.sleep(_WATCHED_SECONDS)
     jump = time.time() - time.monotonic() - before
     yield judge_clock(time.time(), jump)
-    folder = existing(workspace.root)
+    folder = nearest_folder(workspace.root)
     if os.access(folder, os.W_OK):
         with tempfile.NamedTemporaryFile(dir=folder, prefix=".doctor-") as file:
             yield judge_skew(os.fstat(file.fileno()).st_mtime - time.time())

@@ -7,10 +7,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from curation.files import nearest_folder
 from curation.workspace import Workspace
 from distill.daemon.daemon_lock import network_kind
-from distill.doctor.children import existing
 from distill.doctor.examination import Diagnosis, check, ok, warning, wrong
+from distill.resources import in_megabytes
 
 FEW_BYTES, VERY_FEW_BYTES = 20 << 30, 1 << 30
 SLOW = 50e6
@@ -22,7 +23,7 @@ _WRITING_SECONDS = 5.0
 @check("disk", seconds=40.0)
 def disk(workspace: Workspace) -> Iterator[Diagnosis]:
     """Free space, and the speed of writing."""
-    folder = existing(workspace.root)
+    folder = nearest_folder(workspace.root)
     if not os.access(folder, os.W_OK | os.X_OK):
         yield wrong(f"{folder} is not writable", "name another workspace with --workspace")
         return
@@ -35,7 +36,7 @@ def disk(workspace: Workspace) -> Iterator[Diagnosis]:
 @check("file system")
 def file_system(workspace: Workspace) -> Iterator[Diagnosis]:
     """The file system of the queue: SQLite's WAL needs a local disk."""
-    folder = existing(workspace.daemon)
+    folder = nearest_folder(workspace.daemon)
     kind = network_kind(folder)
     if kind is not None:
         yield wrong(
@@ -47,7 +48,7 @@ def file_system(workspace: Workspace) -> Iterator[Diagnosis]:
 
 
 def judge_room(folder: Path, free: int) -> Diagnosis:
-    told = f"{_gigabytes(free)} free at {folder}"
+    told = f"{in_megabytes(free)} free at {folder}"
     if free < VERY_FEW_BYTES:
         return wrong(told, "free some: `distill clean --older-than 30d --dry-run`")
     if free < FEW_BYTES:
@@ -56,14 +57,10 @@ def judge_room(folder: Path, free: int) -> Diagnosis:
 
 
 def judge_speed(per_second: float) -> Diagnosis:
-    told = f"writes {_gigabytes(per_second)} a second"
+    told = f"writes {in_megabytes(per_second)} a second"
     if per_second < SLOW:
         return warning(told, "checkpoints will take long: use a faster disk, or save less often")
     return ok(told)
-
-
-def _gigabytes(count: float) -> str:
-    return f"{count / 1e9:,.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
 
 
 def _written_per_second(folder: Path) -> float:
