@@ -100,7 +100,7 @@ def export_folders(
     folder = destination_of(folder)
     order = order_of(images, original)
     if original:
-        check_distinct(images, order)
+        check_distinct(images, order.numbers, order.labels)
     with atomic_folder(folder, total_bytes(images)) as beside:
         made = set()
         for index, label, number in order.entries(progress):
@@ -157,9 +157,10 @@ def _has_ranges(labels: np.ndarray, identities: int) -> bool:
     return runs == identities and len(labels) + identities < FLOAT32_INTEGERS
 
 
-def check_distinct(images: ImageSet, order: ExportOrder) -> None:
-    by_name = np.lexsort((order.numbers, order.labels))
-    same = (np.diff(order.labels[by_name]) == 0) & (np.diff(order.numbers[by_name]) == 0)
+def check_distinct(images: ImageSet, *names: np.ndarray) -> None:
+    """Raise ``UserError`` if two images have the same value in each array."""
+    by_name = np.lexsort(names)
+    same = np.all([np.diff(values[by_name]) == 0 for values in names], axis=0)
     if same.any():
         raise UserError(
             f"two images of {images.path} had one record key in the source; leave --original out"

@@ -77,7 +77,7 @@ def export_parquet(
 def _prepared(images: ImageSet, folder: Path, original: bool) -> tuple[Path, ExportOrder]:
     folder, order = destination_of(folder), order_of(images, original)
     if original:
-        check_distinct(images, order)
+        check_distinct(images, order.numbers)
     return folder, order
 
 

@@ -81,7 +81,7 @@ class Roles:
         return name[: name.find(".", begin)], None if is_hidden else role
 
     def _unusual(self, ending: str) -> str | None:
-        if ending == self._wanted:
+        if self._wanted and ending == self._wanted:
             return LABEL
         if len(self.ignored) < _MOST_IGNORED and _SUFFIX.fullmatch(ending):
             self.ignored.add(ending)

@@ -10,7 +10,7 @@ from curation import export_shards
 from curation.conversion.convert import convert
 from curation.errors import UserError
 from curation.export_shards import export_parquet, export_webdataset
-from curation.subsets import write_long_tail_cut
+from curation.subsets import write_long_tail_cut, write_union
 from curation.view_writing import write_view
 
 
@@ -91,6 +91,12 @@ class TestBoth:
         again = convert(tmp_path / "out", tmp_path / "again.lmdb")
         assert again.source_labels.tolist() == [2, 3]
         assert sorted(again.source_names) == [f"{key:08d}.jpg" for key in (1, 2, 3, 4, 5, 10)]
+
+    def test_one_key_in_two_sources_cannot_be_kept(self, store, write_source, tmp_path, export):
+        other = convert(write_source({20: 3}, "other"), tmp_path / "other.lmdb")
+        both = write_union(tmp_path / "both.view", store, other)
+        with pytest.raises(UserError, match="had one record key in the source"):
+            export(both, tmp_path / "out", original=True)
 
     def test_leave_no_files_when_stopped(self, store, tmp_path, export):
         def stop(done, total):

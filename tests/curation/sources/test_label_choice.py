@@ -196,6 +196,15 @@ def test_files_with_an_unusual_suffix_hold_labels(tmp_path, noise_images, kind):
     assert told == []
 
 
+@pytest.mark.parametrize("kind", ["tar", "zip"])
+def test_files_without_a_suffix_hold_no_labels(tmp_path, noise_images, kind):
+    files: dict[str, bytes] = {}
+    for number in range(2):
+        files |= {f"a/{number}.jpg": noise_images[number], f"a/{number}.": b"7"}
+    store = convert(write_tree(kind, tmp_path, files), tmp_path / "a.lmdb")
+    assert (store.source_labels.tolist(), store.identities) == ([0], 1)
+
+
 def test_labels_of_a_store_cannot_be_chosen(tmp_path, noise_images):
     table = write_table(tmp_path / "a.parquet", noise_images[:2], who=["anna", "ben"])
     assert inspect_path(table, choice=LabelChoice("who"))["identities"] == 2
