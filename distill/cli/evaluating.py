@@ -145,6 +145,8 @@ def identify(
         f"{shown(open_set['mated'])} probes with a mate among {shown(enrolled_images)} enrolled "
         f"images, {shown(open_set['unmated'])} strangers"
     )
+    if reason := report.get("among_distractors", {}).get("reason"):
+        say(f"no rank among distractors: {reason}")
     for rate, each in open_set["fnir_at_fpir"].items():
         if reason := each.get("reason"):
             say(f"no FNIR at FPIR {rate}: {reason}")

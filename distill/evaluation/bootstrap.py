@@ -107,7 +107,7 @@ def tars_and_thresholds(scores: PairScores, exponents: Sequence[int]) -> Statist
     impostors, stands_for = _thinned(len(scores.impostors))
     left, right = scores.left[impostors], scores.right[impostors]
     descending = scores.impostors[impostors]
-    genuine = np.arange(0, len(scores.genuine), -(-len(scores.genuine) // _MOST_GENUINE))
+    genuine = np.arange(0, len(scores.genuine), max(1, -(-len(scores.genuine) // _MOST_GENUINE)))
     genuine_of, negated = scores.genuine_of[genuine], -scores.genuine[genuine]
     powers = 10.0 ** np.array(exponents)
 

@@ -250,7 +250,12 @@ def _add_intervals(
 
 
 def _add_curve_intervals(report: dict, scores: PairScores) -> None:
-    """Add intervals of ``auc`` and ``eer``, from all pairs or a sample of them."""
+    """Add intervals of ``auc`` and ``eer``, from all pairs or a sample of them.
+
+    A sample has no impostor pairs if nearly all images are of one person; then there are none.
+    """
+    if not len(scores.impostors):
+        return
     statistic = area_and_equal_error(scores)
     own = statistic(np.ones((1, scores.identities), np.float32))[0]
     drawn = bootstrap(statistic, scores.identities)

@@ -27,7 +27,8 @@ def identify(
     Without a gallery, the first image of each identity with several images is enrolled and the rest
     are probes; people with one image are unenrolled probes. Returns JSON with ``closed_set``,
     ``open_set`` and, if there are distractors, ``among_distractors``; see
-    `distill.evaluation.identification`.
+    `distill.evaluation.identification`. That measure searches each image of a person for another,
+    so ``among_distractors`` is a ``reason`` if no person among the probes has two images.
     """
     check_sets(probes, gallery, distractors)
     sets = [each for each in (probes, gallery, distractors) if each is not None]
@@ -60,7 +61,11 @@ def identify(
             "digest": distractors.digest,
             "images": len(distractors),
         }
-        report["among_distractors"] = among_distractors(features, labels, others_features, SIZES)
+        report["among_distractors"] = (
+            among_distractors(features, labels, others_features, SIZES)
+            if _has_several_images(probes)
+            else {"reason": f"no identity of {probes.name} has two images"}
+        )
         nobody = np.full(len(others_features), -1, searched_labels.dtype)
         searched = np.concatenate([searched, others_features])
         searched_labels = np.concatenate([searched_labels, nobody])
@@ -83,17 +88,24 @@ def check_sets(probes: ImageSet, gallery: ImageSet | None, distractors: ImageSet
             f"{shared:,} images of {probes.name} are also in the gallery {gallery.name}, and would "
             "find themselves; give views without common images"
         )
-    if gallery is None and not (np.bincount(probes.labels[probes.labels >= 0]) > 1).any():
+    if gallery is not None and not np.isin(_known_people(probes), _known_people(gallery)).any():
+        raise UserError(
+            f"{probes.name} and the gallery {gallery.name} have no person in common; give views "
+            "with images of the same people"
+        )
+    if gallery is None and not _has_several_images(probes):
         raise UserError(
             f"{probes.name}: no identity has two images, one to enrol and one to search; give "
             "--gallery"
         )
-    if distractors is not None and distractors.store.digest == probes.store.digest:
-        known = people_of(probes)
-        if np.isin(known[known >= 0], people_of(distractors)).any():
-            raise UserError(
-                f"{distractors.name} has people of {probes.name}; distractors are other people"
-            )
+    if (
+        distractors is not None
+        and distractors.store.digest == probes.store.digest
+        and np.isin(_known_people(probes), people_of(distractors)).any()
+    ):
+        raise UserError(
+            f"{distractors.name} has people of {probes.name}; distractors are other people"
+        )
 
 
 def search_themselves(features: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
@@ -126,6 +138,17 @@ def people_of(images: ImageSet) -> np.ndarray:
     """
     labels = np.asarray(images.labels)
     return np.where(labels < 0, -1, images.source_labels[labels])
+
+
+def _known_people(images: ImageSet) -> np.ndarray:
+    people = people_of(images)
+    return people[people >= 0]
+
+
+def _has_several_images(images: ImageSet) -> bool:
+    """Whether an identity has at least two images."""
+    people = _known_people(images)
+    return len(np.unique(people)) < len(people)
 
 
 def _embed_all(

@@ -28,9 +28,10 @@ def _genuine(labels: np.ndarray, generator: np.random.Generator) -> np.ndarray:
     _, starts, sizes = np.unique(labels[order], return_index=True, return_counts=True)
     ends = np.cumsum(sizes * (sizes - 1) // 2)
     total = int(ends[-1]) if len(ends) else 0
-    chosen = np.arange(total)
     if total > MOST_GENUINE:
         chosen = np.unique(generator.integers(total, size=MOST_GENUINE))
+    else:
+        chosen = np.arange(total)
     identity = np.searchsorted(ends, chosen, side="right")
     number = ends[identity] - 1 - chosen
     # The pairs of an identity are numbered (1, 0), (2, 0), (2, 1), (3, 0) ...

@@ -103,11 +103,15 @@ def _heading(path: Path, line: str) -> tuple[str, str, list[str]]:
             f"{path}: the first row names an attribute {QUALITY!r}, which is measured for every "
             "set; rename that column"
         )
+    if any(len(name) > _LONGEST_NAME for name in names):
+        raise UserError(
+            f"{path}: the name of an attribute has more than {_LONGEST_NAME} characters"
+        )
     if len(names) > MOST_ATTRIBUTES:
         raise UserError(
             f"{path}: the first row names {len(names):,} attributes; allowed: {MOST_ATTRIBUTES}"
         )
-    return separator, key.lower(), [name[:_LONGEST_NAME] for name in names]
+    return separator, key.lower(), names
 
 
 def _number(word: str, where: str, key: str) -> int:

@@ -13,7 +13,7 @@ Score = Callable[[Embedder], Mapping[str, Any]]
 """Returns reports by set, like ``sets`` in the result of ``distill.evaluation.evaluate``"""
 
 RATE = "1e-3"
-KEPT = ("digest", "genuine", "impostors", "accuracy", "accuracy_interval")
+KEPT = ("digest", "genuine", "impostors", "accuracy", "accuracy_interval", "closed_set")
 
 
 def format_scores(
@@ -40,17 +40,17 @@ def format_scores(
             found.setdefault(name, {})["not run"] = str(error)
             remove_format(folder, files.pop(name))
         else:
-            found.setdefault(name, {})["sets"] = _shortened(scores)
+            shortened = {each: _shortened(report) for each, report in scores.items()}
+            found.setdefault(name, {})["sets"] = shortened
     return found
 
 
-def _shortened(reports: Mapping[str, Any]) -> dict[str, Any]:
-    """For each set: its digest, accuracy and TAR at a FAR of 1e-3, with intervals."""
-    return {
-        name: {key: report[key] for key in KEPT if key in report}
-        | {"tar_at_far": {RATE: report["tar_at_far"].get(RATE)}}
-        for name, report in reports.items()
-    }
+def _shortened(report: Mapping[str, Any]) -> dict[str, Any]:
+    """The digest of the set, its accuracy, TAR at a FAR of 1e-3 and ranks, with intervals."""
+    kept = {key: report[key] for key in KEPT if key in report}
+    if "tar_at_far" in report:
+        kept["tar_at_far"] = {RATE: report["tar_at_far"].get(RATE)}
+    return kept
 
 
 def left_out(scores: Mapping[str, Any], written: Container[str]) -> dict[str, str]:
@@ -63,11 +63,15 @@ def left_out(scores: Mapping[str, Any], written: Container[str]) -> dict[str, st
 
 
 def format_rows(scores: Mapping[str, Any]) -> list[list[str]]:
-    """Rows of format, set, accuracy and TAR at a FAR of 1e-3; "-" if not measured."""
+    """Rows of format, set, accuracy and TAR at a FAR of 1e-3; "-" if not measured.
+
+    Sets that compare no pairs have no row.
+    """
     return [
         [name, each, _shown(report.get("accuracy")), _shown(_tar(report))]
         for name, found in scores.items()
         for each, report in found.get("sets", {}).items()
+        if "tar_at_far" in report
     ]
 
 

@@ -304,7 +304,15 @@ def _format_scores(evaluation: dict[str, Any]) -> str:
     }
     rows = format_rows({"float32": {"sets": network}, **formats}) if measured else []
     header = ["format", "set", "ten-fold accuracy", f"TAR at FAR {RATE}"]
-    return f"\n\nThe same network in its formats:\n\n{table(header, rows)}" if rows else ""
+    searched = {
+        f"{each} in {name}": report
+        for name, found in formats.items()
+        for each, report in found.get("sets", {}).items()
+    }
+    parts = [table(header, rows) if rows else "", _searches(searched)]
+    if not any(parts):
+        return ""
+    return "\n\n".join(["\n\nThe same network in its formats:", *filter(None, parts)])
 
 
 def _measured(found: Measured | None) -> str:

@@ -119,6 +119,35 @@ def test_a_gallery_with_images_of_the_probes_is_refused(place: Path):
     assert "would find themselves" in refused
 
 
+def test_a_gallery_without_people_of_the_probes_is_refused(place: Path, people: Store):
+    datasets = place / "datasets" / "drawn"
+    for name, of in (("some", people.labels < 4), ("others", people.labels >= 4)):
+        write_view_of(people, np.flatnonzero(of), datasets / f"{name}.view")
+    refused = run(
+        place, "identify", str(place / "good"), "drawn/some", "--gallery", "drawn/others", status=1
+    )
+    assert "have no person in common" in refused
+
+
+def test_single_images_are_searched_among_distractors(place: Path, people: Store):
+    datasets, vectors = place / "datasets" / "drawn", np.load(place / "good" / "train.npy")
+    of = [np.flatnonzero(people.labels == person) for person in range(12)]
+    parts = {
+        "single": [rows[0] for rows in of[:4]],
+        "known": [rows[1] for rows in of[:4]],
+        "strangers": np.concatenate(of[4:]),
+    }
+    for name, rows in parts.items():
+        write_view_of(people, np.sort(rows), datasets / f"{name}.view")
+        np.save(place / "good" / f"{name}.npy", vectors[np.sort(rows)])
+    words = ["identify", str(place / "good"), "drawn/single", "--gallery", "drawn/known"]
+    words += ["--distractors", "drawn/strangers"]
+    report = json.loads(run(place, *words, "--json"))
+    assert report["closed_set"]["probes"] == 4
+    assert report["among_distractors"] == {"reason": "no identity of single has two images"}
+    assert "rank 1 " in run(place, *words)
+
+
 def test_two_models_differ_by_more_than_noise_or_not(place: Path):
     words = ["compare", str(place / "poor"), str(place / "good"), "--on", "drawn/train", "--json"]
     report = json.loads(run(place, *words))

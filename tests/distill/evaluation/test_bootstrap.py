@@ -7,6 +7,7 @@ import pytest
 from features_of_people import normalised
 
 from curation.pairs import VerificationPairs
+from distill.evaluation.all_pairs import all_pair_scores
 from distill.evaluation.bootstrap import (
     area_and_equal_error,
     bootstrap,
@@ -17,7 +18,7 @@ from distill.evaluation.bootstrap import (
 )
 from distill.evaluation.curves import area_under_roc, equal_error_rate
 from distill.evaluation.pair_scores import ImpostorTotals, linked_identities, listed_scores
-from distill.evaluation.paired import drawn_mean_accuracies
+from distill.evaluation.paired import drawn_mean_accuracies, measures, measures_of_all
 from distill.evaluation.rates import pair_rates
 from distill.evaluation.verification import squared_distances, ten_fold
 from tests.memory import traced_memory
@@ -154,6 +155,14 @@ def test_two_networks_are_compared_on_the_same_draws():
     apart = interval(bootstrap(second, 2000))[0] < interval(bootstrap(first, 2000))[1]
     assert apart  # separate intervals would not distinguish them
     assert interval(bootstrap(lambda w: second(w) - first(w), 2000))[0] > 0
+
+
+def test_networks_without_a_genuine_pair_have_no_measures():
+    features = np.eye(8, dtype=np.float32)
+    images = [bytes([number]) for number in range(8)]
+    pairs = VerificationPairs(images, np.zeros(4, bool), "0", "strangers")
+    assert measures(features, pairs).names == []
+    assert measures_of_all(all_pair_scores(features, np.arange(8))).names == []
 
 
 def test_files_and_genuine_pairs_link_people():

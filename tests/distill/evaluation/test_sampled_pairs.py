@@ -5,8 +5,10 @@ import pytest
 
 from distill.evaluation import sampled_pairs
 from distill.evaluation.curves import area_under_roc, equal_error_rate
+from distill.evaluation.evaluate_sets import score_all
 from distill.evaluation.sampled_pairs import sampled_scores
 from tests.distill.evaluation.features_of_people import unit_features
+from tests.memory import traced_memory
 
 
 def genuine_of(features: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -43,6 +45,22 @@ def test_sampled_impostors_represent_all_impostors():
     assert area == pytest.approx(area_under_roc(cosines[same], cosines[~same]), abs=0.01)
     error = equal_error_rate(scores.genuine, scores.impostors)
     assert error == pytest.approx(equal_error_rate(cosines[same], cosines[~same]), abs=0.01)
+
+
+def test_a_sample_of_many_pairs_takes_little_memory():
+    features, labels = unit_features(6000, 1, 0)
+    with traced_memory() as memory:
+        sampled_scores(features, labels)
+    assert memory.peak < 16 << 20  # its 18 million pairs would take 144 MB
+
+
+def test_a_sample_without_impostors_gives_no_interval(monkeypatch):
+    monkeypatch.setattr(sampled_pairs, "MOST_IMPOSTORS", 1)
+    labels = np.array([0] * 99 + [1])
+    features = np.eye(4, dtype=np.float32)[labels]
+    report = score_all(features, labels)
+    assert report["auc"] == pytest.approx(1, abs=1e-4)
+    assert "auc_interval" not in report
 
 
 @pytest.mark.parametrize("labels", [[0, 0], [0, 1], [3]])

@@ -51,9 +51,10 @@ def test_images_are_in_the_groups_of_their_identities(drawn_store: Store, tmp_pa
         ("image,sex\n0,f\n", "the group 'f' of sex has 1 images"),
         ("image,sex\n0,\n1,\n", "sex has no groups"),
         ("image,sex,quality\n", "an attribute 'quality', which is measured for every set"),
+        (f"image,{'a' * 81},{'a' * 80}b\n", "the name of an attribute has more than 80 characters"),
         ("image," + ",".join(map(str, range(101))), "names 101 attributes; allowed: 100"),
     ],
-    ids=range(12),
+    ids=range(13),
 )
 def test_bad_tables_are_refused(drawn_store: Store, tmp_path: Path, text: str, message: str):
     table = tmp_path / "groups.csv"

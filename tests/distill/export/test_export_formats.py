@@ -205,6 +205,19 @@ def test_the_card_compares_formats_with_the_network(export, drop_in_format, smal
     assert rows[len(ours)].startswith(f"| letters | {name} | 0.5000 | ")
 
 
+def test_the_card_has_the_ranks_of_formats_on_searched_sets(export, drop_in_format):
+    """As those of TinyFace, which compares no pairs."""
+    drop_in_format("letters")
+    ranks = {"1": {"rate": 0.25, "interval": [0.2, 0.3]}}
+    faces = {"digest": "0" * 64, "kind": "identification", "closed_set": {"ranks": ranks}}
+    bundle = export("onnx", "letters", score=lambda embedder: {"tinyface": faces})
+    told = json.loads((bundle / "evaluation.json").read_text())["formats"]["letters"]["sets"]
+    assert told["tinyface"]["closed_set"]["ranks"] == ranks
+    card = (bundle / "README.md").read_text()
+    assert "| tinyface in letters | 1 | 0.2500 |" in card
+    assert "| letters | tinyface |" not in card
+
+
 def test_without_a_usable_format_there_is_no_bundle(export, tmp_path):
     def score(embedder: Embedder) -> dict:
         raise UnusableEmbeddingsError("lfw: the network's embedding of image 3 is zero")
