@@ -5,7 +5,6 @@ batch of images to one batch of embeddings.
 """
 
 import hashlib
-import os
 from collections.abc import Collection
 from dataclasses import dataclass
 from itertools import islice
@@ -18,7 +17,12 @@ from curation.errors import UserError
 from curation.suggestions import meant
 from teachers.confined import allow, confined
 from teachers.onnx_files import check_it_may_be_onnx, read_onnx, size_of_weights
-from teachers.onnxruntime_sessions import GPU_PROVIDER, open_session, run_session
+from teachers.onnxruntime_sessions import (
+    GPU_PROVIDER,
+    open_session,
+    run_session,
+    wanted_threads,
+)
 from teachers.preprocessing import Preprocessing
 from teachers.setting_words import setting
 from teachers.usable import random_images, why_unusable
@@ -67,8 +71,7 @@ class OnnxEmbedder:
         self._choice = output
         self._tried = tried or _try_confined(self.path, preprocessing, output)
         self.embedding, self._batch = self._tried.embedding, self._tried.batch
-        threads = int(os.environ.get("OMP_NUM_THREADS") or 0)
-        self._graph = _Graph.open(self.path, preprocessing, output, threads, gpu=True)
+        self._graph = _Graph.open(self.path, preprocessing, output, wanted_threads(), gpu=True)
         self.digest = self._graph.digest
         if self.digest != self._tried.digest:
             raise UserError(f"{self.path}: it changed while it was opened; run again")

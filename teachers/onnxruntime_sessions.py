@@ -36,6 +36,15 @@ def load_onnxruntime() -> Any:
     return onnxruntime
 
 
+def wanted_threads() -> int:
+    """The threads in ``$OMP_NUM_THREADS``, as for torch; 0 if it does not give a number.
+
+    Of a list with a number per level of nesting, the first counts.
+    """
+    first = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    return int(first) if first.isascii() and first.isdecimal() and len(first) < 5 else 0
+
+
 def open_session(model: Any, path: Path | str, threads: int = 0, gpu: bool = False) -> Any:
     """An ``InferenceSession``; 0 ``threads`` are all cores. With ``gpu``, on the GPU if possible.
 

@@ -70,7 +70,9 @@ class BundleEmbedder:
         if isinstance(images, np.ndarray):
             images = images[None] if images.ndim == 3 else images
         parts = [self._feature(batch) for batch in self._batches(images, aligned)]
-        features = np.concatenate(parts) if parts else np.empty((0, self.network.embedding))
+        features = (
+            np.concatenate(parts) if parts else np.empty((0, self.network.embedding), np.float32)
+        )
         if broken := np.flatnonzero(~(np.linalg.norm(features, axis=1) > 0.5)).tolist():
             raise UserError(
                 f"{self.path}: its network's embedding of image {broken[0]} is zero or not finite "

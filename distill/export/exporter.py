@@ -26,6 +26,7 @@ from distill.export.exported_network import Embed, ExportedNetwork
 from distill.export.golden import EMBEDDINGS, FEATURES, MINIMUM_COSINE, golden_cosine, lowest_cosine
 from distill.export.source import ExportSource
 from teachers.embedder import Embedder
+from teachers.onnxruntime_sessions import wanted_threads
 from teachers.preprocessing import Preprocessing
 from teachers.usable import random_images, why_unusable
 
@@ -144,7 +145,7 @@ class Exporter(ABC):
 
     def threads(self) -> int:
         """The number of threads: ``$OMP_NUM_THREADS``, as for torch, or all cores."""
-        return int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1)
+        return wanted_threads() or os.cpu_count() or 1
 
 
 EXPORTERS: dict[str, Exporter] = {}

@@ -4,6 +4,7 @@ The images have the size of aligned faces and go through the whole preprocessing
 reveal a swapped colour order or a different crop.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -58,19 +59,26 @@ def write_golden(
 
 
 def add_golden_outputs(folder: Path, name: str, embedder: Embedder) -> None:
-    """Add the embeddings of ``embedder`` under a separate ``name``."""
+    """Add the embeddings of ``embedder`` under a separate ``name``.
+
+    Raises `UserError` for a file with other contents.
+    """
     path = folder / GOLDEN_NAME
     arrays = read_arrays(path)
-    write_arrays(path, {**arrays, name: embedder.embed(arrays["images"])})
+    images, _ = _outputs_in(path, arrays, EMBEDDINGS, embedder.embedding)
+    write_arrays(path, {**arrays, name: embedder.embed(images)})
 
 
 def add_golden_features(folder: Path, embedder: Embedder, mirror: MirrorRule) -> None:
-    """Add features to golden outputs without any, as in older bundles."""
+    """Add features to golden outputs without any, as in older bundles.
+
+    Raises `UserError` for a file with other contents.
+    """
     path = folder / GOLDEN_NAME
-    arrays = dict(read_arrays(path))
-    images, embeddings = arrays.get("images"), arrays.get(EMBEDDINGS)
-    if FEATURES in arrays or images is None or embeddings is None:
+    arrays = read_arrays(path)
+    if FEATURES in arrays:
         return
+    images, embeddings = _outputs_in(path, arrays, EMBEDDINGS, embedder.embedding)
     if mirror == "sum":
         embeddings = embeddings + embedder.embed(np.ascontiguousarray(images[:, :, ::-1]))
     write_arrays(path, {**arrays, FEATURES: normalise(embeddings)})
@@ -101,19 +109,7 @@ def check_golden(
 def golden_cosine(folder: Path, embedder: Embedder, expected: str = EMBEDDINGS) -> float:
     """Like ``check_golden``, without a lower limit."""
     path = folder / GOLDEN_NAME
-    arrays = read_arrays(path)
-    images, outputs = arrays.get("images"), arrays.get(expected)
-    if images is None or outputs is None or not _are_images(images):
-        raise UserError(
-            f"{path}: it lacks 1 to {MOST} uint8 images [B, H, W, 3] or their {expected}; export "
-            "the network again with this version"
-        )
-    shape = (len(images), embedder.embedding)
-    if outputs.dtype != np.float32 or outputs.shape != shape or not np.isfinite(outputs).all():
-        raise UserError(
-            f"{path}: {expected} is {outputs.dtype} {list(outputs.shape)}, not finite float32 "
-            f"{list(shape)}; fetch the bundle again"
-        )
+    images, outputs = _outputs_in(path, read_arrays(path), expected, embedder.embedding)
     try:
         return lowest_cosine(embedder.embed(images), outputs)
     except UserError as error:
@@ -130,6 +126,25 @@ def cosines(found: np.ndarray, expected: np.ndarray) -> np.ndarray:
     left, right = found.astype(np.float64), expected.astype(np.float64)
     norms = np.linalg.norm(left, axis=1) * np.linalg.norm(right, axis=1)
     return np.sum(left * right, axis=1) / np.maximum(norms, np.finfo(float).tiny)
+
+
+def _outputs_in(
+    path: Path, arrays: Mapping[str, np.ndarray], expected: str, length: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The images of untrusted ``arrays``, and their outputs, of this ``length`` each."""
+    images, outputs = arrays.get("images"), arrays.get(expected)
+    if images is None or outputs is None or not _are_images(images):
+        raise UserError(
+            f"{path}: it lacks 1 to {MOST} uint8 images [B, H, W, 3] or their {expected}; export "
+            "the network again with this version"
+        )
+    shape = (len(images), length)
+    if outputs.dtype != np.float32 or outputs.shape != shape or not np.isfinite(outputs).all():
+        raise UserError(
+            f"{path}: {expected} is {outputs.dtype} {list(outputs.shape)}, not finite float32 "
+            f"{list(shape)}; fetch the bundle again"
+        )
+    return images, outputs
 
 
 def _are_images(images: np.ndarray) -> bool:

@@ -87,6 +87,7 @@ def _private(path: Path) -> "Ed25519PrivateKey":
 def _load(path: Path, public: bool) -> Any:
     """Load an ed25519 key from a PEM file."""
     try:
+        from cryptography.exceptions import UnsupportedAlgorithm
         from cryptography.hazmat.primitives import serialization
         from cryptography.hazmat.primitives.asymmetric import ed25519
     except ModuleNotFoundError:
@@ -101,7 +102,7 @@ def _load(path: Path, public: bool) -> Any:
             key: Any = serialization.load_pem_public_key(content)
         else:
             key = serialization.load_pem_private_key(content, password=None)
-    except (ValueError, TypeError):  # TypeError: it has a password
+    except (ValueError, TypeError, UnsupportedAlgorithm):  # TypeError: it has a password
         key = None
     if not isinstance(key, kind):
         what = f"public key; {_PUBLIC}" if public else f"private key without a password; {_MAKE}"

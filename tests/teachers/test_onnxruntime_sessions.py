@@ -1,4 +1,4 @@
-"""onnxruntime is imported without its telemetry."""
+"""onnxruntime is imported without its telemetry, and takes as many threads as torch."""
 
 import os
 import subprocess
@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from teachers.onnxruntime_sessions import wanted_threads
 
 LOAD = "from teachers.onnxruntime_sessions import load_onnxruntime; load_onnxruntime()"
 
@@ -31,6 +33,14 @@ def test_it_sends_no_telemetry(tmp_path: Path):
 def test_a_user_may_allow_telemetry(tmp_path: Path):
     code = f"{LOAD}; import os; assert os.environ['ORT_DISABLE_TELEMETRY'] == '0'"
     written_by(code, tmp_path, ORT_DISABLE_TELEMETRY="0")
+
+
+@pytest.mark.parametrize(
+    ("said", "threads"), [("3", 3), (" 4 , 2", 4), ("", 0), ("many", 0), ("-1", 0), ("9" * 9, 0)]
+)
+def test_threads_are_limited_as_those_of_torch(said: str, threads: int, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", said)
+    assert wanted_threads() == threads
 
 
 @pytest.mark.parametrize("package", ["curation", "distill", "teachers"])

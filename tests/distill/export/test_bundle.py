@@ -145,6 +145,7 @@ def test_images_may_be_arrays_files_or_bytes(
     np.testing.assert_allclose(embedder.embed(list(faces)), embedder.embed(faces), atol=1e-6)
     np.testing.assert_allclose(embedder.embed(faces[1]), embedder.embed(faces)[1:2], atol=1e-6)
     assert embedder.embed([]).shape == (0, 16)
+    assert embedder.embed([]).dtype == np.float32
 
 
 def test_images_in_several_batches_keep_their_order(embedder: BundleEmbedder):

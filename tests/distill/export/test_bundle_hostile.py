@@ -7,6 +7,7 @@ import resource
 import shutil
 import struct
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from distill.export.bundle_files import check_bundle
 from distill.export.checksums import write_sums
 from distill.export.embedder import BundleEmbedder
 from distill.export.formats.onnx import OnnxExporter
+from distill.export.golden import add_golden_features, add_golden_outputs
 from distill.export.latency import put_latencies
 from distill.export.remeasured import check_describable, read_object
 from distill.export.safe_tensors import read_arrays
@@ -287,6 +289,10 @@ def test_invalid_golden_outputs_are_refused(bundle: Path, arrays: dict, words: s
     sign(bundle)
     with pytest.raises(UserError, match=rf"golden\.safetensors: .*{words}"):
         BundleEmbedder(bundle).check_golden()
+    network = BundleEmbedder(bundle).network
+    for add in (partial(add_golden_features, mirror="sum"), partial(add_golden_outputs, name="x")):
+        with pytest.raises(UserError, match=rf"golden\.safetensors: .*{words}"):
+            add(bundle, embedder=network)
 
 
 @pytest.mark.parametrize("kind", ["F8_E4M3", "F4", "O", "BF16"])

@@ -81,6 +81,26 @@ def test_openssl_makes_keys_and_checks_signatures(bundle, tmp_path):
     )  # fmt: skip
 
 
+_SM2 = (
+    "MIGHAgEAMBMGByqGSM49AgEGCCqBHM9VAYItBG0wawIBAQQgNy/Qq+/o6Iv7Q0MvGBUldHk4rLQUAb+qqAssYroZQ42h"
+    "RANCAAQUAQEpeL0htejnqh2IkQ31/F1LkgqiJhrXu9BiV3Y6pDfCR7QjFMen00TZM4Lw1fF1sTECv+d9GK6qOnY64zFQ",
+    "MFkwEwYHKoZIzj0CAQYIKoEcz1UBgi0DQgAEFAEBKXi9IbXo56odiJEN9fxdS5IKoiYa17vQYld2OqQ3wke0IxTHp9NE"
+    "2TOC8NXxdbExAr/nfRiuqjp2OuMxUA==",
+)
+"""A private and a public key of a curve that cryptography does not know"""
+
+
+def test_keys_of_an_unknown_kind_say_how_to_make_one(bundle, tmp_path, keys):
+    for kind, content in zip(("PRIVATE", "PUBLIC"), _SM2, strict=True):
+        pem = f"-----BEGIN {kind} KEY-----\n{content}\n-----END {kind} KEY-----\n"
+        (tmp_path / kind).write_text(pem)
+    with pytest.raises(UserError, match="no ed25519 private key without a password"):
+        sign(bundle, tmp_path / "PRIVATE")
+    sign(bundle, keys[0])
+    with pytest.raises(UserError, match="no ed25519 public key"):
+        check_signature(bundle, tmp_path / "PUBLIC")
+
+
 @pytest.mark.parametrize("content", [b"", b"no key", b"-----BEGIN PUBLIC KEY-----\nAAAA\n"])
 def test_a_file_without_a_key_says_how_to_make_one(content, bundle, tmp_path, keys):
     wrong = tmp_path / "wrong"
