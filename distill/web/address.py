@@ -25,7 +25,7 @@ _NEW_TOKEN = (
 class WebAddress(Record):
     """The address of the pages and the process that serves them."""
 
-    url: Annotated[str, Field(pattern=r"^https?://[A-Za-z0-9.:\[\]-]{1,300}$")]
+    url: Annotated[str, Field(pattern=r"^https?://[A-Za-z0-9._:\[\]-]{1,300}$")]
     process: ProcessIdentity
     start: Annotated[str, Field(pattern=r"^[\w-]{1,64}$")]
     proof: str

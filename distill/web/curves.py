@@ -65,10 +65,11 @@ class _Step:
             self._thin()
 
     def _thin(self) -> None:
+        """Drop every second point of the long columns; scores are in few rows and stay."""
         self.every *= 2
-        self.columns = {
-            key: (places[::2], values[::2]) for key, (places, values) in self.columns.items()
-        }
+        for key, (places, values) in self.columns.items():
+            if len(places) > MOST_ROWS // 2:
+                self.columns[key] = places[::2], values[::2]
 
 
 def _number(value: Any) -> float | None:

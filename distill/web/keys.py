@@ -11,6 +11,7 @@ import re
 import secrets
 import stat
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -67,6 +68,7 @@ class Keys:
         self._token = token
         self._start = start
         self._now = now
+        self._mutex = threading.Lock()
         self._used: dict[str, float] = {}
 
     def is_token(self, text: str) -> bool:
@@ -79,12 +81,15 @@ class Keys:
 
     def take_link(self, text: str) -> bool:
         """Whether the link is valid; it cannot be used again."""
-        now = self._now()
-        self._used = {used: ends for used, ends in self._used.items() if ends > now}
-        if not self._holds(f"link {self._start}", text) or text in self._used:
+        if not self._holds(f"link {self._start}", text):
             return False
-        self._used[text] = now + LINK_SECONDS
-        return True
+        now = self._now()
+        with self._mutex:  # requests are answered in several threads
+            self._used = {used: ends for used, ends in self._used.items() if ends > now}
+            if text in self._used:
+                return False
+            self._used[text] = now + LINK_SECONDS
+            return True
 
     def proof(self) -> str:
         """What tells other processes which token the issuer of the links has."""

@@ -12,7 +12,7 @@ from curation.errors import UserError
 PORT = 8642
 ADDRESS = f"127.0.0.1:{PORT}"
 """The default address of the pages"""
-_URL = re.compile(r"https?://[A-Za-z0-9.-]{1,253}(:[0-9]{1,5})?/?")
+_URL = re.compile(r"https?://[A-Za-z0-9._-]{1,253}(:[0-9]{1,5})?/?")
 
 
 @dataclass(frozen=True, kw_only=True)

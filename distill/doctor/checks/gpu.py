@@ -18,7 +18,7 @@ _LEAST_FREE = 0.5
 _LEAST_SHARED = 1 << 30
 """Bytes of /dev/shm that NCCL and the loader's processes need"""
 _QUERY = "--query-gpu=index,name,memory.total,memory.free,driver_version"
-_LINE = re.compile(r"(\d+), (.{1,100}), (\d+|\[N/A\]), (\d+|\[N/A\]), ([\w.]{1,40})")
+_LINE = re.compile(r"(\d+), (.{1,100}), (\d+|\[.{1,40}\]), (\d+|\[.{1,40}\]), ([\w.]{1,40})")
 _TORCH = """
 import json, torch
 there = torch.cuda.is_available()
@@ -41,7 +41,7 @@ print(json.dumps([faiss.__version__, getattr(faiss, "get_num_gpus", int)()]))
 
 @dataclass(frozen=True)
 class GpuMemory:
-    """One GPU in nvidia-smi's output; memory in MiB, None if it is shared with the machine's."""
+    """One GPU in nvidia-smi's output; memory in MiB, None if nvidia-smi does not tell it."""
 
     index: int
     name: str

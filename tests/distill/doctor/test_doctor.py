@@ -167,10 +167,11 @@ def test_torch_is_judged_by_the_existing_gpus(
 
 def test_the_memory_of_each_gpu_is_reported(programs: Path, workspace: Workspace) -> None:
     lines = ["0, NVIDIA H200, 143771, 143000, 570.86", "1, NVIDIA H200, 143771, 900, 570.86",
-             "2, NVIDIA GB10, [N/A], [N/A], 580.95", "warning: something"]  # fmt: skip
+             "2, NVIDIA GB10, [N/A], [N/A], 580.95", "warning: something",
+             "3, NVIDIA T4G, [Not Supported], [Not Supported], 470.57"]  # fmt: skip
     program(programs, "nvidia-smi", "\n".join(f"echo '{line}'" for line in lines))
     found = list(gpu.gpus(workspace))
-    assert [each.verdict for each in found] == [OK, WARNING, OK]
+    assert [each.verdict for each in found] == [OK, WARNING, OK, OK]
     assert found[1].text == "GPU 1: NVIDIA H200, driver 570.86, 900 of 143,771 MiB free"
 
 

@@ -45,6 +45,7 @@ def test_malformed_metrics_are_skipped(tmp_path: Path) -> None:
 def test_a_long_training_is_thinned_and_keeps_its_spikes(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(curves, "MOST_ROWS", 1000)
     rows = [line("a", at, loss_total=1.0) for at in range(5000)]
+    rows[500] = line("a", 500, score=0.5)
     rows[2000] = line("a", 2000, score=0.75)
     (tmp_path / METRICS).write_text("".join(rows))
     read = Curves(tmp_path)
@@ -52,7 +53,7 @@ def test_a_long_training_is_thinned_and_keeps_its_spikes(tmp_path: Path, monkeyp
     assert 100 < len(x) <= 800
     assert min(x) >= 1000
     assert max(x) <= 2000
-    assert read.curve("a", "score") == ([2000.0], [0.75])
+    assert read.curve("a", "score") == ([500.0, 2000.0], [0.5, 0.75])
     values = np.zeros(100_000)
     values[77_777] = 9.0
     places, kept = thinned(np.arange(100_000.0), values)

@@ -8,9 +8,10 @@ import socket
 import ssl
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -195,6 +196,23 @@ def test_signatures_are_valid_for_their_kind_and_time() -> None:
     assert not signer.is_session(session)
 
 
+def test_one_of_two_browsers_gets_a_link() -> None:
+    both = threading.Barrier(2)
+
+    class Time(float):
+        """Waits for the other browser before its link is noted as used."""
+
+        def __add__(self, seconds: float) -> float:
+            with suppress(threading.BrokenBarrierError):
+                both.wait(0.5)
+            return float(self) + seconds
+
+    link = Keys("token", "start", lambda: 1000.0).link()
+    signer = Keys("token", "start", lambda: Time(1000.0))
+    with ThreadPoolExecutor(2) as threads:
+        assert sorted(threads.map(signer.take_link, [link, link])) == [False, True]
+
+
 @pytest.mark.parametrize(
     ("text", "mode", "fault"),
     [
@@ -273,6 +291,7 @@ def test_requested_addresses_and_names_are_used() -> None:
     )  # fmt: skip
     assert web_settings("[::1]:0").host == "::1"
     assert web_settings("localhost:1").host == "127.0.0.1"
+    assert web_settings(None, "http://my_box:80").url == "http://my_box"
     proxied = web_settings("0.0.0.0:80", "https://Faces.Example.org:443/")
     assert (proxied.url, proxied.is_secure) == ("https://faces.example.org", True)
 
