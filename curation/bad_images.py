@@ -25,12 +25,17 @@ def read_pixels(images: ImageSet, i: int) -> "np.ndarray":
 
 def bad_image(images: ImageSet, i: int, reason: UserError) -> UserError:
     """The error for image ``i``: its key in the source, the reason, and how to exclude it."""
-    images, i = images.found(i)
+    path = images.found(i)[0].path
     return UserError(
-        f"{images.path}: image {i} (key {int(images.source_keys[i])}): {reason}; `curate verify "
-        f"{argument(images.path)} --decode` lists all bad images, `curate view drop --by key` "
-        "makes a view without them"
+        f"{image_name(images, i)}: {reason}; `curate verify {argument(path)} --decode` lists all "
+        "bad images, `curate view drop --by key` makes a view without them"
     )
+
+
+def image_name(images: ImageSet, i: int) -> str:
+    """Image ``i`` in an error: its set, its position there, and its key in the source."""
+    images, i = images.found(i)
+    return f"{images.path}: image {i} (key {int(images.source_keys[i])})"
 
 
 @dataclass

@@ -160,7 +160,7 @@ def _cache_part(
                 _cache_part(member, part, cache_root, progress, team, answers)
                 for member in embedder.members
             ]
-            source = CombinedCaches(embedder, caches)
+            source = CombinedCaches(embedder, caches, store)
         else:
             source = Pictures(embedder, store, answers.view, part.begin)
         if team is None:

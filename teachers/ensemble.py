@@ -7,9 +7,11 @@ from typing import Literal, get_args
 import numpy as np
 
 from curation.errors import UserError
+from curation.image_set import RootStore
 from teachers.embedder import Embedder, normalise
 from teachers.embedding_cache import EmbeddingCache
 from teachers.preprocessing import Preprocessing
+from teachers.usable import check_embeddings
 
 Combination = Literal["concatenate", "average"]
 COMBINATIONS: tuple[Combination, ...] = get_args(Combination)
@@ -60,14 +62,16 @@ class Ensemble:
 class CombinedCaches:
     """An ensemble's embeddings from its members' caches, without a network (a ``RowSource``)."""
 
-    def __init__(self, ensemble: Ensemble, caches: Sequence[EmbeddingCache]) -> None:
-        self.ensemble, self.caches = ensemble, caches
+    def __init__(
+        self, ensemble: Ensemble, caches: Sequence[EmbeddingCache], store: RootStore
+    ) -> None:
+        self.ensemble, self.caches, self.store = ensemble, caches, store
 
     def load(self, rows: np.ndarray) -> np.ndarray:
         """Raw embeddings float32 [rows, 2, D]."""
         units = [cache.vectors(rows, slice(None)) for cache in self.caches]
         norms = [cache.norm[rows] for cache in self.caches]
-        return self.ensemble.combined(units, norms)
+        return check_embeddings(self.ensemble.combined(units, norms), self.store, rows)
 
     def embed(self, loaded: np.ndarray) -> np.ndarray:
         return loaded

@@ -24,6 +24,7 @@ from teachers.embedding_cache import EmbeddingCache
 from teachers.precision import to_int8
 from teachers.row_table import ArrayFile, Claims, checksums
 from teachers.shared_work import SharedWork
+from teachers.usable import check_embeddings
 
 if TYPE_CHECKING:
     from teachers.augment.augmentation import NumberedView
@@ -42,7 +43,10 @@ class RowSource(Protocol):
         ...
 
     def embed(self, loaded: Any) -> np.ndarray:
-        """Raw embeddings float32 [rows, A, D]: upright and mirrored, or of one augmented view."""
+        """Raw embeddings float32 [rows, A, D]: upright and mirrored, or of one augmented view.
+
+        Raises ``UserError`` if one is zero or not finite.
+        """
         ...
 
 
@@ -70,7 +74,9 @@ class Pictures:
         parts, together = [self._asked(pictures)], self._together(rows)
         for first in range(together, len(rows), together):
             parts.append(self._asked(self.decoded(rows[first : first + together])))
-        return np.concatenate(parts)
+        raw = np.concatenate(parts)
+        views = None if self.view is None else np.full(len(rows), self.view.number)
+        return check_embeddings(raw, self.store, rows, views)
 
     def _asked(self, pictures: np.ndarray) -> np.ndarray:
         """Raw embeddings float32 [n, A, D]."""
@@ -122,23 +128,12 @@ def fill(
             if ahead:
                 taken, loaded = ahead.popleft()
                 raw = source.embed(loaded.result())
-                check_embeddings(raw, taken)
                 writer.write(taken, raw)
             elif work:
                 time.sleep(PAUSE)
             tell()
         writer.finish()
         tell()
-
-
-def check_embeddings(raw: np.ndarray, rows: np.ndarray) -> None:
-    """Raise ``UserError`` if a row's embedding (float32 [rows, A, D]) is zero or not finite."""
-    bad = ~np.isfinite(raw).all(axis=(1, 2)) | (np.linalg.norm(raw, axis=2) == 0).any(axis=1)
-    if bad.any():
-        raise UserError(
-            f"the teacher's embedding of image {rows[np.argmax(bad)]} is zero or not "
-            "finite; check the teacher's preprocessing (colour, mean, std) and its weights"
-        )
 
 
 class CacheWriter:

@@ -13,7 +13,7 @@ import numpy as np
 
 from curation.progress import Progress
 from teachers.embedding_cache import EmbeddingCache
-from teachers.filling import PAUSE, CacheWriter, RowSource, check_embeddings
+from teachers.filling import PAUSE, CacheWriter, RowSource
 from teachers.shared_work import SharedWork
 
 Shares = list[np.ndarray]
@@ -84,7 +84,6 @@ class _First:
         try:
             for rows, raw in zip(shares, made, strict=True):
                 if len(rows):
-                    check_embeddings(raw, rows)
                     self._writer.write(rows, raw)
             self.tell()
         except Exception as error:

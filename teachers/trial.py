@@ -18,6 +18,7 @@ from teachers.embeddings import cached_rows
 from teachers.ensemble import Ensemble
 from teachers.filling import Pictures
 from teachers.setting_words import setting
+from teachers.usable import check_embeddings
 
 PAIRS = 200
 """Genuine pairs, and as many impostor pairs, all from the same 400 images"""
@@ -120,18 +121,19 @@ def _share_right(
     vectors = _embed(embedder, images, positions, progress) if known is None else known
     left, right = normalise(vectors.astype(np.float32))[index.reshape(2, -1)]
     cosines = np.einsum("pd,pd->p", left, right)
-    return accuracy(cosines, pairs.same) if np.isfinite(cosines).all() else 0.0
+    return accuracy(cosines, pairs.same)
 
 
 def _embed(
     embedder: Embedder, images: ImageSet, positions: np.ndarray, progress: Progress | None
 ) -> np.ndarray:
-    """Embeddings of the upright images at ``positions``, float32 [P, D]."""
+    """Embeddings of the upright images at ``positions``, float32 [P, D], checked."""
     pictures, parts = Pictures(embedder, images.store), []
     together = count_together(images.image_size, _BATCH)
     for first in range(0, len(positions), together):
-        batch = pictures.decoded(images.rows[positions[first : first + together]])
-        parts.append(embedder.embed(batch))
+        asked = positions[first : first + together]
+        raw = embedder.embed(pictures.decoded(images.rows[asked]))
+        parts.append(check_embeddings(raw, images, asked))
         if progress is not None:
             progress(min(first + together, len(positions)), len(positions))
     return np.concatenate(parts)

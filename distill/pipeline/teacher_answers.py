@@ -12,6 +12,7 @@ from curation.views import ImageSet
 from distill.notices import Notice
 from distill.resources import in_megabytes
 from distill.training.augment import AugmentSettings
+from distill.training.views import PLAIN
 from teachers.augment.augmentation import Augmentation, NumberedView
 from teachers.cache_files import Precision
 from teachers.embedder import CPU_BATCH, Embedder, unit_and_norm
@@ -19,6 +20,7 @@ from teachers.embedding_cache import Embeddings
 from teachers.embeddings import Answers, cache_embeddings, missing_bytes, missing_pictures
 from teachers.ensemble import Ensemble
 from teachers.team import Team
+from teachers.usable import check_embeddings
 
 _SAMPLE, _SAMPLE_ONLINE = 2_048, 64
 """Number of images whose rejected views are counted, from caches and with an online teacher"""
@@ -126,7 +128,10 @@ def share_below_online(teacher: Embedder, images: ImageSet, augment: AugmentSett
         picture, (change,) = read_pixels(images, index), augmentation.changes(row, 0)
         plain = picture[:, ::-1] if change.mirrored else picture
         both = np.stack([plain, augmentation.view(picture, change)])
-        found, beside = unit_and_norm(teacher.embed(both))[0].astype(np.float32)
+        raw = check_embeddings(
+            teacher.embed(both), images, np.array([index, index]), np.array([PLAIN, 0])
+        )
+        found, beside = unit_and_norm(raw)[0].astype(np.float32)
         below += int(found @ beside < augment.least_cosine)
         held += 1
     return below / max(1, held)

@@ -18,6 +18,7 @@ from distill.training.views import PLAIN
 from teachers.augment.augmentation import Augmentation
 from teachers.embedder import Embedder, normalise
 from teachers.preprocessing import Preprocessing
+from teachers.usable import check_embeddings
 
 MOST_CELLS = 2_000
 """A sheet is several times in memory; a cell at 112x112 has 48 KB."""
@@ -90,7 +91,12 @@ def make_sheet(
         pictures = [picture, *(augmentation.view(picture, change) for change in changes)]
         mirrored = [False, *augmentation.mirrored(row, numbers).tolist()]
         mixed = [False, *augmentation.mixed(row, numbers).tolist()]
-        found = None if teacher is None else _to_plain(teacher, pictures, np.array(mirrored))
+        found = None
+        if teacher is not None:
+            indices = np.full(len(pictures), index)
+            raw = teacher.embed(np.stack(pictures))
+            views = check_embeddings(raw, images, indices, np.array([PLAIN, *numbers]))
+            found = _to_plain(teacher, picture, views, np.array(mirrored))
         for place, view in enumerate(pictures):
             cosine = None if found is None else round(float(found[place]), 4)
             near = cosine is None or cosine >= augment.least_cosine or mixed[place]
@@ -109,12 +115,11 @@ def make_sheet(
 
 
 def _to_plain(
-    teacher: Embedder, pictures: Sequence[np.ndarray], mirrored: np.ndarray
+    teacher: Embedder, picture: np.ndarray, views: np.ndarray, mirrored: np.ndarray
 ) -> np.ndarray:
-    """Cosines float32 [n] of the embeddings of ``pictures`` and of the first, mirrored alike."""
-    plain = np.stack([pictures[0], pictures[0][:, ::-1]])
-    answers = normalise(teacher.embed(np.stack(pictures)))
-    return cosines(answers, normalise(teacher.embed(plain))[mirrored.astype(np.int64)])
+    """Cosines float32 [n] of the embeddings of ``views`` and of ``picture``, mirrored alike."""
+    plain = normalise(teacher.embed(np.stack([picture, picture[:, ::-1]])))
+    return cosines(normalise(views), plain[mirrored.astype(np.int64)])
 
 
 def _cell(

@@ -5,9 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from curation.image_set import ImageSet
 from distill.training.views import PLAIN, ShownViews
 from teachers.embedder import Embedder, unit_and_norm
 from teachers.embedding_cache import Embeddings
+from teachers.usable import check_embeddings
 
 
 @dataclass(frozen=True)
@@ -56,9 +58,16 @@ class OnlineAnswers:
         """D, the width of the embeddings."""
         return self.teacher.embedding
 
-    def ask(self, pictures: np.ndarray) -> np.ndarray:
-        """Unit vectors float16 [n, D] of uint8 RGB [n, H, W, 3], rounded like those of a cache."""
-        return unit_and_norm(self.teacher.embed(pictures))[0]
+    def ask(
+        self, pictures: np.ndarray, images: ImageSet, indices: np.ndarray, views: np.ndarray
+    ) -> np.ndarray:
+        """Unit vectors float16 [n, D] of uint8 RGB [n, H, W, 3], rounded like those of a cache.
+
+        ``pictures`` are ``views`` [n] of the images ``indices`` [n]: see `check_embeddings`, which
+        raises ``UserError`` if an embedding is zero or not finite.
+        """
+        raw = check_embeddings(self.teacher.embed(pictures), images, indices, views)
+        return unit_and_norm(raw)[0]
 
 
 def cosines(left: np.ndarray, right: np.ndarray) -> np.ndarray:

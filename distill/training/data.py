@@ -245,7 +245,8 @@ class BatchLoader:
             return batch
         assert isinstance(self.answers, OnlineAnswers)
         assert batch.teacher is not None
-        batch.teacher[:] = self.answers.ask(filling.asked)
+        asked = (filling.asked, self.images, batch.indices, shown.numbers)
+        batch.teacher[:] = self.answers.ask(*asked)
         held = np.flatnonzero((shown.numbers != PLAIN) & ~shown.mixed)
         if self.answers.least_cosine > -1 and len(held):
             self._take_plain_instead(batch, shown, held)
@@ -262,7 +263,7 @@ class BatchLoader:
         plain = self._stored_size(len(held))
         for _, picture, place in self._pictures(batch.indices[held], plainly, plain):
             np.copyto(plain[place], picture)
-        answers = self.answers.ask(plain)
+        answers = self.answers.ask(plain, self.images, batch.indices[held], plainly.numbers)
         too_far = cosines(batch.teacher[held], answers) < self.answers.least_cosine
         batch.teacher[held[too_far]] = answers[too_far]
         shown.numbers[held[too_far]] = PLAIN

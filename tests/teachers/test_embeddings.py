@@ -298,7 +298,7 @@ def test_the_cache_of_another_teacher_under_this_name_is_refused(drawn_store, tm
 def test_a_teacher_that_is_not_finite_is_refused(drawn_store, tmp_path):
     teacher = make_teacher()
     teacher.module.embedding[1].bias.data[0] = float("nan")
-    with pytest.raises(UserError, match="image 0 is zero or not finite"):
+    with pytest.raises(UserError, match=r"image 0 \(key \d+\): .* of it is zero or not finite"):
         cache_embeddings(teacher, drawn_store, tmp_path)
 
 

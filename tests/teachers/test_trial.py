@@ -34,6 +34,14 @@ class Images:
         self.asked = []
 
     image_size = (8, 8)
+    path = "people.lmdb"
+
+    @property
+    def source_keys(self):
+        return self.rows
+
+    def found(self, i):
+        return self, i
 
     @property
     def store(self):
@@ -134,9 +142,16 @@ def test_a_teacher_that_hardly_tells_people_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("broken", [0.0, np.nan])
-def test_embeddings_that_are_all_alike_or_no_numbers_are_refused(tmp_path, broken):
+def test_embeddings_that_are_zero_or_no_numbers_are_refused(tmp_path, broken):
     teacher = Teacher()
     teacher.embed = lambda images: np.full((len(images), 64), broken)
+    with pytest.raises(UserError, match=r"image 0 \(key 0\): .* of it is zero or not finite"):
+        try_teacher(teacher, Images(), tmp_path)
+
+
+def test_embeddings_that_are_all_alike_are_refused(tmp_path):
+    teacher = Teacher()
+    teacher.embed = lambda images: np.ones((len(images), 64))
     with pytest.raises(UserError, match="hardly tells people apart"):
         try_teacher(teacher, Images(), tmp_path)
 
