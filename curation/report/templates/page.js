@@ -94,6 +94,7 @@
       const isAsked = !filter.check || block.closest("section").dataset.check === filter.check;
       block.hidden = !isAsked || (!hasCases && (filter.show !== "all" || block.matches(".group")));
     }
+    if (current?.closest("[hidden]")) setCurrent(null);
     document.getElementById("nothing").hidden = cases.some((element) => !element.hidden);
     for (const chip of document.querySelectorAll(".chips button")) {
       chip.setAttribute("aria-pressed", String(chip.dataset.check === filter.check));
@@ -111,11 +112,16 @@
     }
   }
 
-  function goTo(element) {
-    if (!element) return;
+  // Keys decide about the current case, which is always a visible one.
+  function setCurrent(element) {
     current?.classList.remove("current");
     current = element;
-    element.classList.add("current");
+    element?.classList.add("current");
+  }
+
+  function goTo(element) {
+    if (!element) return;
+    setCurrent(element);
     element.focus({ preventScroll: true });
     element.scrollIntoView({ block: "center" });
   }
@@ -153,6 +159,11 @@
       const isPressed = verdicts.get(element.dataset.key) === button.dataset.verdict;
       decide(element, isPressed ? null : button.dataset.verdict);
     }
+  });
+
+  document.addEventListener("focusin", (event) => {
+    const element = event.target.closest(".case");
+    if (element) setCurrent(element);
   });
 
   document.addEventListener("keydown", (event) => {

@@ -132,6 +132,24 @@ def test_keys_navigate_and_decide(page: "Page", train: Store, tmp_path: Path) ->
     assert counted(page) == (1, 1)
 
 
+def test_keys_decide_about_the_case_last_clicked(page: "Page") -> None:
+    page.keyboard.press("j")
+    page.click("#case-misplaced-46 h4")
+    page.keyboard.press("y")
+    assert page.get_attribute("#case-misplaced-46", "data-verdict") == "yes"
+    assert page.get_attribute("#case-misplaced-47", "data-verdict") == ""
+
+
+def test_keys_decide_about_no_hidden_case(page: "Page") -> None:
+    page.keyboard.press("j")
+    page.click(".chips [data-check=divided]")
+    page.keyboard.press("y")
+    assert counted(page) == (0, 0)
+    page.keyboard.type("jy")
+    assert {key.partition("-")[0] for key in shown(page)} == {"divided"}
+    assert counted(page)[0] == 1
+
+
 def test_buttons_decide_and_undo(page: "Page") -> None:
     reject = "#case-divided-0 [data-verdict=no]"
     page.click(reject)
