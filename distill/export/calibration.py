@@ -28,8 +28,8 @@ class Calibration:
         """
         if len(self.faces) < LEAST:
             raise UserError(
-                f"{self.faces.path}: it has {len(self.faces):,} faces; at least {LEAST:,} are "
-                "wanted to calibrate int8, of the set that the network was trained on"
+                f"{self.faces.path}: it has {len(self.faces):,} faces; calibrating int8 takes at "
+                f"least {LEAST:,} of the set that the network was trained on"
             )
         drawn = np.random.default_rng(0).choice(len(self.faces), LEAST, replace=False)
         name = self.faces.name

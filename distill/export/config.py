@@ -1,5 +1,6 @@
 """Strict models of a bundle's JSON files, because bundles are untrusted input."""
 
+from collections.abc import Iterable
 from typing import Annotated, Literal
 
 from pydantic import (
@@ -147,6 +148,11 @@ class Terms(BundleModel):
     name: PrintableName
     licence: LicenceText | None
     through: tuple[PrintableName, ...] = Field(default=(), strict=False, max_length=100)
+
+
+def licence_of_weights(terms: Iterable[Terms]) -> str | None:
+    """The licence of the delivered weights; None if it is unknown."""
+    return next((each.licence for each in terms if each.of == "weights"), None)
 
 
 class TrainedOn(BundleModel):

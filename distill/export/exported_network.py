@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from curation.errors import UserError
+from curation.wording import counted
 from teachers.preprocessing import Preprocessing
 
 Embed = Callable[[np.ndarray], np.ndarray]
@@ -36,5 +37,7 @@ class ExportedNetwork:
         """See `Embedder.embed`."""
         embeddings = self._run(self._given(images))
         if embeddings.ndim != 2 or len(embeddings) != len(images):
-            raise UserError(f"{len(images)} image(s) gave embeddings {list(embeddings.shape)}")
+            raise UserError(
+                f"{counted(len(images), 'image')} gave embeddings {list(embeddings.shape)}"
+            )
         return embeddings.astype(np.float32)

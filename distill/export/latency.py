@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from curation.errors import UserError
+from curation.wording import counted
 from distill.export.bundle import sync_tree
 from distill.export.bundle_files import check_bundle, files_of
 from distill.export.embedder import TORCH, runtimes_of
@@ -44,7 +45,7 @@ def latencies(
         size = sum((bundle / name).stat().st_size for name in names)
         reason = _no_torch() if runtime == TORCH else exporters()[runtime].why_not_run()
         for count in threads[:1] if reason else threads:
-            told(f"{runtime}, {count} thread(s)")
+            told(f"{runtime}, {counted(count, 'thread')}")
             row = {"runtime": runtime, "threads": count, "bytes": size}
             rows.append(
                 row | ({"why_not": reason} if reason else _measured(bundle, runtime, count))

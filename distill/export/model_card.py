@@ -4,7 +4,7 @@ import json
 import re
 from typing import Any
 
-from distill.export.config import BundleConfig, Measured, Origin, Sizes, Terms
+from distill.export.config import BundleConfig, Measured, Origin, Sizes, Terms, licence_of_weights
 from distill.export.exporter import exporters
 from distill.export.format_scores import RATE, format_rows, left_out
 from distill.export.framing_words import framing_words
@@ -130,7 +130,7 @@ def _formats(config: BundleConfig, scores: dict[str, Any]) -> str:
 
 def _front_matter(name: str, config: BundleConfig, origin: Origin) -> str:
     """YAML front matter; values are JSON, a subset of YAML, so no text can be misinterpreted."""
-    weights = _licence_of_weights(origin)
+    weights = licence_of_weights(origin.licences)
     results = [
         {
             "task": {"type": "image-feature-extraction", "name": "face verification"},
@@ -162,10 +162,6 @@ def _front_matter(name: str, config: BundleConfig, origin: Origin) -> str:
 def _yaml(value: Any) -> str:
     bare = isinstance(value, str) and _BARE.fullmatch(value)
     return str(value) if bare else json.dumps(value, ensure_ascii=False)
-
-
-def _licence_of_weights(origin: Origin) -> str | None:
-    return next((each.licence for each in origin.licences if each.of == "weights"), None)
 
 
 def _sizes(sizes: Sizes | None) -> str:

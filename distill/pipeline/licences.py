@@ -6,7 +6,7 @@ from curation.errors import UserError
 from curation.json_text import read_record
 from curation.workspace import Workspace
 from distill.export.bundle_files import LARGEST_JSON
-from distill.export.config import BundleConfig, Terms
+from distill.export.config import BundleConfig, Terms, licence_of_weights
 from distill.network_spec import StudentSpec, TeacherSource
 from distill.spec import JobSpec
 from distill.spec_checks import teacher_path
@@ -24,13 +24,17 @@ def licences(spec: JobSpec, workspace: Workspace) -> list[dict[str, Any]]:
         name = source.source or ""
         inherited = _inherited(source, workspace)
         found.append(
-            Terms(of="teacher", name=name, licence=said.of_teacher(name) or _of_weights(inherited))
+            Terms(
+                of="teacher",
+                name=name,
+                licence=said.of_teacher(name) or licence_of_weights(inherited),
+            )
         )
         found += _through(name, inherited)
     student = spec.student
     if student is not None and student.source is not None:
         inherited = _inherited(student, workspace)
-        licence = said.beginning or _of_weights(inherited)
+        licence = said.beginning or licence_of_weights(inherited)
         found.append(Terms(of="beginning", name=student.source, licence=licence))
         found += _through(student.source, inherited)
     return [each.model_dump(mode="json") for each in found]
@@ -46,10 +50,6 @@ def _inherited(source: TeacherSource | StudentSpec, workspace: Workspace) -> tup
     except UserError:
         return ()  # it was already opened, and its faults were reported then
     return () if config.origin is None else config.origin.licences
-
-
-def _of_weights(terms: tuple[Terms, ...]) -> str | None:
-    return next((each.licence for each in terms if each.of == "weights"), None)
 
 
 def _through(name: str, terms: tuple[Terms, ...]) -> list[Terms]:

@@ -319,7 +319,7 @@ def test_int8_without_faces_gives_a_one_line_error(bundle):
 def test_int8_with_too_few_faces_gives_a_one_line_error(bundle, tmp_path, train):
     few = as_store(tmp_path / "few", Faces(2)).path
     result = run(bundle, "--calibrate", few, "--evaluate", train.path)
-    assert "it has 8 faces; at least 500 are wanted" in str(result.exception)
+    assert "it has 8 faces; calibrating int8 takes at least 500" in str(result.exception)
 
 
 def test_calibration_uses_mirrored_faces_too(train):
