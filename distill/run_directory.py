@@ -148,7 +148,7 @@ class ProgressRecord(_Shown):
     job_seconds_left: Seconds | None = None
 
 
-class Warning(_Shown):
+class WarningRecord(_Shown):
     """Something without effect in a job, with the step in which it was noticed, if any."""
 
     step: str | None = None
@@ -156,7 +156,7 @@ class Warning(_Shown):
     text: Note
 
 
-class WarningRecords(RootModel[Annotated[list[Warning], Field(max_length=100_000)]]):
+class WarningRecords(RootModel[Annotated[list[WarningRecord], Field(max_length=100_000)]]):
     """``warnings.json``"""
 
 

@@ -120,8 +120,7 @@ def _remark(job: JobReport) -> str:
 
 def _waiting(job: JobReport) -> str:
     if job.waiting_for:
-        plain = job.held or job.waiting_for.startswith(("after ", "shares "))
-        return job.waiting_for if plain else f"waits for {job.waiting_for}"
+        return job.waiting_words
     if job.cancel_requested and not job.state.ended:
         return "is being cancelled"
     if job.pause_requested and not job.state.ended:

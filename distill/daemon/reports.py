@@ -58,6 +58,13 @@ class JobReport(BaseModel):
     steps: list[dict[str, Any]]
     progress: dict[str, Any] | None
 
+    @property
+    def waiting_words(self) -> str:
+        """``waits for a slot``, or ``after NAME``; empty if it waits for nothing."""
+        waits = self.waiting_for or ""
+        is_clause = self.held or waits.startswith(("after ", "shares "))
+        return waits if is_clause or not waits else f"waits for {waits}"
+
 
 class ReportPage(BaseModel):
     """A page of jobs. Jobs that are running or failed recently are on every page, first."""

@@ -35,7 +35,7 @@ class EmbeddedParts:
 
         Truncates the file after the last intact batch.
         """
-        count, start = len(found.unit), 0
+        count, start, end = len(found.unit), 0, 0
         self.file.seek(0)
         while start < count:
             rows = min(BATCH, count - start)
@@ -45,8 +45,8 @@ class EmbeddedParts:
             values = np.frombuffer(content[:-_CHECKSUM_BYTES], "<f4").reshape(rows, self.width + 1)
             part = slice(start, start + rows)
             found.unit[part], found.norms[part] = values[:, :-1], values[:, -1]
-            start += rows
-        self.file.seek(start // BATCH * _batch_bytes(BATCH, self.width))
+            start, end = start + rows, end + len(content)
+        self.file.seek(end)
         self.file.truncate()
         return start
 

@@ -68,10 +68,9 @@ class SetFeatures(Protocol):
 class NetworkFeatures:
     """Features of a network, summed with those of the mirrored image; cached in a folder ``kept``.
 
-    Those of a network without a digest are not cached.
-    Features are written as they are computed, so that an interrupted command can resume. A process
-    waits for another that embeds the same set. Several processes can ``share`` the images of a set
-    if nothing is cached.
+    Those of a network without a digest are not cached. Features are written as they are computed,
+    so that an interrupted command can resume. A process waits for another that embeds the same set.
+    Several processes can ``share`` the images of a set if nothing is cached.
     """
 
     def __init__(self, network: Embedder, kept: Path | None = None, share: Share = ALONE) -> None:

@@ -26,8 +26,9 @@ class RelationalDistance(Loss):
 
         loss = mean over pairs of images i, j of  huber( |x_i - x_j| / mean,  |u_i - u_j| / mean )
 
-    for the student's embeddings x and the teacher's u, of length 1. The mean is over all ordered
-    pairs, including those of an image with itself, as in the authors' code. Needs no labels.
+    for the student's embeddings x and the teacher's u, of length 1. The loss is a mean over
+    all ordered pairs, including those of an image with itself; the mean distance is that of
+    different images. Both are as in the authors' code. Needs no labels.
 
     Args:
         weight: multiplies the loss; in the paper 1 with a metric loss, 25 with a softmax loss.

@@ -22,6 +22,7 @@ from distill.pipeline.halving import halved, notice_of
 from distill.pipeline.scores import PairAccuracies
 from distill.pipeline.steps import StepOutcome, StepStore
 from distill.pipeline.teacher_centres import teacher_centres
+from distill.run_directory import CHECKPOINTS
 from distill.spec import JobSpec
 from distill.training import distributed
 from distill.training.augment import NO_AUGMENTATION, AugmentSettings
@@ -38,7 +39,6 @@ from teachers.embedding_cache import Embeddings
 from teachers.framing import crops
 
 NETWORK, LOSSES = "network.safetensors", "losses.safetensors"
-CHECKPOINTS = "checkpoints"
 INTERVALS = "at-intervals.json"
 """File in a training's folder: the sets that fit the time limit at intervals"""
 NOTICES = "warnings.json"

@@ -14,12 +14,9 @@ from distill.daemon.states import State
 def doing(job: JobReport) -> str:
     """The activity of a running job, what a queued job waits for, or why a job ended."""
     if job.state is State.RUNNING:
-        return "; ".join(filter(None, [_progress(job), job.waiting_for, job.stalled]))
+        return "; ".join(filter(None, [_progress(job), job.waiting_words, job.stalled]))
     if job.state is State.QUEUED:
-        waits = job.waiting_for or ""
-        return (
-            waits if job.held or waits.startswith(("after ", "shares ")) else f"waits for {waits}"
-        )
+        return job.waiting_words
     return "; ".join(filter(None, [job.reason, job.hint]))
 
 

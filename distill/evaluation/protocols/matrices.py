@@ -14,7 +14,7 @@ from curation.files import open_regular
 
 _HEAD = struct.Struct("<4i")
 _FLOAT32 = 5
-_MOST_COLUMNS = 8192
+_MOST_DIMENSIONS = 8192
 
 
 def read_matrix(path: Path) -> np.ndarray:
@@ -41,8 +41,9 @@ def read_matrix(path: Path) -> np.ndarray:
 def read_vector(path: Path) -> np.ndarray:
     """Read a matrix with one column, float32 [rows]."""
     found = read_matrix(path)
-    if found.shape[1] != 1 or len(found) > _MOST_COLUMNS:
+    if found.shape[1] != 1 or len(found) > _MOST_DIMENSIONS:
         raise UserError(
-            f"{path}: it is {len(found):,} x {found.shape[1]:,}; expected one feature, n x 1"
+            f"{path}: it is {len(found):,} x {found.shape[1]:,}; expected one feature, n x 1 "
+            f"with n up to {_MOST_DIMENSIONS:,}"
         )
     return found[:, 0]

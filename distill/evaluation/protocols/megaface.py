@@ -42,7 +42,7 @@ _PARTS = {"facescrub": 2, "megaface": 3}
 """The number of trailing parts of a path that identify an image"""
 
 
-@protocol("megaface", "MegaFace: a folder with facescrub_lst, megaface_lst and both's images")
+@protocol("megaface", "MegaFace: a folder with facescrub_lst, megaface_lst and the images of both")
 def open_megaface(folder: Path, weights: TemplateWeights) -> ProtocolSet:
     files = [folder / f"{each}_{what}" for each in _PARTS for what in ("lst", "noises.txt")]
     scrub = _listed(files[0], _noises(files[1]), "facescrub")

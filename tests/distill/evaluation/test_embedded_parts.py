@@ -110,6 +110,18 @@ def test_a_second_process_waits_and_embeds_nothing(images, tmp_path):
     assert files_of(tmp_path) == [".norms", ".npy"]
 
 
+def test_restoring_a_whole_set_keeps_its_partial_last_batch(tmp_path):
+    stored = Embedded(np.ones((BATCH + 2, 48), np.float32), np.ones(BATCH + 2, np.float32))
+    found = Embedded(np.zeros_like(stored.unit), np.zeros_like(stored.norms))
+    with held_parts(tmp_path / "set.part", 48) as parts:
+        parts.append(stored.at(slice(BATCH)))
+        parts.append(stored.at(slice(BATCH, None)))
+        size = parts.path.stat().st_size
+        assert parts.restore(found) == BATCH + 2
+        assert parts.path.stat().st_size == size
+    assert np.array_equal(found.unit, stored.unit)
+
+
 def test_a_full_disk_names_the_file(tmp_path):
     class FullDisk(io.BytesIO):
         def write(self, data):
