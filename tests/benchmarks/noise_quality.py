@@ -99,7 +99,7 @@ def main() -> None:
     parser.add_argument("--mean", type=float, default=0.0)
     parser.add_argument("--std", type=float, default=1.0)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--known", type=Path, help="errors of the data, to be taken out before")
+    parser.add_argument("--known", type=Path, help="known errors of the data, removed first")
     parser.add_argument("--only", choices=list(FAULTS), nargs="*", default=list(FAULTS))
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()

@@ -60,10 +60,10 @@ class ReviewServer:
         return self._process.pid
 
     def memory(self) -> float:
-        """Resident megabytes."""
+        """Megabytes of anonymous memory."""
         text = Path(f"/proc/{self.pid}/smaps_rollup").read_text()
         (line,) = [each for each in text.splitlines() if each.startswith("Anonymous:")]
-        return int(line.split()[1]) / 1e3
+        return int(line.split()[1]) * 1024 / 1e6
 
     def close(self) -> None:
         """Kill it if it still runs."""

@@ -138,6 +138,7 @@ def test_an_interrupted_conversion_exits_with_130_and_resumes(curate, write_sour
     command = [sys.executable, "-m", "distill.cli.curate", "convert", str(source), "train.lmdb"]
     with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE) as process:
         while not (tmp_path / "train.lmdb.partial").exists():
+            assert process.poll() is None
             time.sleep(0.01)
         process.send_signal(signal.SIGINT)
         _, messages = process.communicate(timeout=60)

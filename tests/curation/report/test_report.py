@@ -126,9 +126,8 @@ def test_the_same_input_gives_the_same_page(train: Store, html: str, tmp_path: P
 
 def test_the_number_of_examples_is_bounded(train: Store, tmp_path: Path) -> None:
     page = parse_page(render(train, tmp_path / "short.html", examples=2))
-    for section in page.all("section", "check"):
-        assert len(section.all("article")) <= 4
-        assert f"{section['data-check']}" in section.text
+    shown = [len(section.all("article")) for section in page.all("section", "check")]
+    assert max(shown) == 4  # two worst and two borderline cases
 
 
 def test_one_identity_does_not_take_all_examples(drawn_store: Store, tmp_path: Path) -> None:
