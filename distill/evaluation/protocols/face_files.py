@@ -16,12 +16,13 @@ from curation.images import MAX_FILE_BYTES, check_some_pixels, decode
 
 @dataclass(frozen=True)
 class FaceFiles:
-    """The images ``paths``, with ``points`` [N, 5, 2] if they must be aligned.
+    """The images ``paths`` below ``root``, with ``points`` [N, 5, 2] if they must be aligned.
 
     ``lists`` is a digest of everything else that determines the evaluation. A face without points
     that is not square is centred on a black square.
     """
 
+    root: Path
     paths: Sequence[Path] = field(repr=False)
     lists: str
     points: np.ndarray | None = field(default=None, repr=False)
@@ -69,10 +70,14 @@ class FaceFiles:
 
     @cached_property
     def digest(self) -> str:
-        """Digest of the lists and of the images' names and sizes; equal on every machine."""
-        digest = hashlib.sha256(self.lists.encode())
+        """Digest of the lists and of the images' names below the root and sizes.
+
+        It is equal on every machine, wherever the folder lies.
+        """
+        digest, above = hashlib.sha256(self.lists.encode()), len(self.root.parts)
         for path, size in zip(self.paths, self._sizes, strict=True):
-            digest.update(f"{'/'.join(path.parts[-3:])}|{size}\n".encode(errors="surrogateescape"))
+            name = "/".join(path.parts[above:])
+            digest.update(f"{name}|{size}\n".encode(errors="surrogateescape"))
         return digest.hexdigest()
 
     @cached_property

@@ -87,7 +87,7 @@ def _open(name: str, folder: Path, weights: TemplateWeights) -> ProtocolSet:
     files = sorted(path for path in meta.iterdir() if path.name.startswith(f"{name}_"))
     told = "".join(f"{path.name} {file_digest(path)}\n" for path in files if path.is_file())
     digest = hashlib.sha256(f"{told}{weights}".encode()).hexdigest()
-    faces = FaceFiles([root / _IMAGES / each for each in names], digest, points)
+    faces = FaceFiles(root, [root / _IMAGES / each for each in names], digest, points)
     lists = Lists(template, medium, scores, numbers, pairs, same, probes, galleries)
     return ProtocolSet(name, name, faces, partial(score, lists, weights))
 

@@ -39,9 +39,8 @@ def open_lfr(folder: Path, weights: TemplateWeights) -> ProtocolSet:
     frames = [_frames(folder / each, f"{listed}: line {line}") for line, each in entries]
     entry = np.repeat(np.arange(len(entries)), [len(each) for each in frames])
     told = f"{file_digest(listed)} {file_digest(folder / _LABELS)}"
-    faces = FaceFiles(
-        [path for each in frames for path in each], hashlib.sha256(told.encode()).hexdigest()
-    )
+    paths = [path for each in frames for path in each]
+    faces = FaceFiles(folder, paths, hashlib.sha256(told.encode()).hexdigest())
     return ProtocolSet(
         "lfr", "lfr", faces, partial(score, labels, entry), partial(_written, len(entries))
     )

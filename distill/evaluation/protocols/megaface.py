@@ -53,7 +53,7 @@ def open_megaface(folder: Path, weights: TemplateWeights) -> ProtocolSet:
     told = "".join(f"{path.name} {file_digest(path)}\n" for path in files if path.exists())
     paths = [folder / "facescrub_images" / each for each in scrub]
     paths += [folder / "megaface_images" / each for each in others]
-    faces = FaceFiles(paths, hashlib.sha256(told.encode()).hexdigest())
+    faces = FaceFiles(folder, paths, hashlib.sha256(told.encode()).hexdigest())
     names = [f"facescrub/{each}" for each in scrub] + [f"megaface/{each}" for each in others]
     return ProtocolSet(
         "megaface", "megaface", faces, partial(score, labels), partial(_written, names), True

@@ -50,7 +50,7 @@ def open_tinyface(folder: Path, weights: TemplateWeights) -> ProtocolSet:
             f"{probes[int(np.argmax(lonely))]}: {_MATCH} has no image of person "
             f"{probe_labels[lonely][0]} (probes without a mate: {int(lonely.sum()):,})"
         )
-    faces = FaceFiles([*probes, *mates, *others], told.hexdigest())
+    faces = FaceFiles(root, [*probes, *mates, *others], told.hexdigest())
     labels = np.concatenate([probe_labels, mate_labels, np.full(len(others), UNLABELLED)])
     return ProtocolSet("tinyface", "tinyface", faces, partial(score, labels, len(probes)))
 

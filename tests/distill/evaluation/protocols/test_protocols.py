@@ -1,5 +1,6 @@
 """What holds for every published evaluation, in its own format."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -49,6 +50,17 @@ def test_a_list_of_any_length_takes_no_memory(tmp_path, monkeypatch, name: str):
 
 def test_every_reader_is_tested_here():
     assert set(protocols()) == set(WRITERS)
+
+
+def test_the_digest_does_not_depend_on_the_place(
+    opened: ProtocolSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    shutil.copytree(tmp_path / "set", tmp_path / "elsewhere")
+    assert open_protocol(opened.protocol, tmp_path / "elsewhere").digest == opened.digest
+    monkeypatch.chdir(tmp_path / "set")
+    assert open_protocol(opened.protocol, Path()).digest == opened.digest
+    opened.faces.paths[0].write_bytes(b"another size")
+    assert open_protocol(opened.protocol, Path()).digest != opened.digest
 
 
 def test_a_network_is_scored_and_its_features_are_cached(opened: ProtocolSet, tmp_path: Path):
