@@ -62,7 +62,12 @@ def describe_again(folder: Path, config: BundleConfig, evaluation: dict[str, Any
 
 
 def _with_scores(config: BundleConfig, evaluation: dict[str, Any]) -> BundleConfig:
-    """The config with these scores; ``ValueError`` if it could not be read again."""
+    """The config with these scores.
+
+    ``ValueError`` if it could not be read again, or if the thresholds in ``evaluation`` are not of
+    this form, because the model card shows their keys as they are.
+    """
+    Thresholds.model_validate_json(json.dumps(evaluation["thresholds"]))
     told = {**(config.origin or Origin()).model_dump(), "scores": scores_of(evaluation)}
     return config.model_copy(update={"origin": Origin.model_validate(told)})
 

@@ -81,4 +81,4 @@ def _placed(lines: list[bytes], at: int) -> Iterator[tuple[int, bytes]]:
 def _shown(line: bytes) -> str:
     """The visible text of a line; of a progress bar, its last state."""
     last = line[-_LONGEST_LINE:].rstrip(b"\r").rpartition(b"\r")[2]
-    return "".join(map(printable, last.decode(errors="replace").replace("\t", "    ")))
+    return printable(last.decode(errors="replace").replace("\t", "    "))

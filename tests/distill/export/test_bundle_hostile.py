@@ -363,6 +363,18 @@ def test_scores_in_another_format_give_a_clear_error(bundle: Path, key: str, val
         put_latencies(bundle, [])
 
 
+def test_rates_that_no_bundle_can_have_are_not_shown(bundle: Path):
+    rates = {"<script>": next(iter(check_bundle(bundle).thresholds.false_accept_rates.values()))}
+    told = {name: each and each.model_dump(mode="json") for name, each in rates.items()}
+    change_json(
+        bundle / "evaluation.json",
+        lambda evaluation: evaluation["thresholds"].update(false_accept_rates=told),
+    )
+    sign(bundle)
+    with pytest.raises(UserError, match=r"evaluation\.json: its scores have an unexpected"):
+        check_describable(bundle)
+
+
 def test_names_that_no_config_can_have_do_not_damage_a_bundle(bundle: Path):
     change_json(
         bundle / "evaluation.json",
