@@ -89,10 +89,11 @@ def init(
     from distill.first_spec.facts import Facts
     from distill.first_spec.rules import Choice, choose
     from distill.first_spec.text import spec_text
-    from distill.pipeline.fit import check_job
+    from distill.pipeline.fit import check_fit
     from distill.pipeline.training_images import open_training_images
-    from distill.spec_checks import STUDENT_START, check_backbone
-    from distill.spec_text import SpecFile
+    from distill.spec_checks import STUDENT_START, check_backbone, check_names
+    from distill.spec_source import check_name
+    from distill.spec_text import parse_spec
 
     if student is not None and mflops is not None:
         raise UserError("give --student or --mflops, not both")
@@ -101,6 +102,9 @@ def init(
             raise UserError(f"--train {each}: give a set of the workspace, such as ms1m/clean")
         if train.count(each) > 1:
             raise UserError(f"--train {each} is given twice; give each set once")
+    if name is not None:
+        with _naming("--name"):
+            check_name(name)
     place = Workspace.locate(workspace)
     sets: Any = train[0] if len(train) == 1 else [TrainingSet(set=each) for each in train]
     images = open_training_images(DataSpec(train=sets), place)
@@ -120,15 +124,18 @@ def init(
         budget,
     )
     named = name or job_name(train[0].split("/")[0], facts.student.backbone)
+    with _naming(f"--train {', '.join(train)}"):
+        chosen = choose(facts)
     choices = [
         Choice("", "name", named, "for `distill show` and `distill pull`"),
         *_data_choices(train, facts.data, place),
         *[Choice("teacher", key, value, why) for key, value, why in given or ()],
-        *choose(facts),
+        *chosen,
     ]
     text = spec_text(choices)
-    spec = SpecFile.parse(text, _NEW)
-    fit = check_job(spec, place)
+    job = parse_spec(text, _NEW)
+    check_names(job, place)
+    fit = check_fit(job, place)
     for notice in fit.notices:
         note(f"warning: {notice.text}")
     if json:
@@ -146,6 +153,15 @@ def job_name(dataset: str, backbone: str) -> str:
     """A valid name of a job, from a data set and a network such as ``timm/resnet18``."""
     spelled = re.sub(r"[^a-z0-9.]+", "-", f"{dataset}-{backbone}".lower()).strip("-.")
     return spelled[-64:].lstrip("-.")
+
+
+@contextmanager
+def _naming(option: str) -> Iterator[None]:
+    """Prefix errors in the block with the option that they are about."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{option}: {error}") from None
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from distill.daemon.delivery import bundle_of
 from distill.daemon.opening import read_queue
 from distill.daemon.queue_reading import QueueReader
 from distill.daemon.refusals import unknown_job
+from distill.daemon.runfolder import in_use
 from distill.daemon.states import State
 from distill.provenance import parse_provenance, read_provenance
 from distill.run_directory import (
@@ -34,9 +35,9 @@ def outcome_in(queue: QueueReader | None, place: Workspace, name: str) -> dict[s
     job = None if queue is None else queue.job(name)
     if job is None and not run.is_dir():
         raise unknown_job(name, [], place)
-    # A run started by hand was never queued.
+    # A run started by hand was never queued; its process holds the folder until it ends.
     told = job or read_failure(run)
-    is_running = job is None or job.state is State.RUNNING
+    is_running = in_use(run) if job is None else job.state is State.RUNNING
     kept = None if queue is None else queue.provenance(name)
     origin = parse_provenance(kept) if kept else read_provenance(run)
     gpus = [] if queue is None else queue.gpus().get(name, [])

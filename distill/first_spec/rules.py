@@ -13,6 +13,7 @@ from curation.errors import UserError
 from curation.progress import spoken
 from curation.wording import counted
 from distill.first_spec.facts import DataFacts, Facts, StudentFacts
+from teachers.framing import shows_all
 
 
 class Length(NamedTuple):
@@ -86,8 +87,9 @@ CPU_MADDS_PER_SECOND = 6.3e9
 """One core, forward and backward: MobileFaceNet's 221 million in 35 ms (docs/benchmarks.md)"""
 LONGEST_ON_CPU = 24 * 3600.0
 """Maximum seconds of a first training without a GPU"""
-SMALL_SIDE = 64
-"""Input side in pixels of a student that is trained without a GPU"""
+SMALL_SIDE, LEAST_SIDE = 64, 32
+"""Longer sides in pixels of the input of a student: one that is trained without a GPU, and one for
+tiny images"""
 HEAVY_MADDS = 2000.0
 """Millions; below, bf16 is not faster, because kernel launches dominate."""
 LARGEST_SHARE = 0.25
@@ -192,15 +194,26 @@ def _schedule(facts: Facts) -> Schedule:
 def _affordable(facts: Facts, epochs: int) -> tuple[tuple[int, int], int]:
     """The student's input size, and the number of epochs that are feasible without a GPU."""
     size, stored = facts.student.input_size, facts.data.image_size
-    if min(stored) < min(size):
-        side = max(32, min(stored) // 16 * 16)
-        size = (side, side)
+    if min(stored) < min(size) or not shows_all(stored, size):
+        size = _as_the_images(stored, max(size))
     if facts.machine.gpus:
         return size, epochs
     if min(size) > SMALL_SIDE and training_seconds(facts, epochs, size) > LONGEST_ON_CPU:
-        size = (SMALL_SIDE, SMALL_SIDE)
+        size = _as_the_images(size, SMALL_SIDE)
     longest = LONGEST_ON_CPU / training_seconds(facts, 1, size)
     return size, max(1, min(epochs, int(longest)))
+
+
+def _as_the_images(images: tuple[int, int], longest: int) -> tuple[int, int]:
+    """The largest input (height, width) of at most ``longest`` pixels that ``images`` fill.
+
+    Its sides are multiples of 8, of 16 if it is square. Its shorter side is rounded down, because
+    images may be cropped and show nothing beyond their edges (`teachers.framing`).
+    """
+    multiple = 16 if images[0] == images[1] else 8
+    side = max(LEAST_SIDE, min(longest, max(images)) // multiple * multiple)
+    height, width = (max(8, side * each // max(images) // multiple * multiple) for each in images)
+    return height, width
 
 
 def training_seconds(facts: Facts, epochs: int, size: tuple[int, int]) -> float:
@@ -230,11 +243,19 @@ def _student(facts: Facts, schedule: Schedule) -> Iterator[Choice]:
             why = f"the teacher's {teacher.embedding:,} values are projected to this length"
     yield Choice("student", "embedding", length, why)
     if schedule.side != student.input_size:
-        small = min(facts.data.image_size) < min(student.input_size)
-        why = "no larger than the images" if small else _why_small(facts, student)
+        why = _why_other_size(facts, schedule.side)
         yield Choice("student", "input_size", list(schedule.side), why)
     if facts.budget is not None:
         yield Choice("student", "budget", {"mflops": facts.budget}, "checked before it is trained")
+
+
+def _why_other_size(facts: Facts, size: tuple[int, int]) -> str:
+    stored, usual = facts.data.image_size, facts.student.input_size
+    if max(size) == SMALL_SIDE < min(max(stored), max(usual)):
+        return _why_small(facts, facts.student)
+    if not shows_all(stored, usual):
+        return f"the aspect of the images, {stored[0]}x{stored[1]}"
+    return "no larger than the images"
 
 
 def _why_small(facts: Facts, student: StudentFacts) -> str:

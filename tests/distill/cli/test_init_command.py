@@ -5,12 +5,14 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 from small_job import make_workspace
 from typer.testing import CliRunner
 
 import teachers
 from curation.conversion.convert import convert
+from curation.images import encode_jpeg
 from distill.cli.init import job_name
 from distill.cli.main import app
 from distill.spec_source import check_name
@@ -102,7 +104,7 @@ def test_several_sets_are_trained_on_together(workspace):
         (("--teacher", "nobody"), "--teacher nobody: 'nobody' is neither a file"),
         (("--student", "mobilefacenet", "--mflops", "450"), "give --student or --mflops, not both"),
         (("--mflops", "20"), "the smallest student here is edgeface_xxs"),
-        (("--name", "../mine"), "the new spec:1:"),
+        (("--name", "../mine"), "--name: '../mine' is not a job name; allowed: "),
         (("--train", "more"), "--train more: give a set of the workspace"),
         (("--train", "drawn/train"), "--train drawn/train is given twice"),
         (("--teacher", ".."), "there is no network '..'"),
@@ -122,6 +124,35 @@ def test_a_set_without_labels_is_trained_on_with_a_teacher(workspace, drawn_fold
     assert set(job.stage[0].losses) == {"angular"}
     assert job.data.evaluate == []
     assert '"drawn/pairs" is one elsewhere' in outcome.stdout
+
+
+def drawn_set(workspace, name, count, size):
+    """A store of ``count`` images of ``size`` (height, width), two of each identity."""
+    for number in range(count):
+        folder = workspace.root / name / f"{number // 2}"
+        folder.mkdir(parents=True, exist_ok=True)
+        pixels = np.full((*size, 3), number, np.uint8)
+        (folder / f"{number}.jpg").write_bytes(encode_jpeg(pixels, 90))
+    convert(workspace.root / name, workspace.datasets / name / "train.lmdb")
+    return f"{name}/train"
+
+
+def test_the_student_has_the_aspect_of_the_images(workspace):
+    outcome = init(workspace, train=drawn_set(workspace, "casia", 20, (112, 96)))
+    assert outcome.exit_code == 0, outcome.exception
+    assert parse_spec(outcome.stdout, "spec").student.input_size == (112, 96)
+    assert "# the aspect of the images, 112x96" in outcome.stdout
+
+
+def test_the_set_with_too_few_images_is_named(workspace):
+    reason = refusal(init(workspace, train=drawn_set(workspace, "few", 6, (112, 112))))
+    assert reason.startswith("--train few/train: the data set has 6 images; a training set needs")
+
+
+def test_no_line_of_the_unseen_spec_is_named(workspace):
+    other = drawn_set(workspace, "wide", 20, (96, 112))
+    reason = refusal(init(workspace, *DRAWN_TEACHER, *SAID, train=other))
+    assert reason.startswith("teacher: data.train 'wide/train': images of 96x112 pixels show less")
 
 
 @pytest.mark.parametrize("student", ["timm/mobilenetv3_small_100", "mobilefacenet_s"])

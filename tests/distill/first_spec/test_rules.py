@@ -3,6 +3,8 @@
 from dataclasses import replace
 
 import pytest
+from hypothesis import given as for_all
+from hypothesis import strategies as st
 
 from curation.errors import UserError
 from distill.first_spec.facts import DataFacts, Facts, MachineFacts, StudentFacts, TeacherFacts
@@ -16,6 +18,7 @@ from distill.first_spec.rules import (
 )
 from distill.first_spec.text import LINE, spec_text
 from distill.spec_text import parse_spec
+from teachers.framing import shows_all
 
 MOBILEFACENET = StudentFacts("mobilefacenet", "mobilefacenet", 128, (112, 112), 221.0, 440.0)
 EDGEFACE = StudentFacts("edgeface_xs", "edgeface", 512, (112, 112), 76.0, 152.0)
@@ -187,10 +190,32 @@ def test_a_heavy_network_is_trained_in_bf16_on_a_gpu():
     assert chosen(facts())["train.precision"] == "fp32"
 
 
-def test_images_smaller_than_the_students_input_are_not_enlarged():
-    given = facts()
-    small = replace(given, data=replace(given.data, image_size=(72, 80)))
-    assert chosen(small)["student.input_size"] == [64, 64]
+@pytest.mark.parametrize(
+    ("images", "machine", "size"),
+    [
+        ((72, 72), ONE_GPU, [64, 64]),
+        ((72, 80), ONE_GPU, [72, 80]),
+        ((112, 96), ONE_GPU, [112, 96]),
+        ((160, 128), ONE_GPU, [112, 88]),
+        ((250, 1000), ONE_GPU, [24, 112]),
+        ((1, 1), ONE_GPU, [32, 32]),
+        ((112, 96), NO_GPU, [64, 48]),
+    ],
+    ids=str,
+)
+def test_a_student_fits_images_of_any_size_and_aspect(images, machine, size):
+    given = facts(machine=machine, images=19_004 if machine == ONE_GPU else 900_000)
+    other = replace(given, data=replace(given.data, image_size=images))
+    assert chosen(other)["student.input_size"] == size
+    assert shows_all(images, tuple(size))
+
+
+@for_all(st.integers(8, 2_000), st.integers(8, 2_000))
+def test_images_of_any_aspect_show_all_of_the_input(height, width):
+    usual = facts()
+    other = replace(usual, data=replace(usual.data, image_size=(height, width)))
+    size = chosen(other).get("student.input_size", [112, 112])
+    assert shows_all((height, width), tuple(size)) or 8 in size
 
 
 def test_nothing_to_learn_from_is_reported():
