@@ -131,7 +131,8 @@ def bounded(outcome: Outcome, interruptions: int, halved: bool = False) -> Outco
         return replace(
             outcome,
             event=Event.FAIL,
-            reason=f"gave up after {MAXIMUM_ATTEMPTS} attempts; the last was {outcome.reason}",
+            reason=f"gave up after {MAXIMUM_ATTEMPTS} attempts without progress; the last was "
+            f"{outcome.reason}",
             hint="remove the cause and submit it again: it continues from its last checkpoint",
         )
     return replace(outcome, delay=BACK_OFF_SECONDS[interruptions])
