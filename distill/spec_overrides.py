@@ -23,6 +23,9 @@ _PART = re.compile(
 )
 _WORD = re.compile(r"[\w./@:+~-]+")
 """A string without quotes, because a shell removes them"""
+_INTEGER = re.compile(r"[+-]?[1-9]\d*")
+"""An integer that TOML refuses has too many digits, and is no string either."""
+_PLACE = re.compile(r"^value:1:\d+: ")
 
 
 @dataclass(frozen=True)
@@ -124,9 +127,9 @@ def _value(text: str, whole: str) -> Any:
     try:
         document = read_toml(f"value = {text}\n", "value")
     except UserError as error:
-        if _WORD.fullmatch(text):
+        if _WORD.fullmatch(text) and not _INTEGER.fullmatch(text):
             return text
-        reason = str(error).rpartition("not TOML: ")[2].removeprefix("value:1:1: ")
+        reason = _PLACE.sub("", str(error).rpartition("not TOML: ")[2])
         raise UserError(
             f"{_shown(whole)}: the value is not TOML ({reason}); a string of several words needs "
             f"quotes inside those of the shell, such as 'name=\"a b\"', also in a list"

@@ -143,8 +143,7 @@ def _fault(fault: Any, document: Mapping[str, Any], source: OverriddenSource) ->
     elif kind in ("model_type", "dict_type"):
         reason = f"must be a table, {_example_of_table(location)}"
     elif kind == "list_type":
-        example = f"[[{location[-1]}]]" if isinstance(fault["input"], dict) else "[ ... ]"
-        reason = f"must be a list, such as {example}"
+        reason = f"must be a list, such as {_example_of_list(location)}"
     else:
         reason = _reason(fault, location)
     place = source.at(location, of_key=kind in ("extra_forbidden", "unknown_loss"))
@@ -156,7 +155,9 @@ def _fault(fault: Any, document: Mapping[str, Any], source: OverriddenSource) ->
 def _reason(fault: Mapping[str, Any], location: Location) -> str:
     value = fault["input"]
     shown = f"{value!r:.80}"
-    if fault["type"] in _BEYOND and value == value:  # NaN is neither below nor above a limit
+    if fault["type"] in _BEYOND:
+        if value != value:  # NaN is neither below nor above a limit
+            return "must be a finite number, got nan"
         limit, side = _BEYOND[fault["type"]]
         bound = fault["ctx"][limit]
         end = f"{bound:.6g}{_unit(location)}" if isinstance(bound, float) else f"{bound}"
@@ -189,6 +190,14 @@ def _example_of_table(location: Location) -> str:
     if location[-1] == "losses":
         return "such as { angular = { weight = 7.0 } }"
     return f"{{ KEY = VALUE }}, with the keys {', '.join(_fields(_table_at(location)))}"
+
+
+def _example_of_list(location: Location) -> str:
+    """``[[stage]]`` for a list of tables, ``[ ... ]`` for one of values."""
+    *table, key = _of_field(location)
+    field = _fields(_table_at(tuple(table))).get(str(key))
+    of_tables = field is not None and any(_models_in(field.annotation))
+    return f"[[{key}]]" if of_tables else "[ ... ]"
 
 
 def _unit(location: Location) -> str:

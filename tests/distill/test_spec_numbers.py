@@ -76,7 +76,7 @@ losses = {{ arcface = {{ margin = {margin} }} }}
          "s:9:20: train.keep_checkpoints: 1000000 is above 1000"),
         ({"train": "learning_rate = 0.0"}, "s:9:17: train.learning_rate: must be above 0, got 0.0"),
         ({"train": "power = nan"},
-         "s:9:9: train.power: must be at most 100, got nan"),
+         "s:9:9: train.power: must be a finite number, got nan"),
         ({"train": "power = inf"}, "s:9:9: train.power: inf is above 100"),
         ({"train": "milestones = [0.5, 0]"}, "s:9:20: train.milestones 2: must be above 0, got 0"),
     ],
