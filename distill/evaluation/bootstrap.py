@@ -99,7 +99,7 @@ def ten_fold_accuracy(
         with np.errstate(invalid="ignore"):  # a draw without any pair
             return shares.sum(axis=1) / (counts > 0).sum(axis=1)
 
-    return _by_blocks(statistic, len(same))
+    return by_blocks(statistic, len(same))
 
 
 def tars_and_thresholds(scores: PairScores, exponents: Sequence[int]) -> Statistic:
@@ -153,7 +153,7 @@ def area_and_equal_error(scores: PairScores) -> Statistic:
             area = 1 - (genuine * better).sum(axis=1) / passed[:, -1]
         return np.stack([area, rates.min(axis=1)], axis=1)
 
-    return _by_blocks(statistic, len(scores.genuine) + len(scores.impostors))
+    return by_blocks(statistic, len(scores.genuine) + len(scores.impostors))
 
 
 def recentred(drawn: np.ndarray, of_sample: float, value: float) -> list[float]:
@@ -190,15 +190,15 @@ def _thinned(count: int) -> tuple[np.ndarray, np.ndarray]:
     return found, np.diff(found, append=count).astype(np.float64)
 
 
-def _by_blocks(statistic: Statistic, pairs: int) -> Statistic:
+def by_blocks(statistic: Statistic, pairs: int) -> Statistic:
     """``statistic``, which weights ``pairs``, for as many draws at a time as memory allows."""
     size = max(1, _CHUNK // max(pairs, 1))
 
-    def by_blocks(weights: np.ndarray) -> np.ndarray:
+    def of_all(weights: np.ndarray) -> np.ndarray:
         starts = range(0, len(weights), size)
         return np.concatenate([statistic(weights[start : start + size]) for start in starts])
 
-    return by_blocks
+    return of_all
 
 
 def _cumulated(values: np.ndarray) -> np.ndarray:

@@ -14,7 +14,7 @@ import numpy as np
 from curation.image_set import ImageSet
 from curation.pairs import VerificationPairs
 from curation.progress import Progress
-from distill.evaluation.bootstrap import bootstrap, interval
+from distill.evaluation.bootstrap import bootstrap, by_blocks, interval
 from distill.evaluation.features import Embedded
 from distill.evaluation.pair_scan import PairScan, Tile
 from distill.evaluation.pair_scores import ImpostorTotals, linked_identities
@@ -47,15 +47,14 @@ class Passed:
 
     def rates(self, intervals: bool) -> dict[str, Any]:
         """``tar`` and ``far`` with their intervals; None if there are no pairs of the kind."""
-        people = len(self.genuine)
+        people, above_threshold = len(self.genuine), _listed_total(self.left, self.right)
 
         def tar(weights: np.ndarray) -> np.ndarray:
             with np.errstate(invalid="ignore"):
                 return (weights @ self.passed) / (weights @ self.genuine)
 
         def far(weights: np.ndarray) -> np.ndarray:
-            one, other = weights[:, self.left], weights[:, self.right]
-            above = np.where(self.left == self.right, one, one * other).sum(axis=1, dtype=float)
+            above = above_threshold(weights)
             with np.errstate(invalid="ignore", divide="ignore"):
                 return above / self.impostors(weights)
 
@@ -229,11 +228,13 @@ def _gallery_labels(one: np.ndarray, other: np.ndarray) -> np.ndarray:
 
 
 def _listed_total(left: np.ndarray, right: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    def total(weights: np.ndarray) -> np.ndarray:
-        one, other = weights[:, left], weights[:, right]
-        return np.where(left == right, one, one * other).sum(axis=1, dtype=np.float64)
+    return by_blocks(lambda weights: _summed(weights, left, right), len(left))
 
-    return total
+
+def _summed(weights: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """The sum [B] of the weights of impostor pairs; a pair within a person has the person's."""
+    one, other = weights[:, left], weights[:, right]
+    return np.where(left == right, one, one * other).sum(axis=1, dtype=np.float64)
 
 
 def _reported(

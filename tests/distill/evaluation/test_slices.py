@@ -8,12 +8,13 @@ import pytest
 from curation.errors import UserError
 from curation.pairs import VerificationPairs, read_pairs
 from curation.store import Store
+from distill.evaluation.bootstrap import by_blocks
 from distill.evaluation.evaluate_sets import evaluate
 from distill.evaluation.features import Embedded
 from distill.evaluation.given_features import GivenFeatures
 from distill.evaluation.set_features import EvaluationSet
 from distill.evaluation.slice_tables import Attribute, quality, read_slices
-from distill.evaluation.slices import slice_images
+from distill.evaluation.slices import Passed, slice_images
 from tests.distill.evaluation.features_of_people import unit_features
 from tests.memory import traced_memory
 
@@ -178,3 +179,14 @@ def test_people_of_a_pair_set_have_no_identities(pairs: VerificationPairs, tmp_p
     table.write_text("identity,sex\n1,f\n")
     with pytest.raises(UserError, match="is a set of pairs without identities"):
         read_slices(table, pairs)
+
+
+def test_many_pairs_of_a_group_are_weighted_in_bounded_memory():
+    people, pairs = 2_000, 200_000
+    left, right = np.random.default_rng(0).integers(people, size=(2, pairs))
+    impostors = by_blocks(lambda weights: weights[:, left].sum(axis=1), pairs)
+    passed = Passed(np.ones(people), np.ones(people), left, right, impostors)
+    with traced_memory() as memory:
+        rates = passed.rates(intervals=True)
+    assert rates["far_interval"][0] < rates["far"] < rates["far_interval"][1]
+    assert memory.peak < 100 << 20  # 100 draws at once took 400 MiB

@@ -8,7 +8,8 @@ import pytest
 from drawn_store import drawn_store
 from playwright.sync_api import Browser, Page, expect
 
-from curation.images import decode
+from curation.conversion.convert import convert
+from curation.images import decode, encode_jpeg
 from curation.view_writing import write_subset
 from curation.workspace import Workspace
 from distill.web import data
@@ -131,6 +132,19 @@ def test_a_search_finds_labels_keys_and_identities(tmp_path: Path) -> None:
     assert data.search(store, "99999") == data.Found([], [])
     assert data.search(store, "  name  ") == data.Found([], [])
     assert data.search(store, "9" * 30) == data.Found([], [])
+
+
+def test_a_search_finds_names_in_a_view_and_stops_at_the_most(tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "ann").mkdir()
+    for number in range(6):
+        pixels = np.full((32, 32, 3), 40 * number, np.uint8)
+        (tmp_path / "ann" / f"{number}.JPG").write_bytes(encode_jpeg(pixels))
+    store = convert(tmp_path, tmp_path / "named.lmdb")
+    view = write_subset(tmp_path / "last.view", store, np.arange(6) > 1, "chosen", {})
+    assert data.search(view, "ANN/5.jpg") == data.Found([], [3])
+    assert data.search(view, "ann/1") == data.Found([], [])
+    monkeypatch.setattr(data, "MOST_FOUND", 3)
+    assert data.search(view, "jpg") == data.Found([], [0, 1, 2])
 
 
 def test_people_are_listed_in_the_requested_order(tmp_path: Path) -> None:
