@@ -184,6 +184,10 @@ bench-learning *options: setup
 bench-unlabelled *options: setup
     python tests/benchmarks/unlabelled.py {{ options }}
 
+# Fine-tune students on new people: --data FOLDER, --seeds, --page
+bench-fine-tuning *options: setup
+    python tests/benchmarks/fine_tuning.py {{ options }}
+
 # Measure how many people who are in two sets are found: --data FOLDER
 bench-joining *options: setup
     python tests/benchmarks/joining.py {{ options }}

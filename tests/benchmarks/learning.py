@@ -75,20 +75,22 @@ def _epochs(student: Student, recipe: str) -> int:
 def train(student: Student, seed: int, recipes: list[str], teacher: str, space: Workspace) -> None:
     """The jobs of one student and seed, one after the other."""
     images = len(open_images(space.image_set("faces/train")))
-    specs = space.root / "specs"
-    specs.mkdir(exist_ok=True)
     for recipe in recipes:
         name = job_name(student, recipe, seed)
-        path = specs / f"{name}.toml"
-        path.write_text(spec(student, recipe, seed, teacher, images // 32))
-        with (specs / f"{name}.log").open("a") as log:
-            command = [sys.executable, "-m", "distill.cli.main", "run", str(path)]
-            command += ["--workspace", str(space.root)]
-            one_core = {**os.environ, "OMP_NUM_THREADS": "1"}
-            done = subprocess.run(command, stderr=log, stdout=log, env=one_core, check=False)
-        sys.stderr.write(
-            f"{name}: {'done' if done.returncode == 0 else f'failed, see {log.name}'}\n"
-        )
+        run_job(name, spec(student, recipe, seed, teacher, images // 32), space)
+
+
+def run_job(name: str, text: str, space: Workspace) -> None:
+    """The job of this spec, on one core; reused if it is done."""
+    path = space.root / "specs" / f"{name}.toml"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text)
+    with path.with_suffix(".log").open("a") as log:
+        command = [sys.executable, "-m", "distill.cli.main", "run", str(path)]
+        command += ["--workspace", str(space.root)]
+        one_core = {**os.environ, "OMP_NUM_THREADS": "1"}
+        done = subprocess.run(command, stderr=log, stdout=log, env=one_core, check=False)
+    sys.stderr.write(f"{name}: {'done' if done.returncode == 0 else f'failed, see {log.name}'}\n")
 
 
 def main() -> None:

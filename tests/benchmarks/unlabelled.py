@@ -10,12 +10,11 @@ so far. ``--page`` writes it into docs/.
 
 import argparse
 import os
-import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
-from learning import prepare
+from learning import prepare, run_job
 from learning_recipes import ANGULAR, ARCFACE
 from learning_scores import SETS, Scorer, last_stages
 
@@ -124,8 +123,6 @@ def train(row: str, seed: int, epochs: int, teacher: str, workspace: Workspace) 
     """The job of one row and seed; reused if it is done."""
     _, data, times = ROWS[row]
     name = f"{row}-{epochs}-{seed}"
-    specs = workspace.root / "specs"
-    specs.mkdir(exist_ok=True)
     text = SPEC.format(
         name=name,
         train=data,
@@ -135,13 +132,7 @@ def train(row: str, seed: int, epochs: int, teacher: str, workspace: Workspace) 
         batch=BATCH,
         seed=seed,
     )
-    (specs / f"{name}.toml").write_text(text)
-    with (specs / f"{name}.log").open("a") as log:
-        command = [sys.executable, "-m", "distill.cli.main", "run", str(specs / f"{name}.toml")]
-        command += ["--workspace", str(workspace.root)]
-        one_core = {**os.environ, "OMP_NUM_THREADS": "1"}
-        done = subprocess.run(command, stderr=log, stdout=log, env=one_core, check=False)
-    sys.stderr.write(f"{name}: {'done' if done.returncode == 0 else f'failed, see {log.name}'}\n")
+    run_job(name, text, workspace)
 
 
 def scores(workspace: Workspace, epochs: int, seeds: list[int], teacher: str) -> Scores:
