@@ -13,7 +13,7 @@ import httpx
 import numpy as np
 import pytest
 from planted_findings import all_findings, finding, write_findings
-from playwright.sync_api import Browser, BrowserContext, Page, expect
+from playwright.sync_api import Browser, BrowserContext, Page, Route, expect
 from reviewers import ReviewServer, logged, press, sign_in, sit_down, until_saved
 
 from curation.conversion.convert import convert
@@ -236,6 +236,25 @@ def test_a_face_moves_to_an_identity_found_by_search(page: Page, tmp_path: Path)
     (event,) = log_of(tmp_path)
     image = int(event["case"].removeprefix("misplaced-"))
     assert event["lines"] == [f"move {image} {image // 8} 3"]
+
+
+def test_enter_takes_no_identity_of_an_earlier_search(page: Page, tmp_path: Path) -> None:
+    held: list[Route] = []
+    page.route("**/identities?*q=2*", lambda route: held.append(route))
+    filtered(page, "misplaced")
+    page.keyboard.press("g")
+    page.fill("dialog input", "3")
+    page.wait_for_selector(".found button:has-text('identity 3')")
+    with page.expect_request("**/identities?*q=2*"):
+        page.fill("dialog input", "2")
+    page.keyboard.press("Enter")
+    held[0].continue_()
+    page.wait_for_selector(".found button:has-text('identity 2')")
+    page.keyboard.press("Enter")
+    page.keyboard.press("Enter")
+    until_saved(page)
+    (event,) = log_of(tmp_path)
+    assert event["lines"][0].endswith(" 2")
 
 
 def test_faces_are_chosen_before_their_identity_is_searched(page: Page) -> None:

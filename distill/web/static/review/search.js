@@ -11,7 +11,7 @@ import { number } from "./words.js";
 const { html } = htmPreact;
 
 export function search(action) {
-  state.search = { action, text: "", found: [] };
+  state.search = { action, text: "", found: [], foundFor: "" };
   draw();
 }
 
@@ -24,12 +24,19 @@ function searchFor(text) {
     if (!state.search) return;
     try {
       const found = text.trim() ? await ask(wanted("identities", { q: text })) : [];
-      if (state.search?.text === text) state.search.found = found;
+      if (state.search?.text === text) Object.assign(state.search, { found, foundFor: text });
     } catch (error) {
       state.said = error.message;
     }
     draw();
   }, 150);
+}
+
+/* The first identity, unless the list is still that of what was typed before. */
+function takeFirst(event) {
+  event.preventDefault();
+  const { text, found, foundFor } = state.search;
+  if (foundFor === text && found.length) takeFound(found[0].identity);
 }
 
 function takeFound(identity) {
@@ -41,11 +48,11 @@ function takeFound(identity) {
 }
 
 export function Search() {
-  const { action, text, found } = state.search;
+  const { action, text, found, foundFor } = state.search;
   const what = action === "move" ? "Move the chosen faces to" : `Merge identity ${current()?.identity} into`;
   return html`
     <${Dialog} title=${`${what} ...`} onClose=${closePanel}>
-      <form onSubmit=${(event) => { event.preventDefault(); if (found[0]) takeFound(found[0].identity); }}>
+      <form onSubmit=${takeFirst}>
         <label>Number, label or name <input autofocus value=${text} autocomplete="off" onInput=${(event) => searchFor(event.target.value)} /></label>
       </form>
       <ul class="found">${found.map((one) => html`
@@ -53,6 +60,6 @@ export function Search() {
           <span>identity ${one.identity}${one.name ? ` ${one.name}` : ""}${one.label === null ? "" : `, label ${one.label}`}, ${number(one.count)} images</span>
           <span class="faces">${one.images.map((image) => html`<img src=${face(image)} alt="" />`)}</span>
         </button></li>`)}</ul>
-      ${text && !found.length && html`<p class="fine">No identity matches.</p>`}
+      ${text && foundFor === text && !found.length && html`<p class="fine">No identity matches.</p>`}
     <//>`;
 }
