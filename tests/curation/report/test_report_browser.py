@@ -132,6 +132,13 @@ def test_keys_navigate_and_decide(page: "Page", train: Store, tmp_path: Path) ->
     assert counted(page) == (1, 1)
 
 
+def test_a_key_held_down_decides_about_one_case(page: "Page") -> None:
+    page.keyboard.press("j")
+    for _ in range(3):
+        page.keyboard.down("y")
+    assert counted(page)[0] == 1
+
+
 def test_keys_decide_about_the_case_last_clicked(page: "Page") -> None:
     page.keyboard.press("j")
     page.click("#case-misplaced-46 h4")

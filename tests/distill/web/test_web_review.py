@@ -154,6 +154,14 @@ def test_faces_are_chosen_and_dropped_by_keys_alone(page: Page, tmp_path: Path) 
     assert (event["case"], event["choice"], event["confirmed"]) == (case, "change", False)
 
 
+def test_a_key_held_down_decides_about_one_case(page: Page, tmp_path: Path) -> None:
+    press(page, "n")
+    for _ in range(3):
+        page.keyboard.down("y")
+    until_saved(page)
+    assert [event["choice"] for event in log_of(tmp_path)] == ["reject", "accept"]
+
+
 def test_a_decision_is_undone_and_redone(page: Page, tmp_path: Path) -> None:
     case = press(page, "n")
     page.keyboard.press("u")

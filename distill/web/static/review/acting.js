@@ -39,6 +39,8 @@ const DO = {
 };
 
 const ALWAYS = ["undo", "redo", "larger", "smaller", "history", "conflicts", "numbers", "keys", "clear"];
+/* What a key does again while it is held down: never a decision about a case that nobody has seen. */
+const REPEATED = ["larger", "smaller"];
 
 export function act(name) {
   if (!current() && !ALWAYS.includes(name)) return;
@@ -64,7 +66,7 @@ document.addEventListener("keydown", (event) => {
   const name = Object.keys(state.keys).find((action) => state.keys[action] === event.key);
   if (name) {
     event.preventDefault();
-    act(name);
+    if (!event.repeat || REPEATED.includes(name)) act(name);
   }
 });
 
