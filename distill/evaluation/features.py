@@ -3,10 +3,13 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+import psutil
 
+from curation.errors import UserError
 from curation.images import decode
 from curation.progress import Progress
 from teachers.embedder import CPU_BATCH, Embedder, normalise, sum_mirrored
@@ -144,6 +147,16 @@ def mirrored_seconds(embedder: Embedder) -> float:
     began = time.monotonic()
     sum_mirrored(embedder, pictures)
     return (time.monotonic() - began) / count
+
+
+def check_memory(path: Path, what: str, numbers: int) -> None:
+    """Raise `UserError` if the float32 ``numbers`` of a file do not fit into the free memory."""
+    needed, free = 4 * numbers, psutil.virtual_memory().available
+    if needed > free:
+        raise UserError(
+            f"{path}: {what} takes {needed / 2**30:.1f} GiB of memory as float32, and "
+            f"{free / 2**30:.1f} GiB are free; evaluate a view with fewer images"
+        )
 
 
 def check_usable(unit: np.ndarray, of: str, row: str, advice: str, distinct: bool = True) -> None:

@@ -5,14 +5,13 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import psutil
 
 from curation.arrays import ArrayHeader, read_floats, read_head
 from curation.errors import UserError
 from curation.files import UnreadableError, open_regular
 from curation.pairs import VerificationPairs
 from curation.progress import Progress
-from distill.evaluation.features import ROWS, Embedded, check_usable
+from distill.evaluation.features import ROWS, Embedded, check_memory, check_usable
 from distill.evaluation.protocols.protocol import ProtocolSet
 from distill.evaluation.set_features import EvaluationSet, distinct_images, image_count
 from teachers.embedder import normalise
@@ -122,10 +121,5 @@ def _head(path: Path, count: int) -> ArrayHeader:
             f"{path}: the embeddings have {head.shape[1]:,} dimensions; allowed: 1 to "
             f"{MOST_DIMENSIONS:,}"
         )
-    needed, free = 4 * count * head.shape[1], psutil.virtual_memory().available
-    if needed > free:
-        raise UserError(
-            f"{path}: {head} takes {needed / 2**30:.1f} GiB of memory as float32, and "
-            f"{free / 2**30:.1f} GiB are free; evaluate a view with fewer images"
-        )
+    check_memory(path, str(head), count * head.shape[1])
     return head

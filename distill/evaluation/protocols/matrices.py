@@ -11,14 +11,18 @@ import numpy as np
 
 from curation.errors import UserError
 from curation.files import open_regular
+from distill.evaluation.features import check_memory
 
 _HEAD = struct.Struct("<4i")
 _FLOAT32 = 5
 _MOST_DIMENSIONS = 8192
 
 
-def read_matrix(path: Path) -> np.ndarray:
-    """Read float32 [rows, columns]; `UserError` if the file is not a matrix or is truncated."""
+def read_matrix(path: Path, wanted: int | None = None) -> np.ndarray:
+    """Read float32 [rows, columns]; ``wanted`` is the number of rows, if it is known.
+
+    Raises `UserError` if the file is not such a matrix, is truncated, or does not fit into memory.
+    """
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
         head = file.read(_HEAD.size)
@@ -35,6 +39,11 @@ def read_matrix(path: Path) -> np.ndarray:
                 f"{path}: {rows} x {columns} float32 take {_HEAD.size + 4 * rows * columns:,} "
                 f"bytes, and it has {size:,}"
             )
+        if wanted is not None and rows != wanted:
+            raise UserError(
+                f"{path}: it has {rows:,} rows; expected {wanted:,}, one for each line of the list"
+            )
+        check_memory(path, f"{rows:,} x {columns:,}", rows * columns)
         return np.fromfile(file, "<f4", rows * columns).reshape(rows, columns)
 
 

@@ -1,6 +1,7 @@
 """The Lightweight Face Recognition challenge: lists, distractors, submissions."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -76,6 +77,15 @@ def test_bad_submissions_are_refused(tmp_path: Path, content: bytes, message: st
     (tmp_path / "lfr.bin").write_bytes(content)
     opened = open_protocol("lfr", tmp_path / "set")
     with pytest.raises(UserError, match=message):
+        evaluate(GivenFeatures(tmp_path), [opened])
+
+
+def test_a_submission_beyond_the_memory_is_refused(tmp_path: Path, monkeypatch):
+    write_lfr(tmp_path / "set")
+    opened = open_protocol("lfr", tmp_path / "set")
+    write_matrix(tmp_path / "lfr.bin", drawn(148, lfr_people()).unit)
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=1000))
+    with pytest.raises(UserError, match=r"lfr\.bin: 148 x [0-9]+ takes .* and 0\.0 GiB are free"):
         evaluate(GivenFeatures(tmp_path), [opened])
 
 
