@@ -274,8 +274,14 @@ def _complaint(path: Path, network: nn.Module, match: _Match, part: str | None) 
         own, found = network.state_dict()[key].shape, match.part.tensors[match.prefix + key].shape
         sizes = f"{_size(found)}, not {_size(own)}"
         complaints.append(f"has other shapes: {_first(match.misshapen)} ({sizes})")
+    length = _other_length(network, match) if match.misshapen else None
     if match.is_whole and match.name:
         hint = f'set part = "{match.name}" to compare only {shortened(match.name)}'
+    elif length is not None:
+        hint = (
+            f"the embeddings of this file have {length} values: set embedding = {length} in the "
+            "job spec"
+        )
     else:
         names = _fitting([match.part], part)
         hint = "no registered network fits"
@@ -284,6 +290,20 @@ def _complaint(path: Path, network: nn.Module, match: _Match, part: str | None) 
         elif not (match.missing or match.misshapen):
             hint = "save the state dict without them if they are not part of the network"
     return f"{path}: not weights of this {type(network).__name__}: {', '.join(complaints)}; {hint}"
+
+
+def _other_length(network: nn.Module, match: _Match) -> int | None:
+    """The length of the file's embeddings, if nothing but that length differs."""
+    if match.missing or match.unexpected:
+        return None
+    own = network.state_dict()
+    pairs = [
+        (own[key].shape, match.part.tensors[match.prefix + key].shape) for key in match.misshapen
+    ]
+    if any(not (mine and theirs and mine[1:] == theirs[1:]) for mine, theirs in pairs):
+        return None
+    lengths = {(mine[0], theirs[0]) for mine, theirs in pairs}
+    return lengths.pop()[1] if len(lengths) == 1 else None
 
 
 def _first(keys: tuple[str, ...]) -> str:

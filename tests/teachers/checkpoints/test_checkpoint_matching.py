@@ -67,6 +67,17 @@ def test_an_average_counts_its_steps(path):
     assert load_checkpoint(small(), path).ignored == ("n_averaged",)
 
 
+def test_the_length_of_other_embeddings_is_named(path):
+    state = weights()
+    length = next(len(each) for key, each in state.items() if key.startswith("output_layer.3"))
+    ends = ("output_layer.3.", "output_layer.4.")
+    for key in [key for key in state if key.startswith(ends) and state[key].ndim]:
+        state[key] = torch.cat([state[key], state[key]])
+    torch.save(state, path)
+    said = f"the embeddings of this file have {2 * length} values: set embedding = {2 * length} in"
+    assert said in refused(path)
+
+
 def test_only_the_user_can_omit_other_layers(path):
     named = {f"backbone.{key}": value for key, value in weights().items()}
     torch.save(named | {"neck.weight": torch.zeros(8, 8)}, path)
