@@ -46,6 +46,7 @@ class FaceEmbedder(private val network: Network) {
             imaginary += x * v - y * u
             spread += x * x + y * y
         }
+        require(spread > 0) { "the five points are all at one place" }
         val (ar, ai) = real / spread to imaginary / spread
         val (bx, by) = toX - (ar * fromX - ai * fromY) to toY - (ai * fromX + ar * fromY)
         val scale = hypot(ar, ai)

@@ -9,6 +9,10 @@ struct Picture {
     let rgba: [UInt8]
 }
 
+enum FaceError: Error {
+    case pointsAtOnePlace
+}
+
 final class FaceEmbedder {
     private let model: MLModel
 
@@ -39,7 +43,7 @@ final class FaceEmbedder {
         return (0..<Contract.embeddingLength).map { answer[$0].floatValue }
     }
 
-    private func networkInput(_ picture: Picture, _ points: [Float], mirrored: Bool) -> [Float] {
+    private func networkInput(_ picture: Picture, _ points: [Float], mirrored: Bool) throws -> [Float] {
         // The least-squares similarity from the image to the template: w -> a w + b.
         func mean(_ at: [Float], _ axis: Int) -> Double {
             (0..<5).reduce(0.0) { $0 + Double(at[2 * $1 + axis]) } / 5
@@ -54,6 +58,7 @@ final class FaceEmbedder {
             imaginary += x * v - y * u
             spread += x * x + y * y
         }
+        guard spread > 0 else { throw FaceError.pointsAtOnePlace }
         let (ar, ai) = (real / spread, imaginary / spread)
         let (bx, by) = (toX - (ar * fromX - ai * fromY), toY - (ai * fromX + ar * fromY))
         let area = ar * ar + ai * ai
