@@ -73,7 +73,8 @@ class Cases:
         name, _, subject = key.rpartition("-")
         for places, finding in zip(self.places, self.findings, strict=True):
             if finding.check == name and subject.isascii() and subject.isdigit():
-                return places.get(int(subject[:16]))
+                case = places.get(int(subject[:16]))
+                return case if case is not None and self.key(case) == key else None
         return None
 
     def subject(self, case: int) -> int:

@@ -67,7 +67,8 @@ class TestCases:
         assert review.cases.size[case] == 16
 
     def test_a_wrong_key_is_an_error(self, review: Review):
-        for key in ("misplaced-1", "nothing-1", "misplaced", "", "misplaced-99999999999999999999"):
+        of_others = ("misplaced-1", "nothing-1", "misplaced", "", "misplaced-99999999999999999999")
+        for key in (*of_others, "misplaced-047", "misplaced-0000000000000047123"):
             with pytest.raises(UserError, match="there is no case"):
                 review.look(key)
 
