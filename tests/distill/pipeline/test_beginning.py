@@ -130,6 +130,11 @@ def test_keys_that_only_one_of_file_and_network_has_are_named(workspace):
         ('from = "old", embedding = 24, remember = 1.0', "remember: needs the embedding (16)"),
         ('from = "old", part = "model"', "part: only with from = a file of weights"),
         ('from = "net.onnx"', "from: an ONNX graph cannot be trained"),
+        (
+            of_weights().replace("mobilefacenet", "timm/resnet18"),
+            "from: timm's stem and head are changed for a student, so a file of its weights does "
+            'not fit; leave from out and give backbone = "timm-pretrained/resnet18"',
+        ),
         ("embedding = 16", "backbone: is missing; name the network"),
         ('backbone = "mobilefacenet", remember = 1.0', "remember: needs from"),
         (f'from = "{WEIGHTS}", backbone = "mobilefacenet"', "from: preprocessing belongs to"),
