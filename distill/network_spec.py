@@ -9,7 +9,6 @@ from distill.budget import Budget
 from distill.losses.settings import Weight
 from distill.losses.settings_parsing import Losses
 from distill.spec_errors import SpecError
-from distill.timm_names import FAMILY, PRETRAINED_FAMILY
 from distill.training.config import Epochs, Strict, TrainSettings
 from teachers.cache_files import Precision
 from teachers.ensemble import Combination
@@ -94,14 +93,6 @@ class StudentSpec(NetworkSpec):
             )
         elif self.preprocessing is None and is_file:
             raise SpecError(("from",), _preprocessing_missing(source, self.backbone))
-        elif is_file and self.backbone.startswith(f"{FAMILY}/"):
-            name = self.backbone.removeprefix(FAMILY)
-            raise SpecError(
-                ("from",),
-                "timm's stem and head are changed for a student, so a file of its weights does not "
-                f'fit; leave from out and give backbone = "{PRETRAINED_FAMILY}{name}" for timm\'s '
-                "own weights, or name a finished job or a bundle",
-            )
         elif self.preprocessing is None and self.part is not None:
             raise SpecError(("part",), "only with from = a file of weights")
         elif self.preprocessing is not None and self.input_size not in (

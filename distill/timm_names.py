@@ -13,6 +13,8 @@ from curation.suggestions import meant
 
 FAMILY, PRETRAINED_FAMILY = "timm", "timm-pretrained"
 """Prefixes before the slash: with random weights, and with timm's weights"""
+BODY = "network."
+"""Prefix of the tensors of timm's own network in a student ``timm/NAME``"""
 NAMES_FILE = Path(__file__).with_name("timm_names.txt")
 
 

@@ -16,6 +16,7 @@ from distill.notices import Notice
 from distill.pipeline.architecture import Architecture
 from distill.spec_checks import teacher_path
 from distill.spec_errors import SpecError, within
+from distill.timm_names import BODY, FAMILY
 from teachers.embedder import Embedder, TorchEmbedder, module_digest
 from teachers.preprocessing import Preprocessing
 
@@ -67,7 +68,8 @@ class OldNetwork:
     """A network with its weights, as found; ``digest`` identifies all of it.
 
     ``beside`` are the keys of its file that are not the network's, such as class weights, and
-    ``counters`` are the network's counters that the file lacks.
+    ``counters`` are the network's counters that the file lacks. A student has its tensors under
+    names that begin with ``prefix``.
     """
 
     architecture: Architecture
@@ -75,6 +77,7 @@ class OldNetwork:
     digest: str
     beside: tuple[str, ...] = ()
     counters: tuple[str, ...] = ()
+    prefix: str = ""
 
     def load(self) -> "torch.nn.Module":
         """The network with its weights, on the CPU; a new copy for the caller."""
@@ -109,7 +112,7 @@ class OldNetwork:
 
         with torch.device("meta"):
             new = student.unweighted.build().state_dict()
-        found = SharedKeys.of(new, self.module.state_dict())
+        found = SharedKeys.of(new, self._tensors())
         overlap = SharedKeys(
             tuple(key for key in found.taken if key not in self.counters),
             found.new,
@@ -127,9 +130,13 @@ class OldNetwork:
 
     def take_into(self, network: "torch.nn.Module") -> None:
         """Copy the matching weights into a student."""
-        own, old = network.state_dict(), self.module.state_dict()
+        own, old = network.state_dict(), self._tensors()
         taken = {key: old[key] for key in SharedKeys.of(own, old).taken}
         network.load_state_dict(taken, strict=False)
+
+    def _tensors(self) -> State:
+        """Its tensors by the names that a student has for them."""
+        return {self.prefix + key: value for key, value in self.module.state_dict().items()}
 
 
 def given_beginning(student: StudentSpec | None, workspace: Workspace) -> OldNetwork | None:
@@ -138,6 +145,7 @@ def given_beginning(student: StudentSpec | None, workspace: Workspace) -> OldNet
         return None
     beside: tuple[str, ...] = ()
     counters: tuple[str, ...] = ()
+    prefix = ""
     with within("student", "from"):
         path = teacher_path(student, workspace)
         if student.preprocessing is None:
@@ -163,11 +171,14 @@ def given_beginning(student: StudentSpec | None, workspace: Workspace) -> OldNet
             )
             module, report = load_weights(path, look.size, spec, student.part)
             beside, counters = report.ignored, report.absent
+            if student.backbone.startswith(f"{FAMILY}/"):
+                prefix = BODY
+                counters = tuple(prefix + key for key in counters)
             module.eval()
         found = replace(Architecture.resolve(spec), given=_unlike_ours(look))
         text = f"{found.describe()}|{module_digest(module)}"
         digest = hashlib.sha256(text.encode()).hexdigest()
-        return OldNetwork(found, module, digest, beside, counters)
+        return OldNetwork(found, module, digest, beside, counters, prefix)
 
 
 def check_beginning(old: OldNetwork, said: StudentSpec, student: Architecture) -> list[Notice]:
