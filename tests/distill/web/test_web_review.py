@@ -233,6 +233,13 @@ def test_a_merge_shows_its_direction_and_can_be_reversed(page: Page, tmp_path: P
     assert event["lines"] == ["merge 1 0"]
 
 
+def test_a_proposal_is_marked_once(page: Page) -> None:
+    filtered(page, "divided")
+    for _ in range(2):
+        page.keyboard.press("p")
+    expect(page.locator(".plan li")).to_have_count(1)
+
+
 def test_a_face_moves_to_an_identity_found_by_search(page: Page, tmp_path: Path) -> None:
     filtered(page, "misplaced")
     page.keyboard.press("g")
@@ -295,7 +302,10 @@ def test_a_stale_window_is_refused(context: BrowserContext, server: ReviewServer
     other.decide("b", "bob", "divided-0", identity, 0, "reject")
     page.keyboard.press("y")
     page.wait_for_selector("[role=alert]:has-text('meanwhile bob decided (reject)')")
+    if page.get_attribute("#case", "data-key") != "divided-0":
+        page.keyboard.press("j")
     page.wait_for_selector("#case[data-key='divided-0'] .badge:has-text('bob: reject')")
+    page.wait_for_selector("[role=alert]:has-text('meanwhile bob decided (reject)')")
     assert len(log_of(tmp_path)) == 1
 
 

@@ -39,6 +39,7 @@ const DO = {
 };
 
 const ALWAYS = ["undo", "redo", "larger", "smaller", "history", "conflicts", "numbers", "keys", "clear"];
+export const DECISIONS = ["accept", "reject", "unsure", "done", "later"];
 /* What a key does again while it is held down: never a decision about a case that nobody has seen. */
 const REPEATED = ["larger", "smaller"];
 

@@ -1,6 +1,6 @@
 /* Buttons that show their keys. */
 
-import { act, shownKey } from "./acting.js";
+import { DECISIONS, act, shownKey } from "./acting.js";
 
 const { html } = htmPreact;
 
@@ -9,5 +9,7 @@ export function Key({ name }) {
 }
 
 export function Do({ name, children, kind, disabled }) {
-  return html`<button type="button" class=${kind || ""} disabled=${disabled} onClick=${() => act(name)}>${children} <${Key} name=${name} /></button>`;
+  /* The second click of a double click would decide about the next case. */
+  const onClick = (event) => { if (event.detail < 2 || !DECISIONS.includes(name)) act(name); };
+  return html`<button type="button" class=${kind || ""} disabled=${disabled} onClick=${onClick}>${children} <${Key} name=${name} /></button>`;
 }

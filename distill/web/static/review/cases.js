@@ -1,7 +1,7 @@
 /* The queue of cases; the first one is shown. */
 
 import { draw } from "./page.js";
-import { Refusal, ask, compared, face, wanted } from "./server.js";
+import { Refusal, ask, compared, face, wanted, whyUnreachable } from "./server.js";
 import { SET, state } from "./state.js";
 
 const AHEAD = 6;
@@ -29,14 +29,42 @@ function unpacked(one) {
   return { ...one, rows: one.rows.map((row) => ({ ...row, images: images(row.images) })) };
 }
 
+async function fetched(key) {
+  return unpacked(await ask(wanted("case", { key })));
+}
+
 /* Shows a case now. */
 export async function show(key) {
   try {
-    const found = unpacked(await ask(wanted("case", { key })));
+    const found = await fetched(key);
     state.cases = [found, ...state.cases.filter((one) => one.key !== key)];
     begin();
   } catch (error) {
     state.said = error.message;
+  }
+}
+
+/* Whether the user is changing something of the current case. */
+function isInHand() {
+  return state.marks.size || state.whole.length || state.chosen.size || state.search || state.panel;
+}
+
+/* Shows a case again whose decision was undone or refused. One on the screen that is in hand stays there, and
+   always after a refusal, which nobody expects: the next key would decide about another case than was seen. */
+export async function bringBack(key, refused = "") {
+  try {
+    const found = { ...await fetched(key), refused };
+    const before = current();
+    const [one, ...others] = state.cases.filter((other) => other.key !== key);
+    if (one && one === before && (refused || isInHand())) {
+      state.cases = [one, found, ...others];
+      state.said = `${state.said} It follows this case.`;
+    } else {
+      state.cases = [found, ...(one ? [one] : []), ...others];
+      begin();
+    }
+  } catch (error) {
+    if (!refused) state.said = error.message;
   }
 }
 
@@ -49,11 +77,12 @@ function heldKeys() {
 export async function fill() {
   if (state.filling || !state.who || state.cases.length >= AHEAD - 2 || state.outbox.length > MOST_WAITING) return;
   state.filling = true;
-  const check = state.check;
+  const { check, who } = state;
   try {
     const held = heldKeys();
-    const found = await ask("next", { set: SET, who: state.who, count: AHEAD, check, held });
-    if (check === state.check) {
+    const found = await ask("next", { set: SET, who, count: AHEAD, check, held });
+    state.unreachable = "";
+    if (check === state.check && who === state.who) {
       const there = new Set([...held, ...heldKeys()]);
       const fresh = found.filter((one) => !there.has(one.key)).map(unpacked);
       const isFirst = state.cases.length === 0;
@@ -64,10 +93,14 @@ export async function fill() {
     }
   } catch (error) {
     if (error instanceof Refusal && error.status === 422) state.said = error.message;
-    else setTimeout(fill, 1000);
+    else {
+      state.unreachable = whyUnreachable(error);
+      setTimeout(fill, 1000);
+    }
   }
   state.filling = false;
   draw();
+  if (check !== state.check || who !== state.who) fill(); // the answer was for another question
 }
 
 export function filter(check) {

@@ -1,10 +1,10 @@
 /* The review of flagged identities. */
 
 import { fill } from "./cases.js";
-import { empty, outboxName } from "./outbox.js";
+import { empty, kept } from "./outbox.js";
 import { draw } from "./page.js";
 import { Refusal, ask, wanted } from "./server.js";
-import { root, state, stored } from "./state.js";
+import { root, state } from "./state.js";
 
 async function start() {
   root.textContent = "";
@@ -17,8 +17,9 @@ async function start() {
     draw();
     return;
   }
+  state.said = "";
   document.title = `Review ${state.about.name}`;
-  state.outbox = stored(outboxName(), []);
+  state.outbox = kept();
   draw();
   empty();
   fill();

@@ -28,6 +28,10 @@ export function mark(action, into) {
   state.chosen = new Set();
 }
 
+function isSame(one, other) {
+  return one.action === other.action && one.identity === other.identity && one.into === other.into;
+}
+
 export function mergeInto(into) {
   const { identity } = current();
   if (into === null || into === identity) {
@@ -37,8 +41,7 @@ export function mergeInto(into) {
     return;
   }
   const before = state.whole.find((line) => line.action === "merge");
-  const isSame = before && before.identity === identity && before.into === into;
-  const line = isSame ? { action: "merge", identity: into, into: identity } : { action: "merge", identity, into };
+  const line = before && isSame(before, { action: "merge", identity, into }) ? { action: "merge", identity: into, into: identity } : { action: "merge", identity, into };
   state.whole = [...state.whole.filter((other) => other.action !== "merge"), line];
 }
 
@@ -50,7 +53,7 @@ export function dropIdentity() {
 export function markProposal() {
   for (const { images, ...line } of current().proposed.map(lineOf)) {
     if (images.length) state.marks.set(images[0], line);
-    else state.whole.push(line);
+    else state.whole = [...state.whole.filter((other) => !isSame(other, line)), line];
   }
 }
 

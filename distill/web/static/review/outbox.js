@@ -1,29 +1,31 @@
 /* Decisions on their way to the server, sent in order. An unconfirmed one is sent again under the
    same id, and the server accepts each id once. */
 
-import { MOST_HELD, current, fill, show } from "./cases.js";
+import { MOST_HELD, bringBack, fill } from "./cases.js";
 import { draw } from "./page.js";
 import { lookSoon } from "./progress.js";
-import { Refusal, ask } from "./server.js";
-import { state } from "./state.js";
+import { Refusal, ask, whyUnreachable } from "./server.js";
+import { state, stored } from "./state.js";
 
-export function outboxName() {
-  return `review-outbox:${state.about.digest}`;
+/* Each unconfirmed decision is kept in the browser's storage under a key of its own, because all windows share it. */
+function keptName(id) {
+  return `review-outbox:${state.about.digest}:${id}`;
+}
+
+export function kept() {
+  const names = Object.keys(localStorage).filter((name) => name.startsWith(keptName("")));
+  return names.map((name) => stored(name, null)).filter((entry) => entry?.body).sort((one, other) => one.at - other.at);
 }
 
 export function send(entry) {
-  state.outbox.push(entry);
-  keepOutbox();
-  empty();
-}
-
-/* Unconfirmed decisions are kept in the browser's storage as far as they fit. */
-function keepOutbox() {
+  const timed = { ...entry, at: performance.timeOrigin + performance.now() };
+  state.outbox.push(timed);
   try {
-    localStorage.setItem(outboxName(), JSON.stringify(state.outbox));
+    localStorage.setItem(keptName(entry.body.id), JSON.stringify(timed));
   } catch {
-    localStorage.removeItem(outboxName());
+    // The storage is full: this window still has the decision.
   }
+  empty();
 }
 
 export async function empty() {
@@ -57,14 +59,14 @@ export async function empty() {
 }
 
 function whyNotSaved(error) {
-  if (!(error instanceof Refusal)) return "the server does not answer; your decisions are kept here and sent again";
-  if (error.status === 401) return "you are signed out: open the page's link again";
-  return `${error.message}; it is sent again`;
+  const why = whyUnreachable(error);
+  if (!(error instanceof Refusal)) return `${why}; your decisions are kept here and sent again`;
+  return error.status === 401 ? why : `${why}; it is sent again`;
 }
 
 function sent(entry) {
   state.outbox = state.outbox.filter((other) => other !== entry);
-  keepOutbox();
+  localStorage.removeItem(keptName(entry.body.id));
 }
 
 async function taken(entry, answer) {
@@ -74,12 +76,12 @@ async function taken(entry, answer) {
     state.cases = current ? [current, ...open] : [];
     fill();
   } else if (entry.path === "undo" && entry.show) {
-    await show(entry.show);
+    await bringBack(entry.show);
   }
 }
 
 async function refused(entry, error) {
   state.said = error.message;
   state.decided = state.decided.filter((one) => one.id !== entry.body.id);
-  if (entry.body.case) await show(entry.body.case);
+  if (entry.body.case) await bringBack(entry.body.case, error.message);
 }

@@ -95,10 +95,11 @@ function Page() {
   if (!state.about) return html`<main class="who" aria-busy="true"><h1>Review</h1><p class="fine">${state.said || "Reading the findings ..."}</p></main>`;
   if (!state.who) return html`<${Who} />`;
   const one = current();
+  const said = state.said || one?.refused;
   return html`
     <${Progress} />
     <main id="case" data-key=${one?.key ?? ""}>
-      ${state.said && html`<p class="said" role="alert">${state.said}</p>`}
+      ${said && html`<p class="said" role="alert">${said}</p>`}
       ${one ? html`
         <div class="case" aria-live="polite">
           <h2>${one.title} <span class="badge">${one.check} ${one.score.toFixed(2)}</span>
@@ -110,7 +111,7 @@ function Page() {
         <${Decision} one=${one} />`
         : html`<p class="empty">${state.empty ? html`Nothing is open${state.check ? ` of ${state.check}` : ""}: every flag is decided, or
             another reviewer has it open. <code>curate clean</code> carries out the decisions. <button type="button" onClick=${() => { state.empty = false; fill(); }}>Look again</button>`
-          : "Looking for the next case ..."}</p>`}
+          : state.unreachable || "Looking for the next case ..."}</p>`}
     </main>
     ${state.panel && html`<${Panel} key=${state.panel.name} />`}
     ${state.search && html`<${Search} />`}`;

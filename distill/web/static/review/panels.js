@@ -14,6 +14,7 @@ import { CHOICES, lineOf, number, words } from "./words.js";
 const { html, useEffect, useRef } = htmPreact;
 
 export async function openPanel(name) {
+  if (!state.panel) state.said = "";
   state.panel = { name, content: null };
   draw();
   try {
@@ -34,24 +35,31 @@ export function closePanel() {
 }
 
 async function undoOf(event) {
+  const { panel } = state;
   send({ path: "undo", body: { set: SET, who: state.who, id: newId(), undoes: event.id } });
   await new Promise((resume) => setTimeout(resume, 200));
-  openPanel("history");
+  if (state.panel === panel) openPanel("history");
 }
 
 async function settle(conflict, event) {
+  const { panel } = state;
   try {
     await ask("settle", { set: SET, who: state.who, id: newId(), conflict: conflict.key, keep: event.id });
   } catch (error) {
     state.said = error.message;
   }
-  openPanel("conflicts");
+  if (state.panel === panel) openPanel("conflicts");
   look();
 }
 
-async function older(content) {
-  const more = await ask(wanted("history", { before: content[content.length - 1].number }));
-  state.panel.content = [...content, ...more];
+async function older(panel) {
+  const before = panel.content[panel.content.length - 1].number;
+  try {
+    const more = await ask(wanted("history", { before }));
+    panel.content = [...panel.content.filter((event) => event.number >= before), ...more];
+  } catch (error) {
+    state.said = error.message;
+  }
   draw();
 }
 
@@ -66,6 +74,7 @@ export function Dialog({ title, children, onClose }) {
   return html`
     <dialog ref=${dialog} aria-label=${title} onCancel=${close} onClose=${closed}>
       <div class="head"><h2>${title}</h2><button type="button" onClick=${close}>Close <kbd>Esc</kbd></button></div>
+      ${state.said && html`<p class="said" role="alert">${state.said}</p>`}
       ${children}
     </dialog>`;
 }
@@ -105,7 +114,7 @@ export function Panel() {
               <button type="button" onClick=${async () => { closePanel(); await show(event.case); draw(); }}>Show the case</button>
             </div>
           <//>`)}</ol>
-        ${content?.length >= 50 && html`<button type="button" onClick=${() => older(content)}>Older</button>`}
+        ${content?.length >= 50 && html`<button type="button" onClick=${() => older(state.panel)}>Older</button>`}
       <//>`;
   }
   if (name === "conflicts") {

@@ -11,6 +11,7 @@ import { number } from "./words.js";
 const { html } = htmPreact;
 
 export function search(action) {
+  state.said = "";
   state.search = { action, text: "", found: [], foundFor: "" };
   draw();
 }

@@ -22,6 +22,11 @@ export async function ask(path, sent) {
   return content;
 }
 
+export function whyUnreachable(error) {
+  if (!(error instanceof Refusal)) return "the server does not answer";
+  return error.status === 401 ? "you are signed out: open the page's link again" : error.message;
+}
+
 export function wanted(path, more = {}) {
   return `${path}?${new URLSearchParams({ set: SET, ...more })}`;
 }

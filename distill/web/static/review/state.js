@@ -11,6 +11,7 @@ export const state = {
   cases: [],
   filling: false,
   empty: false,
+  unreachable: "", // why the next cases did not come
   check: null,
   chosen: new Set(),
   anchor: null,
