@@ -38,4 +38,7 @@ def router(site: Site, sheets: ViewSheets) -> APIRouter:
 
 def stamp_of(path: Path | None) -> int | None:
     """A value that changes with the file; None if there is no file."""
-    return None if path is None else path.stat().st_mtime_ns
+    try:
+        return None if path is None else path.stat().st_mtime_ns
+    except FileNotFoundError:  # an old sheet was removed meanwhile
+        return None

@@ -56,13 +56,18 @@ class Chart {
     }
     this.asking?.abort();
     const asking = (this.asking = new AbortController());
+    let isAnswered = false;
     try {
       const answer = await fetch(`/curves?${asked}`, { signal: asking.signal });
-      if (answer.ok) this.draw(await answer.json());
-    } catch (error) {
-      if (error.name !== "AbortError") this.stale = true;
+      isAnswered = answer.ok;
+      if (isAnswered) this.draw(await answer.json());
+    } catch {
+      isAnswered = false;
     }
-    if (this.asking === asking) this.asking = null;
+    if (this.asking !== asking) return;
+    this.asking = null;
+    if (!isAnswered) this.stale = true; // the next change asks again
+    else if (this.seen && this.stale) this.load(); // it changed meanwhile
   }
 
   draw(found) {

@@ -26,7 +26,15 @@ document.addEventListener("htmx:afterRequest", (event) => {
   if (live) live.dispatchEvent(new CustomEvent("live"));
 });
 
-/* A visible page listens for changes; a page in the background does not. */
+/* The second click of a double click would hit what the first one put there: Resume after Pause. */
+document.addEventListener("click", (event) => {
+  if (event.detail > 1 && event.target.closest?.("button[hx-post]")) event.stopImmediatePropagation();
+}, true);
+
+const AGAIN = 5000; // ms until a page listens again that the daemon refused to tell of changes
+
+/* A visible page listens for changes; a page in the background does not. Changes before a connection are not told,
+   so the page is updated at each, and browsers give up after an error that the daemon answers, such as too many pages. */
 class Live {
   constructor(element) {
     this.element = element;
@@ -37,14 +45,21 @@ class Live {
 
   listen(wanted) {
     if (wanted && !this.source) {
-      if (this.was) this.tell();
-      this.was = true;
-      this.source = new EventSource(this.element.dataset.live);
-      this.source.onmessage = () => this.tell();
+      const source = (this.source = new EventSource(this.element.dataset.live));
+      source.onopen = source.onmessage = () => this.tell();
+      source.onerror = () => {
+        if (source.readyState === EventSource.CLOSED && this.source === source) setTimeout(() => this.again(source), AGAIN);
+      };
     } else if (!wanted && this.source) {
       this.source.close();
       this.source = null;
     }
+  }
+
+  again(source) {
+    if (this.source !== source) return;
+    this.source = null;
+    this.update();
   }
 
   tell() {

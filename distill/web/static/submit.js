@@ -6,6 +6,7 @@ document.addEventListener("DOMContentLoaded", () => {
   const form = document.getElementById("spec-form");
   const spec = document.getElementById("spec");
   const place = document.getElementById("submitted");
+  let isSubmitting = false;
 
   function element(name, text, kind) {
     const made = document.createElement(name);
@@ -82,6 +83,12 @@ document.addEventListener("DOMContentLoaded", () => {
 
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
+    if (isSubmitting) return; // a second submit would be refused because of the first
+    isSubmitting = true;
+    await submit().finally(() => { isSubmitting = false; });
+  });
+
+  async function submit() {
     const asked = new URLSearchParams();
     for (const [name, value] of new FormData(form)) if (value && typeof value === "string") asked.append(name, value);
     place.replaceChildren(element("p", "checking the spec ...", "fine"));
@@ -103,5 +110,5 @@ document.addEventListener("DOMContentLoaded", () => {
     done.append(link, `: ${told.answer}`);
     place.replaceChildren(done, ...told.warnings.map((each) => element("p", `warning: ${each}`, "problem")));
     document.getElementById("live").dispatchEvent(new CustomEvent("live"));
-  });
+  }
 });

@@ -11,6 +11,7 @@ from small_job import ARCFACE, job_text, make_workspace, network_text, stage_tex
 from curation.errors import UserError
 from curation.workspace import Workspace
 from distill.daemon import client
+from distill.web.routes.job_views import stamp_of
 from distill.web.view_sheets import ViewSheets, has_views
 from tests.distill.web.pages_harness import Pages
 
@@ -76,6 +77,10 @@ def test_a_page_shows_the_sheet_or_the_obstacle(pages: Pages, browser_page: Page
     kept.write_bytes(Path("docs/sample-faces.png").read_bytes())
     page.reload()
     expect(page.locator("#sheet img")).not_to_have_js_property("naturalWidth", 0)
+
+
+def test_a_removed_sheet_is_no_error(tmp_path: Path) -> None:
+    assert stamp_of(tmp_path / "removed meanwhile.png") is None
 
 
 def sheet_of(workspace: Workspace, spec: str) -> Path:
