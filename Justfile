@@ -10,6 +10,9 @@ torch_index := env("TORCH_INDEX", "")
 
 workspace := env("DISTILL_WORKSPACE", "workspace")
 
+# Recipes take their options as "$@", which keeps an option with spaces whole.
+set positional-arguments
+
 export PATH := bin + ":" + env("PATH")
 
 _list:
@@ -71,11 +74,11 @@ demo: setup
 
 # Curate a data set by its recipe, e.g. `just curate ms1m --source /data/faces_emore`
 curate recipe *options: setup
-    curate recipe {{ recipe }} {{ options }}
+    curate recipe "$@"
 
 # Score a network on sets, e.g. `just evaluate student ms1m/lfw`
 evaluate model +sets: setup
-    distill evaluate {{ model }} {{ sets }}
+    distill evaluate "$@"
 
 # Start the daemon in the foreground
 daemon: setup
@@ -91,11 +94,11 @@ parallel := "-n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder"
 
 # Run the tests, except slow ones
 test *options: setup
-    python -m pytest {{ parallel }} {{ options }}
+    python -m pytest {{ parallel }} "$@"
 
 # Report the lines that the tests cover (not in other processes), without slow tests
 coverage *options: setup
-    python -m pytest {{ parallel }} --cov --cov-report=term:skip-covered {{ options }}
+    python -m pytest {{ parallel }} --cov --cov-report=term:skip-covered "$@"
 
 # Compare our record files with real MXNet's, in an environment of its own (Python 3.11)
 test-mxnet *options: setup
@@ -108,28 +111,28 @@ test-mxnet *options: setup
         .venv-mxnet/bin/python -m pip install --quiet --disable-pip-version-check $pins
         printf '%s' "$pins" > .venv-mxnet/.made-from
     fi
-    MXNET_PYTHON="$PWD/.venv-mxnet/bin/python" python -m pytest -m mxnet tests/mxnet {{ options }}
+    MXNET_PYTHON="$PWD/.venv-mxnet/bin/python" python -m pytest -m mxnet tests/mxnet "$@"
 
 # Run jobs in a real Slurm with two emulated nodes; as root: apt-get install -y --no-install-recommends slurm-wlm munge
 test-slurm *options: setup
     python -m pytest -m slurm tests/distill/daemon/test_executor_contract.py tests/distill/daemon/test_slurm.py \
-        tests/distill/pipeline/test_job_in_slurm.py tests/test_tutorials.py {{ options }}
+        tests/distill/pipeline/test_job_in_slurm.py tests/test_tutorials.py "$@"
 
 # Kill the daemon and its jobs at random: `just soak [ROUNDS] [SEED]`; 200 rounds take ten minutes
 soak *options: setup
-    python -m tests.soak {{ options }}
+    python -m tests.soak "$@"
 
 # Compare the GPU's results with the CPU's, on a machine with a GPU
 test-gpu *options: setup
-    python -m pytest -m gpu tests/distill/test_on_gpu.py {{ options }}
+    python -m pytest -m gpu tests/distill/test_on_gpu.py "$@"
 
 # Give every file reader broken inputs, 100,000 in all: READER..., --inputs, --seed, --json
 fuzz *options: setup
-    python -m tests.fuzz {{ options }}
+    python -m tests.fuzz "$@"
 
 # Run all tests except those in Slurm
 test-all *options: setup
-    python -m pytest {{ parallel }} -m "not slurm" {{ options }}
+    python -m pytest {{ parallel }} -m "not slurm" "$@"
 
 # Time a training step on the CPU, with each optimisation
 bench-train-step: setup
@@ -141,7 +144,7 @@ bench-averaging: setup
 
 # Time every student: training steps in both memory layouts, inference plain and folded
 bench-backbones *names: setup
-    python tests/benchmarks/backbones.py {{ names }}
+    python tests/benchmarks/backbones.py "$@"
 
 # Write distill/catalogue.json and the chart and table of docs/backbones.md, after a network changed
 backbones-page: setup
@@ -156,7 +159,7 @@ docs: setup
 
 # Export all or some students in the formats of bundles, and write the table of docs/bundle.md
 formats-page *names: setup
-    python -m tests.distill.export.students {{ names }}
+    python -m tests.distill.export.students "$@"
     python -m tests.reference
 
 # Write the pages of docs/ that are generated from the code, and the JSON Schema of job specs
@@ -169,78 +172,78 @@ timm-names: setup
 
 # Compare filling the embedding cache with bare forward passes: --data, --onnx
 bench-cache *options: setup
-    python tests/benchmarks/cache.py {{ options }}
+    python tests/benchmarks/cache.py "$@"
 
 # Time every head and every loss on class weights, relative to ArcFace: --identities, --batch
 bench-losses *options: setup
-    python tests/benchmarks/losses.py {{ options }}
+    python tests/benchmarks/losses.py "$@"
 
 # Measure each part of the recipes on real faces, five hours on two cores: --data, --only, --epochs, --page
 bench-learning *options: setup
     python -m pip install --quiet --disable-pip-version-check -e ".[docs]"
-    python tests/benchmarks/learning.py {{ options }}
+    python tests/benchmarks/learning.py "$@"
 
 # Measure the gain from unlabelled faces: --data FOLDER, --seeds, --epochs, --page
 bench-unlabelled *options: setup
-    python tests/benchmarks/unlabelled.py {{ options }}
+    python tests/benchmarks/unlabelled.py "$@"
 
 # Fine-tune students on new people: --data FOLDER, --seeds, --page
 bench-fine-tuning *options: setup
-    python tests/benchmarks/fine_tuning.py {{ options }}
+    python tests/benchmarks/fine_tuning.py "$@"
 
 # Measure how many people who are in two sets are found: --data FOLDER
 bench-joining *options: setup
-    python tests/benchmarks/joining.py {{ options }}
+    python tests/benchmarks/joining.py "$@"
 
 # Compare sampled class weights with all of them, up to a million identities: --steps, --json
 bench-partial-fc *options: setup
-    python tests/benchmarks/partial_fc.py {{ options }}
+    python tests/benchmarks/partial_fc.py "$@"
 
 # Time a training step without a teacher, with the cache, and with an online ResNet-100
 bench-distillation-step *options: setup
-    python tests/benchmarks/distillation_step.py {{ options }}
+    python tests/benchmarks/distillation_step.py "$@"
 
 # Compare the data loader with bare decoding, the usual MXNet pipeline and a training step: --store, --mxnet
 bench-loader *options: setup
-    python tests/benchmarks/loader.py {{ options }}
+    python tests/benchmarks/loader.py "$@"
 
 # Measure how well the windowed shuffle mixes, and how fast it reads: --store
 bench-shuffle *options: setup
-    python tests/benchmarks/shuffle.py {{ options }}
+    python tests/benchmarks/shuffle.py "$@"
 
 # Compare `curate convert` with a copy, bare LMDB appends and, if installed, MXNet's reader
 bench-convert *options: setup
-    python tests/benchmarks/convert.py {{ options }}
+    python tests/benchmarks/convert.py "$@"
 
 # Time exact TAR at low FAR, and ranks, against a million images: --probes, --gallery, --dimensions, --json
 bench-evaluation *options: setup
-    python tests/benchmarks/evaluation.py {{ options }}
+    python tests/benchmarks/evaluation.py "$@"
 
 # Compare ways to combine the frames of a video, some of another person: MODEL SET --frames, --json
 bench-video *options: setup
-    python tests/benchmarks/video.py {{ options }}
+    python tests/benchmarks/video.py "$@"
 
 # Time the daemon and the commands with ten thousand queued jobs: --jobs, --seconds, --json
 bench-queue *options: setup
-    python tests/benchmarks/long_queue.py {{ options }}
+    python tests/benchmarks/long_queue.py "$@"
 
 # Compare the queue with huey and, if installed, task-spooler: --jobs, --json
 bench-queue-peers *options: setup
     python -m pip install --quiet --disable-pip-version-check -e ".[bench]"
-    python tests/benchmarks/queue_peers.py {{ options }}
+    python tests/benchmarks/queue_peers.py "$@"
 
 # Time a review of a million images in Chromium, with the server killed half-way: --images, --cases, --json
 bench-review *options: setup
-    python tests/benchmarks/review.py {{ options }}
+    python tests/benchmarks/review.py "$@"
 
 # Compare the noise checks with other methods on planted faults: --data, --teacher, --embeddings
 bench-noise *options: setup
     python -m pip install --quiet --disable-pip-version-check -e ".[bench]"
-    python tests/benchmarks/noise_quality.py {{ options }}
+    python tests/benchmarks/noise_quality.py "$@"
 
 # Measure time and memory of the noise checks on up to a million simulated embeddings
 bench-noise-scale *options: setup
-    python tests/benchmarks/noise_scale.py {{ options }}
+    python tests/benchmarks/noise_scale.py "$@"
 
 # Check style, types, the direction of imports, and prose
 lint: setup

@@ -1,6 +1,7 @@
 """The docs are correct: links have targets, commands exist and have help."""
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -114,6 +115,16 @@ def test_the_two_commands_of_the_readme_are_recipes():
     recipes = set(re.findall(r"^([a-z-]+)(?: [^:\n]*)?:", justfile, re.MULTILINE))
     assert {"demo", "test"} <= recipes
     assert set(re.findall(r"(?<!-)\bjust ([a-z-]+)(?![a-z_=])", readme)) <= recipes
+
+
+@pytest.mark.skipif(shutil.which("just") is None, reason="needs just")
+def test_options_of_recipes_keep_their_spaces(tmp_path):
+    stub = tmp_path / "python"
+    stub.write_text("#!/bin/sh\nprintf '[%s]' \"$@\"\n")
+    stub.chmod(0o755)
+    command = ["just", "--no-deps", f"bin={tmp_path}", "bench-cache", "--data", "/my data"]
+    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert said.endswith("[--data][/my data]")
 
 
 def test_the_page_of_backbones_has_the_counts_of_every_network():
