@@ -76,6 +76,11 @@ class ImageSet(ABC):
         return self.path.stem
 
     @property
+    def full_name(self) -> str:
+        """The data set and the name, such as ms1m/clean, as a job spec names the set."""
+        return f"{self.path.parent.name}/{self.name}"
+
+    @property
     def digest(self) -> str:
         """Hex SHA-256 that identifies the content, independent of its location."""
         return self.meta.digest

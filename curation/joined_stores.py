@@ -55,6 +55,10 @@ class JoinedStores(RootStore):
         return " + ".join(store.name for store in self.stores)
 
     @property
+    def full_name(self) -> str:
+        return " + ".join(store.full_name for store in self.stores)
+
+    @property
     def store(self) -> "JoinedStores":
         return self
 

@@ -31,7 +31,7 @@ class Ensemble:
         lengths = [member.embedding for member in members]
         if combine == "average" and len(set(lengths)) > 1:
             raise UserError(
-                f'combine = "average" needs embeddings of one length, but the members have '
+                f'"average" needs embeddings of one length, but the members have '
                 f'{", ".join(map(str, lengths))}; use combine = "concatenate"'
             )
         self.members, self.combine = tuple(members), combine

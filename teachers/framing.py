@@ -15,6 +15,10 @@ from curation.errors import UserError
 Scaling = Literal["none", "area", "bilinear"]
 ROUNDING = 0.02
 """Tolerance of aspect ratios: sizes are whole pixels, and often multiples of 8."""
+_USUAL_STEP = 16
+"""Input sizes of most networks are multiples of this stride."""
+_MOST_CUT = 0.05
+"""Share of an image outside an input size that is said to have its aspect"""
 Count = Annotated[int, Field(ge=0)]
 
 
@@ -45,8 +49,8 @@ def visible_part(image: tuple[int, int], network: tuple[int, int]) -> Crop:
         raise UserError(
             f"images of {height}x{width} pixels show less of a face than a network of "
             f"{input_height}x{input_width} expects; faces are cropped to its aspect, never "
-            f"squeezed: use square images, or a network with the aspect of the images, such as "
-            f"{height}x{width}"
+            f"squeezed: use square images, or a network with the aspect of the images"
+            f"{_example(image, network)}"
         )
     rows, columns = map(_cut, image, _wanted(image, network))
     return Crop(top=rows // 2, left=columns // 2, height=image[0] - rows, width=image[1] - columns)
@@ -69,6 +73,18 @@ def crops(image: tuple[int, int], network: tuple[int, int]) -> bool:
     """Whether the network sees less than the whole image."""
     part = visible_part(image, network)
     return (part.height, part.width) != image
+
+
+def _example(image: tuple[int, int], network: tuple[int, int]) -> str:
+    """The smallest usual input size, at least as large as ``network``, that fits the images."""
+    longer = -(-max(network) // _USUAL_STEP) * _USUAL_STEP
+    for side in range(longer, 2 * longer + 1, _USUAL_STEP):
+        shorter = round(side * min(image) / max(image) / _USUAL_STEP) * _USUAL_STEP
+        size = (side, shorter) if image[0] >= image[1] else (shorter, side)
+        cut = 1 - (shorter / side) / (min(image) / max(image))
+        if cut <= _MOST_CUT and shows_all(image, size):
+            return f", such as {size[0]}x{size[1]}"
+    return ""
 
 
 def _wanted(image: tuple[int, int], network: tuple[int, int]) -> tuple[float, float]:

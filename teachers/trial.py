@@ -54,7 +54,8 @@ def try_teacher(
     if pairs is None:
         return (
             f"the teacher was not tried: that takes {FEWEST_PAIRS} pairs of images of one "
-            f"identity, from at least {FEWEST_IDENTITIES} identities, and {images.name} has fewer"
+            f"identity, from at least {FEWEST_IDENTITIES} identities, and "
+            f"{images.full_name} has fewer"
         )
     members = embedder.members if isinstance(embedder, Ensemble) else (embedder,)
     shares = [_share_right(member, images, pairs, cache_root, progress) for member in members]

@@ -130,9 +130,11 @@ def _existing(
                 "other labels, or choose another destination (in a recipe: --dataset NAME)"
             )
         raise UserError(
-            f"{destination} exists and was made from another source than {source.path}, or with "
-            "other labels; give the same --unlabelled, --label-key or --identity-folder as then, "
-            "choose another destination (in a recipe: --dataset NAME), or remove it"
+            f"{destination} exists and was made from another source than {source.path}, or "
+            "before that changed, or with other labels; give the same --unlabelled, --label-key or "
+            "--identity-folder as then, choose another destination (in a recipe: --dataset NAME), "
+            "or remove it; to add images, convert the new ones to another destination and train on "
+            'both: data.train = [{ set = "OLD" }, { set = "NEW" }], or `curate join`'
         )
     return _decoded(store, decode, progress)
 

@@ -13,6 +13,7 @@ from distill.cli.common import JOBS, JsonOption, SetOption, WorkspaceOption, pri
 from distill.cli.screen import note, say
 
 if TYPE_CHECKING:
+    from curation.toml_positions import Location
     from distill.pipeline.view_sheet import SheetView
 
 
@@ -57,6 +58,7 @@ def views(
     from curation.files import atomic_file, check_writable
     from distill.pipeline.beginning import given_beginning
     from distill.pipeline.fit import given_teacher, student_architecture
+    from distill.pipeline.image_fit import check_image_sizes, input_sizes
     from distill.pipeline.training_images import open_training_images
     from distill.pipeline.view_sheet import make_sheet
     from distill.spec_text import SpecFile
@@ -76,7 +78,13 @@ def views(
         teacher = given_teacher(job, place)
         length = None if teacher is None else teacher.embedding
         student = student_architecture(job, length, given_beginning(job.student, place))
-    assert student is not None
+        assert student is not None
+        networks: dict[Location, list[tuple[int, int]]] = {
+            ("student", "input_size"): [student.input_size]
+        }
+        if teacher is not None:
+            networks["teacher",] = input_sizes(teacher)
+        check_image_sizes(job, data, {}, networks)
     look = student.preprocessing
     drawn = np.random.default_rng(seed).permutation(len(data))[:images]
     with watch("views", "images") as progress:

@@ -35,7 +35,10 @@ def open_spec_teacher(spec: TeacherSpec, workspace: Workspace) -> Embedder:
     for key, source in spec.sources.items():
         with within("teacher", *key, "from"):
             members.append(_open_source(source, workspace))
-    return Ensemble(members, spec.combine) if spec.ensemble else members[0]
+    if not spec.ensemble:
+        return members[0]
+    with within("teacher", "combine"):
+        return Ensemble(members, spec.combine)
 
 
 def _open_source(source: TeacherSource, workspace: Workspace) -> Embedder:

@@ -55,6 +55,10 @@ class SeveralSets(GatheredImages):
         return " + ".join(source.images.name for source in self.sources)
 
     @property
+    def full_name(self) -> str:
+        return " + ".join(source.images.full_name for source in self.sources)
+
+    @property
     def shares(self) -> tuple[float, ...] | None:
         """The share of every batch by source; None if sizes decide."""
         given = [source.share for source in self.sources if source.share is not None]

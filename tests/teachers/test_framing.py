@@ -62,6 +62,24 @@ def test_images_that_show_less_than_the_network_sees_are_refused(image, network)
         preprocessing(*network).resize(faces(*image))
 
 
+@pytest.mark.parametrize(
+    ("image", "network", "advised"),
+    [
+        pytest.param((3000, 4000), (32, 32), "48x64", id="photographs"),
+        pytest.param((218, 178), (112, 112), "144x112", id="celeba"),
+        pytest.param((96, 112), (112, 112), "96x112", id="wide"),
+    ],
+)
+def test_the_error_names_an_input_size_that_networks_take(image, network, advised):
+    with pytest.raises(UserError, match=rf"aspect of the images, such as {advised}$"):
+        visible_part(image, network)
+
+
+def test_no_input_size_is_named_for_strips():
+    with pytest.raises(UserError, match=r"aspect of the images$"):
+        visible_part((4000, 2), (112, 112))
+
+
 @given(image=sizes, network=sizes)
 def test_every_crop_is_central_and_of_the_aspect(image, network):
     if not shows_all(image, network):

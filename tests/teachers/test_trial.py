@@ -22,7 +22,7 @@ class Images:
 
     wrong: float = 0.0
     sizes: list[int] = field(default_factory=lambda: [EACH] * PEOPLE)
-    name: str = "people"
+    full_name: str = "faces/people"
 
     def __post_init__(self):
         self.offsets = np.cumsum([0, *self.sizes])
@@ -114,7 +114,7 @@ def test_a_set_with_too_few_identities_cannot_tell(sizes, tmp_path):
     told = try_teacher(teacher, Images(sizes=sizes), tmp_path)
     assert told == (
         "the teacher was not tried: that takes 100 pairs of images of one identity, from at least "
-        "20 identities, and people has fewer"
+        "20 identities, and faces/people has fewer"
     )
     assert teacher.seen == 0
 

@@ -46,7 +46,7 @@ def router(reviews: Reviews) -> APIRouter:
         checks: Sequence[str] = [one.check for one in review.cases.findings]
         return {
             "digest": review.images.digest[:16],
-            "name": printable(f"{review.images.path.parent.name}/{review.images.name}"),
+            "name": printable(review.images.full_name),
             "checks": checks,
             "titles": {c.name: c.explanation.title for c in review.cases.checks},
         }

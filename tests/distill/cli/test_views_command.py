@@ -10,9 +10,12 @@ from small_job import ARCFACE, job_text, make_workspace, network_text, stage_tex
 from small_training import make_network
 from typer.testing import CliRunner
 
+from curation.conversion.convert import convert
 from curation.errors import UserError
-from curation.images import decode
+from curation.images import decode, encode_jpeg
+from curation.records.layout_writer import write_layout
 from curation.views import open_images
+from curation.workspace import Workspace
 from distill.cli.main import app
 from distill.pipeline.view_sheet import make_sheet
 from distill.training.augment import AugmentSettings
@@ -20,6 +23,7 @@ from distill.training.views import PLAIN
 from teachers.augment.augmentation import Augmentation
 from teachers.embedder import TorchEmbedder, module_digest, normalise
 from teachers.preprocessing import Preprocessing
+from tests.conftest import draw
 
 LEARN = stage_text(f"{ARCFACE}, angular = {{}}")
 
@@ -96,6 +100,17 @@ def test_an_impossible_sheet_is_refused_in_one_line(workspace, tmp_path, augment
     done = views(workspace, tmp_path, teacher_text(), LEARN, table, sheet=sheet)
     assert done.exit_code == 1
     assert words in str(done.exception)
+
+
+def test_images_that_show_too_little_are_refused_at_the_key(tmp_path):
+    faces = [(encode_jpeg(draw(person, 0)[:, 12:36].copy()), person) for person in range(4)]
+    write_layout(tmp_path / "records", faces, (48, 24))
+    convert(tmp_path / "records", tmp_path / "datasets" / "drawn" / "train.lmdb")
+    done = views(Workspace(tmp_path), tmp_path, stage_text(), "[augment]\nviews = 8\n")
+    assert done.exit_code == 1
+    told = str(done.exception)
+    assert told.startswith(f"{tmp_path / 'job.toml'}:")
+    assert "student.input_size: data.train 'drawn/train': images of 48x24 pixels show less" in told
 
 
 def test_a_sheet_of_too_many_cells_is_refused(drawn_store):

@@ -16,6 +16,7 @@ from distill.cli.curate.set_embedder import open_embedder
 from distill.export.bundle_files import check_bundle
 from distill.network_spec import NetworkSpec, TeacherSpec
 from distill.pipeline.teacher_files import is_bundle, open_spec_teacher, open_teacher
+from distill.spec_errors import SpecError
 from distill.spec_text import parse_spec
 from teachers import checkpoints
 from teachers.embedder import TorchEmbedder
@@ -48,9 +49,9 @@ def small_registry(monkeypatch):
     monkeypatch.setattr(checkpoints, "NETWORKS", kept)
 
 
-def network(name="adaface_ir18", seed=0):
+def network(name="adaface_ir18", seed=0, embedding=8):
     torch.manual_seed(seed)
-    return create(name, embedding=8, input_size=SIZE, width=0.125).eval()
+    return create(name, embedding=embedding, input_size=SIZE, width=0.125).eval()
 
 
 def pictures():
@@ -200,6 +201,20 @@ def test_other_weights_and_preprocessings_are_other_teachers(tmp_path):
     torch.save(again, path)
     assert len(seen) == 3
     assert open_teacher(path, Preprocessing.ours(size), spec).digest in seen  # wrapped, the same
+
+
+def test_an_average_of_different_lengths_names_the_key(workspace):
+    torch.save(network().state_dict(), workspace.teachers / "8.pth")
+    torch.save(network(embedding=16).state_dict(), workspace.teachers / "16.pth")
+    longer = SMALL.replace("embedding = 8", "embedding = 16")
+    members = (
+        f'[[teacher.ensemble]]\nfrom = "8.pth"\n{SMALL}{PIXELS}'
+        f'[[teacher.ensemble]]\nfrom = "16.pth"\n{longer}{PIXELS}'
+    )
+    averaged = teacher_spec(f'[teacher]\ncombine = "average"\n{members}')
+    with pytest.raises(SpecError, match="have 8, 16") as refused:
+        open_spec_teacher(averaged, workspace)
+    assert refused.value.location == ("teacher", "combine")
 
 
 def test_an_ensemble_is_a_teacher(workspace):
