@@ -172,7 +172,7 @@
     else if (event.key === "k") step(-1);
     else if (current && event.key === "u") decide(current, null);
     else if (current && (event.key === "y" || event.key === "n")) {
-      if (event.repeat) return;  // a key held down would decide about cases that nobody has seen
+      if (event.repeat) return; // a key held down would decide about cases that nobody has seen
       decide(current, event.key === "y" ? "yes" : "no");
       step(1);
     } else return;
