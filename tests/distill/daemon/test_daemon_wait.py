@@ -17,6 +17,17 @@ from tests.distill.daemon.harness import PATIENCE, Harness
 LONG = "import time; time.sleep(100)"
 
 
+def waiting(harness: Harness, *arguments: str) -> subprocess.Popen[str]:
+    """`distill wait` in a process of its own."""
+    command = [sys.executable, "-u", "-m", "distill.cli.main", "wait", *arguments]
+    return subprocess.Popen(
+        [*command, "--workspace", str(harness.workspace.root)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
 def test_all_that_are_done_are_success(harness: Harness) -> None:
     harness.start(slots=2)
     harness.submit("slow", "import time; time.sleep(0.5)")
@@ -40,10 +51,12 @@ def test_one_that_failed_or_was_cancelled_is_not_success(
     assert "good" in ran.stdout, "the others are waited for all the same"
     assert "status 3" in ran.stdout
     harness.wait_for("good", State.DONE)
-    threading.Timer(0.5, stopping.cancel, (harness.workspace, ["kept"])).start()
-    ran = Ran(harness.workspace, "wait", "good", "kept", *options)
-    assert ran.status == 1
-    assert "kept: held: `distill resume kept`" in ran.stderr
+    with waiting(harness, "good", "kept", *options) as process:
+        assert process.stderr is not None
+        assert "kept: held: `distill resume kept`" in process.stderr.readline()
+        stopping.cancel(harness.workspace, ["kept"])
+        process.communicate(timeout=PATIENCE)
+    assert process.returncode == 1
 
 
 def test_without_a_daemon_it_does_not_hang(harness: Harness) -> None:
@@ -103,13 +116,7 @@ def test_ctrl_c_ends_the_waiting_and_not_the_jobs(harness: Harness) -> None:
     harness.submit("quick")
     harness.submit("a", LONG)
     harness.submit("b", LONG)
-    command = [sys.executable, "-u", "-m", "distill.cli.main", "wait", "quick", "a", "b"]
-    with subprocess.Popen(
-        [*command, "--workspace", str(harness.workspace.root)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
+    with waiting(harness, "quick", "a", "b") as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "quick: done\n"  # it waits now
         process.send_signal(signal.SIGINT)
