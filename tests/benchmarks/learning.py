@@ -20,7 +20,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from learning_page import bars, tables, write_page
-from learning_recipes import RECIPES, STUDENTS, Student, chains, epochs_of, job_name, spec
+from learning_recipes import RECIPES, STUDENTS, Student, chains, job_name, passes, spec
 from learning_results import merged, read_results, write_results
 from learning_scores import PAIRS, Scorer
 
@@ -44,10 +44,14 @@ def prepare(data: Path, teacher: Path, workspace: Workspace) -> None:
 
 
 def chosen(only: Sequence[str]) -> list[Student]:
-    """The students of "STUDENT" and "STUDENT/RECIPE" with those recipes; all if empty."""
+    """The students of "STUDENT" and "STUDENT/RECIPE" with those recipes; all if empty.
+
+    A recipe that begins where another ended brings that one.
+    """
     found = []
     for student in STUDENTS:
-        asked = [name.partition("/")[2] for name in only if name.split("/")[0] == student.name]
+        asked = {name.partition("/")[2] for name in only if name.split("/")[0] == student.name}
+        asked |= {RECIPES[recipe].begins for recipe in asked - {""}} - {""}
         if not only or "" in asked:
             found.append(student)
         elif asked:
@@ -65,11 +69,11 @@ def tasks(
         for seed in seeds
         for chain in chains(student.recipes)
     ]
-    return sorted(found, key=lambda task: -_epochs(task[0], task[2][-1]))
+    return sorted(found, key=lambda task: -_passes(task[0], task[2][-1]))
 
 
-def _epochs(student: Student, recipe: str) -> int:
-    return epochs_of(student, recipe) * RECIPES[recipe].generations
+def _passes(student: Student, recipe: str) -> int:
+    return passes(student, recipe, RECIPES[recipe].generations)
 
 
 def train(student: Student, seed: int, recipes: list[str], teacher: str, space: Workspace) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from learning_degraded import DEGRADATIONS
-from learning_recipes import RECIPES, STUDENTS, Student, epochs_of
+from learning_recipes import RECIPES, STUDENTS, Student, passes
 from learning_results import TEACHER, Key, Result
 from learning_rows import SECTIONS, Row, Section
 from learning_scores import PAIRS
@@ -53,7 +53,7 @@ def _table(section: Section, found: Found) -> str:
     missing = []
     for student, row in _rows_of(section):
         result = found.get((student.name, row.recipe, row.generation))
-        epochs = str(epochs_of(student, row.recipe) * row.generation)
+        epochs = str(passes(student, row.recipe, row.generation))
         if result is None:
             missing.append(f"`{student.name}/{row.recipe}` ({row.title}, {epochs})")
         else:
@@ -91,7 +91,7 @@ def _degraded_table(section: Section, found: Found) -> str:
         if result and (clean := pair_accuracy(result)) and losses(result):
             cells = [f"{clean - loss:.3f} ({-100 * loss:+.1f})" for loss in losses(result).values()]
             cells += [f"{result.mean('angular', name) or 0.0:.3f}" for name in ("train", "test")]
-            epochs = str(epochs_of(student, row.recipe) * row.generation)
+            epochs = str(passes(student, row.recipe, row.generation))
             lines.append(_line(student.name, row.title, epochs, f"{clean:.3f}", *cells))
     if not lines:
         return ""
@@ -158,12 +158,12 @@ def bars(results: Iterable[Result]) -> list[str]:
     by_name = {student.name: student for student in STUDENTS}
     lines = []
     for (name, length), (control, wanted) in BARS.items():
-        epochs = epochs_of(by_name[name], control)
+        epochs = passes(by_name[name], control, 1)
         trained = [
             result
             for result in found.values()
             if result.student == name
-            and epochs_of(by_name[name], result.recipe) * result.generation >= epochs
+            and passes(by_name[name], result.recipe, result.generation) >= epochs
         ]
         lines.append(f"{name}, {length}: {_bar(trained, wanted)}")
     return [*lines, *_degraded_bars(found)]

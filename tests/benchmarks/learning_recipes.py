@@ -32,7 +32,7 @@ class Recipe:
     """Stages of ``EPOCHS`` (or ``HALF`` and twice ``QUARTER``) epochs, and the rest of a spec.
 
     A generation takes ``times`` as many epochs as the student's shortest. ``augment`` has lines of
-    that table of a spec.
+    that table of a spec. ``begins`` is the recipe of the finished job that the student starts from.
     """
 
     stages: str
@@ -40,11 +40,13 @@ class Recipe:
     times: int = 1
     augment: str = ""
     dropout: float | None = None
+    begins: str = ""
+    rate: float = 0.1
 
 
-def one_stage(*losses: str, extra: str = "") -> str:
+def one_stage(*losses: str, epochs: str = "EPOCHS", extra: str = "") -> str:
     """All epochs with the same losses."""
-    return f"[[stage]]\nepochs = EPOCHS\nlosses = {{ {', '.join(losses)} }}\n{extra}\n"
+    return f"[[stage]]\nepochs = {epochs}\nlosses = {{ {', '.join(losses)} }}\n{extra}\n"
 
 
 def progressive() -> str:
@@ -118,6 +120,14 @@ LONGER = {
     "views-labels-long": replace(VIEWS, times=12, stages=LABELS),
 }
 RECIPES = {**GENERATIONS, **LONGER}
+RECIPES["continued"] = replace(
+    RECIPES["fresh-half-plain"],
+    stages=one_stage(ARCFACE, ANGULAR, epochs='1\nfreeze = "body"') + one_stage(ARCFACE, ANGULAR),
+    times=2,
+    begins="fresh-half-plain",
+    rate=0.05,
+)
+"""A second schedule, half as long and at half of the rate, after an epoch for the class weights."""
 
 
 @dataclass(frozen=True)
@@ -146,6 +156,7 @@ FULL = (
     "fresh-half-plain-2",
     "fresh-half-plain",
     "views-labels",
+    "continued",
 )
 STUDENTS = [
     Student("mobilefacenet", "mobilefacenet", 0.5, 64, 4, tuple(RECIPES)),
@@ -165,10 +176,7 @@ from = "{teacher}"
 preprocessing = {{ colour = "RGB", mean = 0.0, std = 1.0 }}
 
 [student]
-backbone = "{backbone}"
-embedding = 128
-width = {width}
-input_size = [{side}, {side}]
+{network}
 {dropout}
 {augment}{stages}
 [generations]
@@ -176,18 +184,30 @@ count = {generations}
 
 [train]
 batch_size = 32
-learning_rate = 0.1
+learning_rate = {rate}
 clip_gradient_norm = 5.0
 seed = {seed}
 evaluate_every = {evaluate_every}
 """
+NETWORK = """\
+backbone = "{student.backbone}"
+embedding = 128
+width = {student.width}
+input_size = [{student.side}, {student.side}]"""
 SCORED = 8
 """How often in a schedule a network is scored on the sets of pairs."""
 
 
 def epochs_of(student: Student, recipe: str) -> int:
-    """The epochs of one generation."""
+    """The epochs of one generation's schedule."""
     return student.epochs * RECIPES[recipe].times
+
+
+def passes(student: Student, recipe: str, generation: int) -> int:
+    """The epochs of all schedules after which the network of a generation has its weights."""
+    begins = RECIPES[recipe].begins
+    before = passes(student, begins, 1) if begins else 0
+    return before + epochs_of(student, recipe) * generation
 
 
 def spec(student: Student, recipe: str, seed: int, teacher: str, steps_an_epoch: int) -> str:
@@ -198,30 +218,38 @@ def spec(student: Student, recipe: str, seed: int, teacher: str, steps_an_epoch:
     shares = {"EPOCHS": epochs, "QUARTER": quarter, "HALF": epochs - 2 * quarter}
     for share, count in shares.items():
         stages = stages.replace(f"epochs = {share}", f"epochs = {count}")
+    network = NETWORK.format(student=student)
+    if chosen.begins:
+        network = f'from = "{job_name(student, chosen.begins, seed)}"'
     return SPEC.format(
         name=job_name(student, recipe, seed),
         teacher=teacher,
-        backbone=student.backbone,
-        width=student.width,
-        side=student.side,
+        network=network,
         dropout="" if chosen.dropout is None else f"dropout = {chosen.dropout}\n",
         augment=f"[augment]\n{chosen.augment}\n\n" if chosen.augment else "",
         stages=stages,
         generations=chosen.generations,
         seed=seed,
+        rate=chosen.rate,
         evaluate_every=max(1, epochs // SCORED) * steps_an_epoch,
     )
 
 
 def chains(recipes: Sequence[str]) -> list[list[str]]:
-    """Recipes grouped into chains, which differ only in the number of generations.
+    """Recipes grouped into chains: each needs the one before it, or reuses its steps.
 
-    The shorter come first; the others reuse their steps.
+    The recipes of a chain differ only in the number of generations, or begin where one of them
+    ended.
     """
     alike: dict[Recipe, list[str]] = {}
-    for recipe in sorted(recipes, key=lambda recipe: RECIPES[recipe].generations):
-        alike.setdefault(replace(RECIPES[recipe], generations=1), []).append(recipe)
+    for recipe in sorted(recipes, key=lambda name: (RECIPES[name].begins, _generations(name))):
+        first = RECIPES[RECIPES[recipe].begins or recipe]
+        alike.setdefault(replace(first, generations=1), []).append(recipe)
     return list(alike.values())
+
+
+def _generations(recipe: str) -> int:
+    return RECIPES[recipe].generations
 
 
 def job_name(student: Student, recipe: str, seed: int) -> str:

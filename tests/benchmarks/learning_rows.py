@@ -82,6 +82,7 @@ SECTIONS = (
             Row("16 views, angular alone", "views-angular", against="mirror"),
             Row("fresh views, teacher sees the plain image", "fresh-plain", against="mirror"),
             Row("fresh views, plain image half the time", "fresh-half-plain", against="mirror"),
+            Row("the same, and a second schedule half as long", "continued"),
             Row("fresh views for poor cameras", "camera", against="mirror"),
             Row("fresh views for poor cameras, JPEG and light", "poor-images", against="mirror"),
             Row("no teacher: ArcFace alone, mirror only", "mirror-labels", against="mirror"),

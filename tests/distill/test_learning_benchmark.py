@@ -10,7 +10,7 @@ import pytest
 from learning import chosen, tasks
 from learning_degraded import DEGRADATIONS, SHIFT, degraded
 from learning_page import BARS, COLUMNS, MISSING, adds_views, bars, losses, tables
-from learning_recipes import RECIPES, STUDENTS, epochs_of, spec
+from learning_recipes import RECIPES, STUDENTS, epochs_of, job_name, passes, spec
 from learning_results import (
     TEACHER,
     Result,
@@ -45,10 +45,15 @@ JOBS = [(student, recipe) for student in STUDENTS for recipe in student.recipes]
 @pytest.mark.parametrize(("student", "recipe"), JOBS, ids=lambda each: getattr(each, "name", each))
 def test_every_job_is_a_spec_that_the_product_takes(student, recipe):
     job = parse_spec(spec(student, recipe, 0, "sface.onnx", 593), "job")
-    lookup(job.student.backbone)
+    begins = RECIPES[recipe].begins
+    if begins:
+        assert job.student.source == job_name(student, begins, 0)
+    else:
+        lookup(job.student.backbone)
     for stage in job.stage:
         parse_losses(stage.losses, "stage.losses")
-    assert sum(stage.epochs for stage in job.stage) == epochs_of(student, recipe)
+    trained = [stage.epochs for stage in job.stage if stage.freeze is None]
+    assert sum(trained) == epochs_of(student, recipe)
 
 
 @pytest.mark.parametrize("epochs", [3, 4, 9])
@@ -69,6 +74,12 @@ def test_recipes_that_share_steps_are_trained_in_turn():
         for recipe in student.recipes
     )
     assert (SMALL, 0, ["arcface", "arcface-generations"]) in trained
+    assert (STUDENTS[2], 0, ["fresh-half-plain", "continued"]) in trained
+
+
+def test_a_second_schedule_counts_the_epochs_of_the_first():
+    full = STUDENTS[2]
+    assert passes(full, "continued", 1) == passes(full, "fresh-half-plain", 1) + 12
 
 
 def test_rows_can_be_chosen():
@@ -79,11 +90,13 @@ def test_rows_can_be_chosen():
         ("mobilefacenet", ("mirror", "views-16")),
         ("full-size", STUDENTS[2].recipes),
     ]
+    assert chosen(["full-size/continued"])[0].recipes == ("fresh-half-plain", "continued")
 
 
 def test_a_student_is_trained_alike_but_for_the_recipe():
     for student in STUDENTS:
-        given = [tomllib.loads(spec(student, recipe, 0, "t.onnx", 9)) for recipe in student.recipes]
+        fresh = [recipe for recipe in student.recipes if not RECIPES[recipe].begins]
+        given = [tomllib.loads(spec(student, recipe, 0, "t.onnx", 9)) for recipe in fresh]
         for job in given:
             job["train"].pop("evaluate_every")
             job["student"].pop("dropout", None)
@@ -136,8 +149,8 @@ def test_a_row_and_its_control_are_trained_equally_long():
         students = [each for each in STUDENTS if {row.recipe, row.against} <= {*each.recipes}]
         assert students
         for student in students:
-            epochs = epochs_of(student, row.recipe) * row.generation
-            assert epochs == epochs_of(student, row.against)
+            epochs = passes(student, row.recipe, row.generation)
+            assert epochs == passes(student, row.against, 1)
 
 
 @pytest.mark.parametrize(
