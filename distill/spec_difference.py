@@ -6,9 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from curation.errors import UserError
 from curation.printable import shortened
+from curation.toml_text import read_toml
 
 _LONGEST = 2000
+_MOST_TOLD, _LONGEST_TOLD = 5, 80
+"""Keys, and characters of a value, in a sentence"""
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 
 
@@ -66,8 +70,32 @@ def _are_same(first: Any, second: Any) -> bool:
     return first == second or repr(first) == repr(second)
 
 
-def shown_value(value: Any) -> str:
+def shown_value(value: Any, longest: int = _LONGEST) -> str:
     """A value almost as in a spec: "1" is not 1."""
     if value is ABSENT:
         return "-"
-    return shortened(json.dumps(value, ensure_ascii=False, default=str), _LONGEST)
+    return shortened(json.dumps(value, ensure_ascii=False, default=str), longest)
+
+
+def another_spec(job: str, before: str, now: str, state: str = "exists") -> str:
+    """That ``job`` has the spec ``before`` and not ``now``: every key with both values."""
+    return f"job {job!r} {state} with another spec: {_changes(before, now)}"
+
+
+def _changes(before: str, now: str) -> str:
+    try:
+        found = differences(read_toml(before, "its spec"), read_toml(now, "the new spec"))
+    except UserError as error:
+        return str(error)
+    if not found:
+        return "only comments, layout or the order of keys differ"
+    told = [
+        f"{each.key} was {_told(each.first)} and is {_told(each.second)}"
+        for each in found[:_MOST_TOLD]
+    ]
+    more = len(found) - len(told)
+    return ", ".join(told) + (f", and {more} more" if more else "")
+
+
+def _told(value: Any) -> str:
+    return "not set" if value is ABSENT else shown_value(value, _LONGEST_TOLD)

@@ -176,13 +176,14 @@ def _run_rank(spec: "SpecFile", folder: Path, place: Workspace) -> int:
 
 def _refuse_another_spec(spec: "SpecFile", folder: Path) -> None:
     from distill.daemon.runfolder import frozen_spec
-    from distill.run_directory import SPEC
+    from distill.spec_difference import another_spec
 
-    if frozen_spec(folder) not in (None, spec.text):
+    found = frozen_spec(folder)
+    if found not in (None, spec.text):
         raise UserError(
-            f"the job {folder.name!r} exists with another spec ({folder / SPEC}); choose "
-            f"another name in {spec.origin}, or set the old run aside with "
-            "`distill submit --replace`"
+            f"{spec.origin}: {another_spec(folder.name, found, spec.text)}; undo the change to "
+            "continue the job, choose another name, or set the old run aside with `distill submit "
+            "--replace`"
         )
 
 

@@ -21,6 +21,7 @@ from distill.daemon.refusals import ConflictError, existing_job, no_circle
 from distill.daemon.runfolder import freeze_provenance, freeze_spec, frozen_spec, in_use
 from distill.daemon.states import Event, State, TransitionRefusedError, next_state
 from distill.run_directory import BUNDLE
+from distill.spec_difference import another_spec
 
 
 class Answer(StrEnum):
@@ -182,7 +183,7 @@ class Submits:
         if job is None:
             return self._answer_without_job(name, spec, replace)
         if job.spec != spec:
-            return self._answer_to_another_spec(job, replace)
+            return self._answer_to_another_spec(job, spec, replace)
         if job.cancel_requested_at is not None and job.state is State.RUNNING:
             raise ConflictError(
                 f"job {name!r} is being cancelled; submit it again when it has stopped"
@@ -202,23 +203,23 @@ class Submits:
         found = frozen_spec(self._workspace.runs / name)
         if found in (None, spec):
             return Answer.QUEUED
-        return self._replaced(name, replace)
+        return self._replaced(name, found, spec, replace)
 
-    def _answer_to_another_spec(self, job: Job, replace: bool) -> Answer:
+    def _answer_to_another_spec(self, job: Job, spec: str, replace: bool) -> Answer:
         try:
             next_state(job.state, Event.SUBMIT)
         except TransitionRefusedError:
             raise ConflictError(
-                f"job {job.name!r} is running with another spec; choose another name, "
+                f"{another_spec(job.name, job.spec, spec, 'is running')}; choose another name, "
                 f"or `distill cancel {job.name}` first"
             ) from None
-        return self._replaced(job.name, replace)
+        return self._replaced(job.name, job.spec, spec, replace)
 
-    def _replaced(self, name: str, replace: bool) -> Answer:
+    def _replaced(self, name: str, before: str, spec: str, replace: bool) -> Answer:
         if not replace:
             raise ConflictError(
-                f"job {name!r} exists with another spec; choose another name, or give --replace "
-                f"to set the old run aside as {name}.old-N"
+                f"{another_spec(name, before, spec)}; undo the change to continue the job, choose "
+                f"another name, or give --replace to set the old run aside as {name}.old-N"
             )
         if in_use(self._workspace.runs / name):
             raise ConflictError(

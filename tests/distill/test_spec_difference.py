@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from curation.toml_text import read_toml
-from distill.spec_difference import ABSENT, differences
+from distill.spec_difference import ABSENT, another_spec, differences
 
 
 def different(first: str, second: str) -> dict[str, tuple[Any, Any]]:
@@ -41,3 +41,14 @@ def test_deep_values_equal_themselves() -> None:
     assert different(text, text) == {}
     (key,) = different(text, "")
     assert key == ".".join(["a", *"b" * 60])
+
+
+def test_a_sentence_names_a_few_keys_and_counts_the_others() -> None:
+    before, now = ("\n".join(f"k{key} = {value}" for key in range(7)) for value in (1, 2))
+    told = another_spec("a", before, now)
+    assert told.startswith("job 'a' exists with another spec: k0 was 1 and is 2, k1 was")
+    assert told.endswith("k4 was 1 and is 2, and 2 more")
+    assert len(another_spec("a", f"a = '{'x' * 10_000}'", "a = 1")) < 300
+    assert another_spec("a", "a = ", "a = 1", "is running").startswith(
+        "job 'a' is running with another spec: its spec:1:4: "
+    )

@@ -5,12 +5,13 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from small_job import job_text, make_workspace, stage_text
+from small_job import job_text, make_workspace, stage_text, teacher_text
 from test_daemon_commands import Ran
 
 from curation.workspace import Workspace
 from distill.cli.following import follow_to_end
 from distill.daemon import client
+from distill.daemon.runfolder import freeze_spec
 from tests.distill.daemon.harness import Harness
 
 
@@ -41,6 +42,39 @@ def test_overrides_are_queued_and_frozen(workspace: Workspace, tmp_path: Path) -
     Ran(workspace, "submit", path)
     told = json.loads(Ran(workspace, "diff", "a", "b", "--json").stdout)["differences"]
     assert [line["key"] for line in told] == ["stage[0].epochs", "train.seed"]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("augment.views", "4", "augment.views was not set and is 4"),
+        ("student.width", "0.25", "student.width was 0.125 and is 0.25"),
+        ("teacher.answers", "int8", 'teacher.answers was not set and is "int8"'),
+        ("train.batch_size", "16", "train.batch_size was 12 and is 16"),
+        ("stage[0].epochs", "2", "stage[0].epochs was 1 and is 2"),
+    ],
+    ids=["augment", "student", "teacher", "train", "stage"],
+)
+def test_another_spec_is_refused_with_what_differs(
+    workspace: Workspace, tmp_path: Path, key: str, value: str, words: str
+) -> None:
+    path = tmp_path / "a.toml"
+    path.write_text(job_text("a", teacher_text(), stage_text()))
+    freeze_spec(workspace.runs / "a", path.read_text())
+    told = Ran(workspace, "run", str(path), "--set", f"{key}={value}").error
+    assert f"a.toml: job 'a' exists with another spec: {words}; undo" in told
+
+
+def test_a_submit_of_another_spec_is_told_what_differs(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    path = write_spec(tmp_path, "a")
+    Ran(workspace, "submit", path)
+    told = Ran(workspace, "submit", path, "--set", "augment.views=4", "--set", "train.seed=2").error
+    assert "train.seed was not set and is 2, augment.views was not set and is 4; undo" in told
+    Path(path).write_text(job_text("a", stage_text()))
+    told = Ran(workspace, "submit", path).error
+    assert "another spec: only comments, layout or the order of keys differ; undo" in told
 
 
 @pytest.mark.parametrize("command", ["submit", "check", "run"])
