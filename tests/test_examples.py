@@ -6,6 +6,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -128,6 +129,15 @@ def test_the_apptainer_definition_has_known_sections() -> None:
     pairs = [line.split() for line in files if line.strip()]
     assert [source for source, _ in pairs if not (ROOT / source).exists()] == []
     assert all(target == f"/opt/face-distill/{source}" for source, target in pairs)
+
+
+@pytest.mark.parametrize("name", ["Dockerfile", "distill.def"])
+def test_a_container_installs_jobs_and_curation(name: str) -> None:
+    (named,) = re.findall(r"pip install [^\n]*\[([a-z,]+)\]", code(name))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    wanted = " ".join(line for extra in named.split(",") for line in extras[extra])
+    assert {"torch", "fastapi", "faiss", "lmdb"} <= set(re.findall(r"[a-z]+", wanted))
 
 
 def test_both_containers_copy_the_whole_package() -> None:

@@ -18,6 +18,7 @@ from distill.training.engine import (
     Shapes,
     StepReport,
     gradient_norms,
+    leave_out_unless_finite,
     load_optimiser_state,
     mean_losses,
     optimiser_state,
@@ -55,12 +56,16 @@ class DeepSpeedEngine:
     def step(self, batch: Batch, learning_rate: float) -> StepReport:
         set_rate(self._engine.optimizer, learning_rate)
         parts: list[dict[str, Tensor]] = []
+        layers: dict[str, Tensor] = {}
         for arguments in micro_batches(to_device(batch, self.device), self.accumulate):
             losses = self._engine(*arguments)
             self._engine.backward(losses["total"])
-            layers = self._layer_norms(last=len(parts) == self.accumulate - 1)
-            self._engine.step()
             parts.append(losses)
+            if len(parts) == self.accumulate and not self._sharded:
+                # Before the update, after which DeepSpeed drops the gradients.
+                layers = gradient_norms(self.learner)
+                leave_out_unless_finite(self.learner, total_norm(layers))
+            self._engine.step()
         total = self._global_norm() if self._sharded else total_norm(layers)
         return StepReport(mean_losses(parts), total, layers)
 
@@ -95,10 +100,6 @@ class DeepSpeedEngine:
 
     def finish(self) -> None:
         """Nothing to do: every rank has all weights, ZeRO shards only gradients and optimiser."""
-
-    def _layer_norms(self, last: bool) -> dict[str, Tensor]:
-        """Called before the update, after which DeepSpeed drops the gradients."""
-        return gradient_norms(self.learner) if last and not self._sharded else {}
 
     def _global_norm(self) -> Tensor:
         """The norm that DeepSpeed keeps from the update, a number or a tensor."""

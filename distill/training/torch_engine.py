@@ -55,9 +55,9 @@ class TorchEngine:
         if self.centres is not None:
             layers[NAME] = self.centres.whole_norm(layers[NAME])
         total = total_norm(layers)
-        leave_out_unless_finite(self.learner, total)
         if self.clip is not None:
             torch.nn.utils.clip_grads_with_norm_(self.learner.parameters(), self.clip, total)
+        leave_out_unless_finite(self.learner, total)  # last: clipping by NaN makes even 0 NaN
         self.optimiser.step()
         if self.centres is not None:
             self.centres.scatter(self.optimiser.state)

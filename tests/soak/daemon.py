@@ -26,10 +26,10 @@ def pretend_gpus(folder: Path) -> None:
     """Put an `nvidia-smi` that lists some GPUs first in the path."""
     folder.mkdir(exist_ok=True)
     lines = "".join(f"GPU {number}: none (UUID: GPU-{number})\n" for number in range(GPUS))
-    program = folder / "nvidia-smi"
-    if not program.exists():
-        program.write_text(f"#!/bin/sh\ncat <<END\n{lines}END\n")
-        program.chmod(0o755)
+    written = folder / f"nvidia-smi.{os.getpid()}"
+    written.write_text(f"#!/bin/sh\ncat <<END\n{lines}END\n")
+    written.chmod(0o755)
+    written.rename(folder / "nvidia-smi")  # whole at any moment: daemons are killed here too
     os.environ["PATH"] = f"{folder}:{os.environ['PATH']}"
 
 

@@ -146,7 +146,9 @@ def test_odd_names_are_escaped_in_the_page(place: Path):
     odd = str(place / "odd <i>name \N{SNOWMAN}")
     run(place, odd, "--on", "drawn/train", "--to", "page.html", "--pictures", "png")
     assert "odd <i>name \N{SNOWMAN}" in parse_page(Path("page.html").read_text()).text
-    assert all(path.parent == Path("png") for path in Path("png").iterdir())
+    pictures = [path.as_posix() for path in Path().rglob("*.png")]
+    assert len(pictures) == 3
+    assert {name.rpartition("/")[0] for name in pictures} == {"png"}
 
 
 def test_a_model_without_embeddings_of_a_set_is_named(place: Path):

@@ -189,8 +189,8 @@ def test_a_training_with_pk_batches_resumes_to_the_same_bits(drawn_store, tmp_pa
     train(again, tmp_path / "cut", watch(steps))
     assert_equal_bits(weights(again), weights(whole))
     assert [line["mined_share"] for line in steps] == [line["mined_share"] for line in metrics]
-    assert all(0 <= line["mined_share"] <= 1 for line in metrics)
-    assert all(line["margin_violation"] >= 0 for line in metrics)
+    assert 0 < max(line["mined_share"] for line in metrics) <= 1
+    assert max(line["margin_violation"] for line in metrics) > 0
 
 
 def test_batches_that_would_cut_an_identity_are_refused(drawn_store):

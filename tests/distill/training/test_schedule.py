@@ -19,6 +19,12 @@ def test_the_warm_up_rises_in_equal_steps_to_the_full_rate():
     assert rates(warmup=0.1)[:10] == pytest.approx([0.01 * k for k in range(1, 11)])
 
 
+def test_a_warm_up_that_ends_within_a_step_takes_the_whole_step():
+    assert at([0, 1, 2, 3], 10, learning_rate=0.3, warmup=0.25, schedule="linear")[:3] == (
+        pytest.approx([0.1, 0.2, 0.3])
+    )
+
+
 def test_the_cosine_is_half_way_in_the_middle():
     values = rates(warmup=0.0, schedule="cosine")
     assert values[0] == pytest.approx(0.1)
@@ -75,8 +81,8 @@ def test_the_polynomial_falls_as_insightfaces():
     settings = {"schedule": "polynomial", "warmup": 0.2, "final_learning_rate": 0.0}
     found = at([0, 1, 2, 4, 6, 9], 10, learning_rate=0.4, **settings)
     assert found == pytest.approx([0.2, 0.4, 0.4, 0.225, 0.1, 0.4 / 64])
-    last = at([10], 10, schedule="polynomial", power=3.0, final_learning_rate=0.01, warmup=0.0)
-    assert last == pytest.approx([0.01])
+    cubic = {"schedule": "polynomial", "power": 3.0, "final_learning_rate": 0.01, "warmup": 0.0}
+    assert at([5, 10], 10, learning_rate=0.41, **cubic) == pytest.approx([0.01 + 0.4 / 8, 0.01])
 
 
 def test_the_cosine_from_a_tenth_to_a_ten_thousandth():

@@ -1,6 +1,7 @@
 """Options of a training: accumulation, bfloat16, activation checkpointing, retries."""
 
 import json
+import math
 
 import pytest
 import torch
@@ -208,10 +209,22 @@ def test_a_divergence_leaves_its_step_images_and_gradients(drawn_store, tmp_path
 
 
 @pytest.mark.parametrize("optimiser", ["sgd", "adamw"])
-def test_weights_never_take_what_is_not_a_number(drawn_store, tmp_path, optimiser):
-    training = make_training(drawn_store, optimiser=optimiser, learning_rate=1e-3, ema=0.9)
+@pytest.mark.parametrize("engine", ["torch", "deepspeed"])
+@pytest.mark.parametrize("clip", [None, 1.0], ids=["unclipped", "clipped"])
+@pytest.mark.parametrize("bad", [math.nan, math.inf], ids=str)
+def test_weights_never_take_what_is_not_a_number(
+    drawn_store, tmp_path, optimiser, engine, clip, bad
+):
+    training = make_training(
+        drawn_store,
+        optimiser=optimiser,
+        engine=engine,
+        clip_gradient_norm=clip,
+        learning_rate=1e-3,
+        ema=0.9,
+    )
     for parameter in training.network.parameters():
-        parameter.register_hook(lambda gradient: gradient * float("nan"))
+        parameter.register_hook(lambda gradient: gradient * bad)
     before = {name: value.clone() for name, value in training.network.named_parameters()}
     with pytest.raises(UserError, match="the gradient is not finite at step 0"):
         train(training, tmp_path, watch())
