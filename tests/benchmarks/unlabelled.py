@@ -166,7 +166,7 @@ def table(found: Scores) -> str:
             shares = [won_back(means, row, name) for name in SCORES]
             cells = ["nothing is lost" if share is None else f"{share:.0%}" for share in shares]
             reached = all(share is None or share >= BAR for share in shares)
-            lines.append(f"| won back {how} | {' | '.join(cells)} |")
+            lines.append(f"| recovered {how} | {' | '.join(cells)} |")
             verdicts.append(f"{how} {'reached' if reached else 'not reached'}")
         lines.append(f"\nThe bar, {BAR:.0%} on every set: {', '.join(verdicts)}.")
     return "\n".join(lines) + "\n"
