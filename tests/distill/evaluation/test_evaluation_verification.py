@@ -102,6 +102,14 @@ def test_a_separable_set_scores_one_at_the_first_threshold():
     assert found.val == 1.0
 
 
+def test_val_is_measured_where_one_impostor_in_a_thousand_passes():
+    impostors = 1.0005 + 0.001 * np.arange(1000)  # the first one is below 1.001 of the grid
+    fold = np.concatenate([[1.0003, 1.0012], impostors])
+    found = ten_fold(np.tile(fold, 10), np.tile(np.arange(len(fold)) < 2, 10))
+    assert found.far == pytest.approx(1e-3)
+    assert found.val == 0.5
+
+
 GENUINE_LAST = np.arange(40) >= 20
 MIXED = np.arange(40) % 2 == 0
 
