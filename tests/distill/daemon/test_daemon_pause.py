@@ -143,7 +143,7 @@ def test_a_forced_cancel_waits_for_no_checkpoint(harness: Harness, daemon: bool)
         harness.kill()
     began = time.monotonic()
     assert Ran(harness.workspace, "cancel", "a", "--force").stdout == "a: cancelled\n"
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 28
 
 
 def test_jobs_are_cancelled_by_label_or_all(harness: Harness) -> None:

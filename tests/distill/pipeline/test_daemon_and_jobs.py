@@ -64,7 +64,7 @@ def test_a_job_that_needs_anothers_step_gives_way(workspace):
         wait_until(lambda: queue.job("third").blocked_by, scheduler)  # it got the slot
         began = time.monotonic()
         assert stopping.cancel(workspace, ["second"])[0].state is State.CANCELLED
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 20
         stopping.cancel(workspace, ["first"])
         wait_until(lambda: images_done(workspace, "third"), scheduler)
         assert queue.job("third").interruptions == 0

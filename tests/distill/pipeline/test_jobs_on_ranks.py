@@ -105,7 +105,7 @@ def test_a_stop_makes_all_ranks_save_and_end_in_seconds(workspace):
     began = time.monotonic()
     job.process.terminate()
     status, _ = job.to_the_end()
-    assert time.monotonic() - began < 30
+    assert time.monotonic() - began < 90
     assert status == 128 + signal.SIGTERM
     checkpoints = job.run / "checkpoints" / "generation-1" / "checkpoints"
     assert 4 <= step_of(newest_checkpoint(checkpoints)) < 800
