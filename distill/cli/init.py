@@ -22,7 +22,13 @@ from distill.spec_errors import SpecError
 
 if TYPE_CHECKING:
     from curation.views import ImageSet
-    from distill.first_spec.facts import DataFacts, MachineFacts, StudentFacts, TeacherFacts
+    from distill.first_spec.facts import (
+        DataFacts,
+        Facts,
+        MachineFacts,
+        StudentFacts,
+        TeacherFacts,
+    )
     from distill.first_spec.rules import Choice
 
 USUAL_BUDGET = 450.0
@@ -85,51 +91,26 @@ def init(
 
     Example: distill init --train faces/all --teacher r50.onnx --colour RGB --mean 127.5 --std 127.5
     """
-    from distill.data_spec import DataSpec, TrainingSet
-    from distill.first_spec.facts import Facts
     from distill.first_spec.rules import Choice, choose
     from distill.first_spec.text import spec_text
     from distill.pipeline.fit import check_fit
-    from distill.pipeline.training_images import open_training_images
-    from distill.spec_checks import STUDENT_START, check_backbone, check_names
-    from distill.spec_source import check_name
+    from distill.spec_checks import check_names
     from distill.spec_text import parse_spec
 
-    if student is not None and mflops is not None:
-        raise UserError("give --student or --mflops, not both")
-    for each in train:
-        if each.count("/") != 1 or "" in each.split("/"):
-            raise UserError(f"--train {each}: give a set of the workspace, such as ms1m/clean")
-        if train.count(each) > 1:
-            raise UserError(f"--train {each} is given twice; give each set once")
-    if name is not None:
-        with _naming("--name"):
-            check_name(name)
+    _check_options(train, student, mflops, name)
     place = Workspace.locate(workspace)
-    sets: Any = train[0] if len(train) == 1 else [TrainingSet(set=each) for each in train]
-    images = open_training_images(DataSpec(train=sets), place)
-    if student is not None:
-        check_backbone(student, place, STUDENT_START)
-    budget = (mflops or USUAL_BUDGET) if student is None else None
-    given = teacher_facts = None
+    given: list[tuple[str, Any, str]] = []
     if teacher is not None:
         with _option_instead_of_key("--teacher", teacher):
             given = _teacher_keys(teacher, file, place)
-            teacher_facts = _teacher_facts(given, place)
-    facts = Facts(
-        _data_facts(images),
-        _student_facts(student, budget),
-        _machine_facts(place),
-        teacher_facts,
-        budget,
-    )
+    facts = _facts(train, student, mflops or USUAL_BUDGET, given, place)
     named = name or job_name(train[0].split("/")[0], facts.student.backbone)
     with _naming(f"--train {', '.join(train)}"):
         chosen = choose(facts)
     choices = [
         Choice("", "name", named, "for `distill show` and `distill pull`"),
         *_data_choices(train, facts.data, place),
-        *[Choice("teacher", key, value, why) for key, value, why in given or ()],
+        *[Choice("teacher", key, value, why) for key, value, why in given],
         *chosen,
     ]
     text = spec_text(choices)
@@ -146,6 +127,51 @@ def init(
     note(
         "save this as a file, say jobs/mine.toml: `distill check --estimate jobs/mine.toml` "
         "measures its cost, `distill submit jobs/mine.toml` runs it"
+    )
+
+
+def _check_options(
+    train: Sequence[str], student: str | None, mflops: float | None, name: str | None
+) -> None:
+    """Raise ``UserError`` if options contradict each other or are malformed."""
+    from distill.spec_source import check_name
+
+    if student is not None and mflops is not None:
+        raise UserError("give --student or --mflops, not both")
+    for each in train:
+        if each.count("/") != 1 or "" in each.split("/"):
+            raise UserError(f"--train {each}: give a set of the workspace, such as ms1m/clean")
+        if train.count(each) > 1:
+            raise UserError(f"--train {each} is given twice; give each set once")
+    if name is not None:
+        with _naming("--name"):
+            check_name(name)
+
+
+def _facts(
+    train: Sequence[str],
+    student: str | None,
+    mflops: float,
+    teacher: list[tuple[str, Any, str]],
+    place: Workspace,
+) -> "Facts":
+    """The facts that the spec is chosen from. ``mflops`` limits the student unless one is given."""
+    from distill.data_spec import DataSpec, TrainingSet
+    from distill.first_spec.facts import Facts
+    from distill.pipeline.training_images import open_training_images
+    from distill.spec_checks import STUDENT_START, check_backbone
+
+    sets: Any = train[0] if len(train) == 1 else [TrainingSet(set=each) for each in train]
+    images = open_training_images(DataSpec(train=sets), place)
+    if student is not None:
+        check_backbone(student, place, STUDENT_START)
+    budget = mflops if student is None else None
+    return Facts(
+        _data_facts(images),
+        _student_facts(student, budget),
+        _machine_facts(place),
+        _teacher_facts(teacher, place) if teacher else None,
+        budget,
     )
 
 
@@ -282,7 +308,7 @@ def _teacher_facts(keys: list[tuple[str, Any, str]], place: Workspace) -> "Teach
         fault = error.errors(include_url=False)[0]
         where = "".join(f"{each}: " for each in fault["loc"][:1])
         raise UserError(f"--teacher {said['from']}: {where}{requirement(fault)}") from None
-    with settings_are_options():
+    with _option_instead_of_key("--teacher", said["from"]), settings_are_options():
         return TeacherFacts(open_spec_teacher(spec, place).embedding, said)
 
 
