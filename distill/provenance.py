@@ -89,6 +89,11 @@ def changes(before: Circumstances, now: Circumstances) -> Iterator[str]:
         yield f"face-distill was {before.code.version} and is {now.code.version}"
     for name, old, new in _changed(before.versions, now.versions):
         yield f"{name} was {old} and is {new}"
+    yield from input_changes(before, now)
+
+
+def input_changes(before: Circumstances, now: Circumstances) -> Iterator[str]:
+    """The part of ``changes`` that finished and begun steps cannot be used with."""
     for kind, olds, news in (
         ("data set", before.data, now.data),
         ("teacher", before.teacher, now.teacher),

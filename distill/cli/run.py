@@ -74,7 +74,7 @@ def check(
     given, place = SpecFile.read(spec, overrides or ()), Workspace.locate(workspace)
     coming = client.unfinished(place, teachers_in(given.text)) - {given.job.name}
     fit = check_job(given, place, coming)
-    found = checked(given, fit, code_on_disk())
+    found = checked(given, fit, code_on_disk(), place)
     told = {"name": given.job.name, **found.model_dump(mode="json")}
     if not json:
         for warning in found.warnings:
@@ -147,7 +147,7 @@ def _run_rank(spec: "SpecFile", folder: Path, place: Workspace) -> int:
 
     with lasting_imports():
         import distill.pipeline.job  # noqa: F401
-        from distill.pipeline.provenance import provenance
+        from distill.pipeline.provenance import changed_since_run, provenance
         from distill.training.distributed import on_first_rank, rank
 
     own = Path(spec.origin).resolve() == (folder / SPEC).resolve()
@@ -160,7 +160,9 @@ def _run_rank(spec: "SpecFile", folder: Path, place: Workspace) -> int:
             freeze_spec(folder, spec.text)
             held.enter_context(locked(folder))
             assert fit is not None, "the first rank has checked it"
-            origin = provenance(spec, fit, code_on_disk())
+            code = code_on_disk()
+            fit.notices += changed_since_run(folder, spec, fit, code)
+            origin = provenance(spec, fit, code)
             freeze_provenance(folder, origin.model_dump_json())
 
         try:

@@ -1,5 +1,6 @@
 """Submits specs from files: each is parsed once and checked as by `distill check`."""
 
+import dataclasses
 from collections.abc import Sequence
 from functools import cache, partial
 from pathlib import Path
@@ -9,18 +10,21 @@ from curation.workspace import Workspace
 from distill.daemon import client
 from distill.daemon.names import Checked, teachers_in
 from distill.daemon.placing import Placing
-from distill.daemon.submitting import Submission
+from distill.daemon.submitting import Answer, Submission
 from distill.pipeline.fit import Fit, check_job
-from distill.pipeline.provenance import provenance
+from distill.pipeline.provenance import changed_since_run, done_with_other_data, provenance
 from distill.provenance import Code
 from distill.software import code_on_disk
+from distill.spec import JobSpec
 from distill.spec_overrides import parse_override
 from distill.spec_text import SpecFile
 
 
-def checked(spec: SpecFile, fit: Fit, code: Code) -> Checked:
+def checked(spec: SpecFile, fit: Fit, code: Code, workspace: Workspace) -> Checked:
     """The warnings and the record of a valid spec."""
-    warnings = tuple(notice.text for notice in fit.notices)
+    run = workspace.runs / spec.job.name
+    notices = [*fit.notices, *changed_since_run(run, spec, fit, code)]
+    warnings = tuple(notice.text for notice in notices)
     return Checked(warnings=warnings, provenance=provenance(spec, fit, code))
 
 
@@ -59,10 +63,20 @@ def _submit(
         queued = client.unfinished(workspace, teachers_in(text))
         coming = queued | {each.job.name for each in specs}
         fit = check_job(spec, workspace, coming - {spec.job.name})
-        return checked(spec, fit, code())
+        return checked(spec, fit, code(), workspace)
 
-    texts = {spec.job.name: spec.text for spec in specs}
-    return client.submit_all(workspace, texts, replace, check, placing)
+    by_name = {spec.job.name: spec for spec in specs}
+    texts = {name: spec.text for name, spec in by_name.items()}
+    made = client.submit_all(workspace, texts, replace, check, placing)
+    return [_with_changes(each, by_name[each.job.name].job, workspace) for each in made]
+
+
+def _with_changes(made: Submission, spec: JobSpec, workspace: Workspace) -> Submission:
+    """With a warning if the job is done and its data have changed since."""
+    if made.answer is not Answer.ALREADY_DONE:
+        return made
+    changed = done_with_other_data(workspace.runs / spec.name, spec, workspace)
+    return dataclasses.replace(made, warnings=(*made.warnings, *changed))
 
 
 def _check_name_is_not_set(overrides: Sequence[str]) -> None:

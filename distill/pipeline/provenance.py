@@ -7,10 +7,20 @@ import hashlib
 from datetime import UTC, datetime
 from pathlib import Path
 
+from curation.errors import UserError
 from curation.printable import printable
+from curation.workspace import Workspace
 from distill.notices import Notice
 from distill.pipeline.fit import Fit
-from distill.provenance import Circumstances, Code, Provenance, changes, read_provenance
+from distill.pipeline.training_images import digests, open_training_images
+from distill.provenance import (
+    Circumstances,
+    Code,
+    Provenance,
+    changes,
+    input_changes,
+    read_provenance,
+)
 from distill.software import code_on_disk, versions
 from distill.spec import JobSpec
 from distill.spec_text import SpecFile
@@ -26,7 +36,7 @@ def provenance(spec: SpecFile, fit: Fit, code: Code) -> Provenance:
         **dict(found),
         at=datetime.now(UTC).isoformat(timespec="seconds"),
         file=printable(spec.origin)[:1000],
-        spec=hashlib.sha256(spec.text.encode()).hexdigest(),
+        spec=_digest(spec),
         overrides=spec.overrides,
         written=spec.written if spec.overrides else None,
     )
@@ -40,6 +50,37 @@ def changed_since_submit(run: Path, spec: JobSpec, fit: Fit) -> list[Notice]:
     now = _circumstances(spec, fit, code_on_disk())
     told = "; ".join(changes(before, now))
     return [Notice(CHANGED, f"changed since submission: {told}")] if told else []
+
+
+def changed_since_run(run: Path, spec: SpecFile, fit: Fit, code: Code) -> list[Notice]:
+    """Which inputs have changed since the same spec was last submitted, or run by hand."""
+    before = read_provenance(run)
+    if before is None or before.spec != _digest(spec):
+        return []
+    told = "; ".join(input_changes(before, _circumstances(spec.job, fit, code)))
+    if not told:
+        return []
+    text = f"changed since the last run: {told}; what depends on it is computed again"
+    return [Notice("changed since the last run", text)]
+
+
+def done_with_other_data(run: Path, spec: JobSpec, workspace: Workspace) -> list[str]:
+    """A warning if the training data have changed since this job was submitted and done."""
+    before = read_provenance(run)
+    if before is None:
+        return []
+    try:
+        now = digests(spec.data, open_training_images(spec.data, workspace))
+    except UserError:  # the data sets are no longer there
+        return []
+    told = "; ".join(input_changes(before, before.model_copy(update={"data": now})))
+    if not told:
+        return []
+    return [f"changed since the job was submitted: {told}; give the job another name to use it"]
+
+
+def _digest(spec: SpecFile) -> str:
+    return hashlib.sha256(spec.text.encode()).hexdigest()
 
 
 def _circumstances(spec: JobSpec, fit: Fit, code: Code) -> Circumstances:

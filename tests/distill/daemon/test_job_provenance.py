@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
+from outcomes import SUCCESS
 from small_job import job_text, make_workspace, stage_text
 from test_daemon_commands import Ran, distill
 
@@ -48,12 +49,12 @@ def run_here(workspace: Workspace, name: str) -> None:
     JobRun(spec.job, workspace, RunRecord(workspace.runs / name), fit).run()
 
 
-def change_queued(workspace: Workspace, name: str) -> None:
+def change_queued(workspace: Workspace, name: str, data: str = "pairs") -> None:
     """Act as if code and data had been different when the job was submitted."""
     with open_queue(workspace) as queue:
         told = json.loads(queue.provenance(name))
         told["code"] |= {"digest": "0" * 64, "commit": "c" * 40, "changed": False}
-        told["data"]["pairs"] = "0" * 64
+        told["data"][data] = "0" * 64
         queue.keep_provenance(name, json.dumps(told))
         freeze_provenance(workspace.runs / name, queue.provenance(name))
 
@@ -86,6 +87,35 @@ def test_a_change_before_the_start_is_reported_and_harmless(workspace, spec) -> 
     (changed,) = lineage["provenance"]["changed"]
     assert "the data set pairs had the digest 000000000000" in changed
     assert "changed since submission" not in (bundle / "README.md").read_text()
+
+
+def test_changed_inputs_are_reported_before_steps_are_repeated(workspace, spec) -> None:
+    submit(workspace, spec, "name=grown", "train.seed=3")  # trained before
+    Ran(workspace, "cancel", "grown")
+    words = "changed since the last run: the data set pairs had the digest 000000000000 and has"
+    for command in ("check", "submit", "run"):
+        change_queued(workspace, "grown")
+        given = (command, str(spec), "--set", "name=grown", "--set", "train.seed=3")
+        told = Ran(workspace, *given).stderr
+        assert words in told
+        assert "what depends on it is computed again" in told
+        assert "the code was" not in told
+    assert words not in Ran(workspace, *given).stderr
+    assert words not in Ran(workspace, "check", str(spec), "--set", "name=grown").stderr
+
+
+def test_a_done_job_is_not_mistaken_for_one_of_other_data(workspace, spec) -> None:
+    given = ("submit", str(spec), "--set", "name=finished")
+    Ran(workspace, *given, "--priority", "9")
+    with open_queue(workspace) as queue:
+        job = queue.claim(1.0)
+        assert job is not None
+        queue.settle("finished", job.attempt, lambda cancelled: SUCCESS, 2.0)
+    ran = Ran(workspace, *given)
+    assert (ran.stdout, ran.stderr) == ("finished: already done\n", "")
+    change_queued(workspace, "finished", "drawn/train")
+    words = "changed since the job was submitted: the data set drawn/train had the digest 0000"
+    assert words in Ran(workspace, *given).stderr
 
 
 def test_a_submit_records_it_again_and_a_retry_keeps_it(workspace, spec) -> None:
