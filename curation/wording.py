@@ -15,7 +15,14 @@ def number(value: float) -> str:
 
 def counted(count: int, thing: str) -> str:
     """A count with its noun: "1 image", "2 images"."""
-    return f"{number(count)} {thing}" if count == 1 else f"{number(count)} {thing}s"
+    return f"{number(count)} {noun(count, thing)}"
+
+
+def noun(count: int, thing: str) -> str:
+    """The noun that fits the count: "identity" or "identities"."""
+    if count == 1:
+        return thing
+    return f"{thing[:-1]}ies" if thing.endswith("ty") else f"{thing}s"
 
 
 def compact(value: float) -> str:

@@ -20,7 +20,8 @@ STYLE = Path(__file__).parent / "style.css"
 
 def environment(templates: Path) -> "Environment":
     """The templates in a folder, with the filters ``number``, ``compact`` and ``decimal``, and
-    ``percent``. Untrusted text is escaped and made ``printable``; file names need not be UTF-8.
+    the functions ``percent`` and ``noun``. Untrusted text is escaped and made ``printable``; file
+    names need not be UTF-8.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -39,7 +40,7 @@ def environment(templates: Path) -> "Environment":
         "decimal": wording.decimal,
         "urlencode": partial(quote, errors="surrogateescape"),
     }
-    found.globals |= {"percent": wording.percent}
+    found.globals |= {"percent": wording.percent, "noun": wording.noun}
     return found
 
 

@@ -71,18 +71,24 @@ class Review:
             return len(self._standing)
 
     def next_cases(
-        self, who: str, count: int, check: str | None = None, held: Collection[str] = ()
+        self,
+        who: str,
+        count: int,
+        check: str | None = None,
+        held: Collection[str] = (),
+        later: Sequence[str] = (),
     ) -> list[int]:
         """Up to ``count`` open cases for ``who``, in order, that nobody else is looking at.
 
         Of the cases leased to ``who`` before, only ``held`` stay leased; they are not returned.
+        Those put off, ``later``, come after all others.
         """
         who = reviewer(who)
         with self._alone():
             now = self._now()
             taken = self._leases.of_others(who, now)
             found: list[int] = []
-            for case in self._in_order(check):
+            for case in self._with_last(later, self._in_order(check)):
                 key = self.cases.key(case)
                 if len(found) == count:
                     break
@@ -282,6 +288,17 @@ class Review:
                 )
             chosen = chosen & (self.cases.check[order] == names.index(check))
         yield from map(int, order[chosen])
+
+    def _with_last(self, last: Sequence[str], cases: Iterable[int]) -> Iterator[int]:
+        """``cases``, but those with the keys ``last`` at the end and in their order."""
+        found: dict[str, int | None] = dict.fromkeys(last)
+        for case in cases:
+            key = self.cases.key(case)
+            if key in found:
+                found[key] = case
+            else:
+                yield case
+        yield from (case for case in found.values() if case is not None)
 
     def _case(self, key: str, findings: str) -> int:
         case = self.look(key)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from curation.errors import UserError
+from curation.wording import counted
 from curation.workspace import Workspace
 from distill.cli import completion
 from distill.cli.common import JOBS, JsonOption, WorkspaceOption, print_json
@@ -318,8 +319,7 @@ def _data_choices(train: Sequence[str], data: "DataFacts", place: Workspace) -> 
     labels = ", no labels"
     if data.identities:
         labelled = "" if data.labelled == data.images else f", {data.labelled:,} of them"
-        people = "identity" if data.identities == 1 else "identities"
-        labels = f"{labelled} of {data.identities:,} {people}"
+        labels = f"{labelled} of {counted(data.identities, 'identity')}"
     sets: Any = train[0] if len(train) == 1 else [{"set": each} for each in train]
     chosen = [Choice("data", "train", sets, f"{data.images:,} images{labels}")]
     folder = train[0].split("/")[0]

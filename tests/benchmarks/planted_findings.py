@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike
 
+from curation.conversion.convert import convert
 from curation.image_set import ImageSet
 from curation.noise.decisions import DECISIONS_FILE, Decision, write_decisions
 from curation.noise.findings import (
@@ -17,6 +18,7 @@ from curation.noise.findings import (
     save_finding,
     save_meta,
 )
+from curation.store import Store
 
 HOSTILE = "</script><script>window.taken = 1</script><img src=x onerror='window.taken = 1'>"
 
@@ -102,6 +104,29 @@ def write_findings(
     decisions = [replace(d, findings=named[d.check]) for d in decisions_for(images, findings)]
     write_decisions(written.path / DECISIONS_FILE, images.digest, decisions)
     return written
+
+
+def checked_store(layout: Path, folder: Path) -> Store:
+    """``train.lmdb`` in ``folder``: the drawn images, with a finding of each check."""
+    store = convert(layout, folder / "train.lmdb")
+    write_findings(store, all_findings(store), {"one": "", "two": ""})
+    return store
+
+
+def store_of_cases(layout: Path, folder: Path) -> Store:
+    """``train.lmdb`` in ``folder``: the drawn images, each flagged as misplaced."""
+    store = convert(layout, folder / "train.lmdb")
+    n = len(store)
+    scores = np.linspace(0.51, 0.99, n)
+    misplaced = finding(
+        *("misplaced", "image", scores, n),
+        similarity=1 - scores,
+        nearest=1 - scores,
+        other_identity=(store.labels + 1) % store.identities,
+        other_similarity=scores,
+    )
+    write_findings(store, [misplaced], {"one": "", "two": ""})
+    return store
 
 
 def write_folder(

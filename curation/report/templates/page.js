@@ -195,12 +195,11 @@
     filterCases();
   });
 
-  // Another window changed its verdicts; without a key, it cleared all of them.
+  // Another window changed its verdicts; without a key, it cleared all of them. The event may be older than
+  // a decision made here, so the storage says which one counts.
   window.addEventListener("storage", (event) => {
-    const element = byStorageKey.get(event.key);
-    if (event.key === null) load();
-    else if (element) remember(element, event.newValue);
-    else return;
+    if (event.key !== null && !byStorageKey.has(event.key)) return;
+    load();
     drawAll();
   });
 

@@ -5,9 +5,7 @@ from typing import Any
 from fastapi import APIRouter
 
 from distill.web.review.reviews import Reviews
-from distill.web.review.shown import (
-    shown_case,
-)
+from distill.web.review.shown import shown_case
 from distill.web.routes.review_requests import NextWanted
 
 
@@ -18,7 +16,7 @@ def router(reviews: Reviews) -> APIRouter:
     def more(sent: NextWanted) -> list[dict[str, Any]]:
         """The next cases for a reviewer."""
         review = reviews.open(sent.set)
-        found = review.next_cases(sent.who, sent.count, sent.check, sent.held)
+        found = review.next_cases(sent.who, sent.count, sent.check, sent.held, sent.later)
         seen = review.refresh()
         return [shown_case(review, case, seen) for case in found]
 

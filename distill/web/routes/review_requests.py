@@ -8,9 +8,11 @@ from curation.noise.decisions import Action
 from curation.review.events import MOST_LINES, Choice
 
 MOST_CASES = 12
+MOST_LATER = 1000
 _Name = Annotated[str, Field(max_length=400)]
 _Id = Annotated[str, Field(pattern="^[0-9A-Za-z._-]{1,60}$")]
 _Keys = Annotated[tuple[_Name, ...], Field(max_length=4 * MOST_CASES)]
+_Later = Annotated[tuple[_Name, ...], Field(max_length=MOST_LATER)]
 _Index = Annotated[int, Field(ge=0, lt=1 << 40)]
 
 
@@ -22,11 +24,12 @@ class _Sent(BaseModel):
 
 
 class NextWanted(_Sent):
-    """A request for more cases, listing those the page already holds."""
+    """A request for more cases, listing those the page already holds, and those put off."""
 
     count: Annotated[int, Field(ge=1, le=MOST_CASES)] = 4
     check: _Name | None = None
     held: _Keys = ()
+    later: _Later = ()
 
 
 class LineSent(BaseModel):

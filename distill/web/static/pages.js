@@ -15,7 +15,8 @@ function reason(request) {
 }
 
 document.addEventListener("htmx:responseError", (event) => say(reason(event.detail.xhr)));
-document.addEventListener("htmx:sendError", () => say("the daemon does not answer"));
+const SILENT = "the daemon does not answer";
+document.addEventListener("htmx:sendError", () => say(SILENT));
 document.addEventListener("click", (event) => {
   if (event.target.id === "said") say("");
 });
@@ -32,12 +33,16 @@ document.addEventListener("click", (event) => {
 }, true);
 
 const AGAIN = 5000; // ms until a page listens again that the daemon refused to tell of changes
+const LOST = 4000; // ms until a page says that it is not told of changes; browsers try again after 3000
 
 /* A visible page listens for changes; a page in the background does not. Changes before a connection are not told,
-   so the page is updated at each, and browsers give up after an error that the daemon answers, such as too many pages. */
+   so the page is updated at each, and browsers give up after an error that the daemon answers, such as too many pages.
+   A page that is not told of changes says so, until it is. */
 class Live {
   constructor(element) {
     this.element = element;
+    this.told = new Date();
+    this.losing = null;
     this.update = () => this.listen(!document.hidden);
     document.addEventListener("visibilitychange", this.update);
     this.update();
@@ -48,11 +53,13 @@ class Live {
       const source = (this.source = new EventSource(this.element.dataset.live));
       source.onopen = source.onmessage = () => this.tell();
       source.onerror = () => {
+        this.losing ??= setTimeout(() => this.lose(source), LOST);
         if (source.readyState === EventSource.CLOSED && this.source === source) setTimeout(() => this.again(source), AGAIN);
       };
     } else if (!wanted && this.source) {
       this.source.close();
       this.source = null;
+      this.find();
     }
   }
 
@@ -62,7 +69,21 @@ class Live {
     this.update();
   }
 
+  lose(source) {
+    const why = source.readyState === EventSource.CLOSED ? "the daemon refuses to update this page, reload it" : SILENT;
+    this.lost = `${why}; this page is as of ${this.told.toLocaleTimeString()}`;
+    say(this.lost);
+  }
+
+  find() {
+    clearTimeout(this.losing);
+    this.losing = null;
+    if ([this.lost, SILENT].includes(document.getElementById("said")?.textContent)) say("");
+  }
+
   tell() {
+    this.find();
+    this.told = new Date();
     this.element.dispatchEvent(new CustomEvent("live", { bubbles: false }));
   }
 }

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pytest
-from planted_findings import all_findings, write_findings
+from planted_findings import all_findings, checked_store, write_findings
 
-from curation.conversion.convert import convert
 from curation.errors import UserError
 from curation.noise.decisions import DECISIONS_FILE, Decision, read_decisions, write_decisions
 from curation.noise.findings import save_finding
@@ -29,9 +28,8 @@ if TYPE_CHECKING:
 def train(drawn_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Store:
     """A store with findings and a page beside it."""
     folder = tmp_path_factory.mktemp("people")
-    store = convert(drawn_folder, folder / "train.lmdb")
-    findings = write_findings(store, all_findings(store), {"one": "", "two": ""})
-    write_report(folder / "page.html", store, findings)
+    store = checked_store(drawn_folder, folder)
+    write_report(folder / "page.html", store, sibling_findings(store))
     return store
 
 

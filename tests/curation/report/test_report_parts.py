@@ -15,7 +15,7 @@ from curation.report.funnel import funnel
 from curation.report.histogram import bar_height, flag_edge, score_histogram, size_histograms
 from curation.store import Store
 from curation.subsets import write_cap, write_difference
-from curation.wording import compact, decimal, parameters, percent
+from curation.wording import compact, counted, decimal, noun, parameters, percent
 
 
 def test_sets_are_compared_in_the_same_bins(store: Store, tmp_path: Path) -> None:
@@ -146,3 +146,12 @@ def test_unknown_numbers_are_shown_as_unknown() -> None:
 def test_parameters_are_shortened_and_have_no_digests() -> None:
     given_parameters = {"maximum": 50, "list_digest": "ab" * 32, "list": "x" * 100}
     assert parameters(given_parameters) == f"maximum 50, list {'x' * 40}"
+
+
+def test_a_noun_fits_its_count() -> None:
+    assert [noun(count, "identity") for count in (0, 1, 2)] == [
+        "identities",
+        "identity",
+        "identities",
+    ]
+    assert [counted(count, "image") for count in (1, 2000)] == ["1 image", "2,000 images"]

@@ -4,9 +4,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from planted_findings import all_findings, write_findings
+from planted_findings import checked_store
 
-from curation.conversion.convert import convert
 from curation.review.review import Review
 from tests.curation.review.review_harness import Clock, open_review
 
@@ -14,8 +13,7 @@ from tests.curation.review.review_harness import Clock, open_review
 @pytest.fixture(scope="module")
 def people(drawn_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("people")
-    store = convert(drawn_folder, folder / "train.lmdb")
-    write_findings(store, all_findings(store), {"one": "", "two": ""})
+    checked_store(drawn_folder, folder)
     return folder
 
 

@@ -25,6 +25,20 @@ class TestTwoReviewers:
         assert bob.holder(first[0]) == "ada"
         assert ada.next_cases("ada", 3) == first
 
+    def test_a_case_put_off_comes_last_and_is_free_for_others(self, folder, clock):
+        ada, bob = open_review(folder, clock), open_review(folder, clock)
+        everything = ada.next_cases("ada", 99)
+        later = [ada.cases.key(everything[0]), ada.cases.key(everything[2])]
+        assert ada.next_cases("ada", 1, later=later) == [everything[1]]
+        assert bob.next_cases("bob", 1) == [everything[0]]
+        bob.next_cases("bob", 0)
+        others = [case for case in everything if ada.cases.key(case) not in later]
+        assert ada.next_cases("ada", 99, later=later[::-1]) == [
+            *others,
+            everything[2],
+            everything[0],
+        ]
+
     def test_a_lease_ends(self, folder, clock):
         ada, bob = open_review(folder, clock), open_review(folder, clock)
         first = ada.next_cases("ada", 3)

@@ -20,6 +20,7 @@ from tests.distill.web.pages_harness import Pages, axe_faults
 HTML = {"Accept": "text/html"}
 ODD = "<img src=x>?\u202e\n#%.view"
 """A possible name of a view"""
+LONG = f"{'n' * 200}.view"
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +31,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pages]:
     folder.mkdir(parents=True)
     store = drawn_store(folder, 96)
     write_subset(folder / "half.view", store, np.arange(96) % 2 == 0, "half", {"every": 2})
+    write_subset(folder / LONG, store, np.arange(96) < 4, "first", {"below": 4})
     write_subset(folder / ODD, store, np.arange(96) < 8, "first", {"below": 8})
     (folder / "broken.view").mkdir()
     (folder / "broken.view" / "view.json").write_text("{}")

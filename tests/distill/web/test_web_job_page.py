@@ -1,6 +1,7 @@
 """A job in a browser."""
 
 import io
+import json
 import os
 import tarfile
 from pathlib import Path
@@ -77,6 +78,28 @@ def test_a_job_is_shown_while_it_runs(pages: Pages, job: str, browser_page: Page
     page.get_by_label("Search the log").fill("FIRST")
     expect(page.locator("#log")).to_have_text("first words")
     expect(page.get_by_role("row", name="student lfw accuracy")).to_contain_text("0.9000 to 0.9250")
+
+
+def test_long_words_do_not_widen_a_page(pages: Pages, browser_page: Page) -> None:
+    failure = json.dumps({"reason": "x" * 300})
+    pages.submit(
+        "long-words",
+        f"""
+import pathlib, sys
+run = pathlib.Path(sys.argv[1])
+(run / "bundle").mkdir()
+(run / "bundle" / ("f" * 200)).touch()
+(run / "failure.json").write_text({failure!r})
+sys.exit(1)
+""",
+        label="L" * 64,
+    )
+    pages.wait_for("long-words", "failed")
+    browser_page.set_viewport_size({"width": 360, "height": 740})
+    for path, shown in (("/", "L" * 64), ("/jobs/long-words", "f" * 200)):
+        browser_page.goto(f"{pages.url}{path}")
+        expect(browser_page.get_by_role("link", name=shown)).to_be_visible()
+        assert browser_page.evaluate("document.documentElement.scrollWidth") == 360, path
 
 
 def test_log_bundle_and_spec_can_be_downloaded(pages: Pages, job: str) -> None:

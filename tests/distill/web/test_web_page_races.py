@@ -42,6 +42,24 @@ def test_a_page_refused_by_the_daemon_listens_again(pages: Pages, browser_page: 
     assert len(listened) == 2
 
 
+def test_a_page_says_that_it_is_not_updated(pages: Pages, browser_page: Page) -> None:
+    said = browser_page.locator("#said")
+    browser_page.route("**/events/queue", lambda route: route.abort())
+    browser_page.reload()
+    expect(said).to_contain_text("the daemon does not answer; this page is as of ")
+    pages.submit("meanwhile", hold="true")
+    browser_page.unroute("**/events/queue")
+    expect(browser_page.get_by_role("row", name="meanwhile")).to_be_visible()
+    expect(said).to_have_text("")
+
+
+def test_a_page_says_that_its_updates_are_refused(browser_page: Page) -> None:
+    browser_page.route("**/events/queue", lambda route: route.fulfill(status=401, body="no"))
+    browser_page.reload()
+    said = browser_page.locator("#said")
+    expect(said).to_contain_text("the daemon refuses to update this page, reload it; this page is")
+
+
 def test_a_spec_submitted_twice_is_sent_once(pages: Pages, browser_page: Page) -> None:
     sent: list[Request] = []
     browser_page.on("request", lambda one: sent.append(one) if one.method == "POST" else None)

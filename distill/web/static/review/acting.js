@@ -1,7 +1,7 @@
 /* Actions by key. */
 
 import { NAMES } from "./actions.js";
-import { begin, current } from "./cases.js";
+import { current, putOff } from "./cases.js";
 import { choose, chooseRow, step, zoom } from "./choosing.js";
 import { decide, redo, undo } from "./deciding.js";
 import { clear, dropIdentity, hasFaces, mark, markProposal, mergeInto } from "./marks.js";
@@ -15,10 +15,7 @@ const DO = {
   reject: () => decide("reject"),
   unsure: () => decide("unsure"),
   done: () => decide("change"),
-  later: () => {
-    if (state.cases.length > 1) state.cases.push(state.cases.shift());
-    begin();
-  },
+  later: putOff,
   undo, redo, clear,
   choose: () => choose(state.focus, false),
   all: chooseRow,
@@ -42,6 +39,8 @@ const ALWAYS = ["undo", "redo", "larger", "smaller", "history", "conflicts", "nu
 export const DECISIONS = ["accept", "reject", "unsure", "done", "later"];
 /* What a key does again while it is held down: never a decision about a case that nobody has seen. */
 const REPEATED = ["larger", "smaller"];
+/* Keys that only change others, and keys without a character. */
+const NAMELESS = ["Shift", "Control", "Alt", "AltGraph", "Meta", "CapsLock", "Dead", "Process", "Unidentified"];
 
 export function act(name) {
   if (!current() && !ALWAYS.includes(name)) return;
@@ -50,13 +49,13 @@ export function act(name) {
 }
 
 document.addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey) return;
   if (state.awaiting) {
     event.preventDefault();
-    if (!["Shift", "Control", "Alt", "Meta"].includes(event.key)) setKey(state.awaiting, event.key);
+    if (!event.repeat && !NAMELESS.includes(event.key)) take(event.key);
     return;
   }
-  if (document.querySelector("dialog[open]") || !state.who) return;
-  if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches?.("input, select, textarea")) return;
+  if (document.querySelector("dialog[open]") || !state.who || event.target.matches?.("input, select, textarea")) return;
   if (event.key.startsWith("Arrow")) {
     event.preventDefault();
     step(event.key, event.shiftKey);
@@ -71,13 +70,23 @@ document.addEventListener("keydown", (event) => {
   }
 });
 
+/* The next key becomes that of the action. Escape leaves the key as it is, except that of its own action. */
+function take(key) {
+  const name = state.awaiting;
+  if (key === "Escape" && name !== "clear") state.awaiting = null;
+  else if (key.startsWith("Arrow") || key === "Tab") {
+    state.said = `${key === "Tab" ? "Tab moves from control to control" : "The arrows move from face to face"}; press another key.`;
+  } else setKey(name, key);
+  draw();
+}
+
 function setKey(name, key) {
   const other = Object.keys(state.keys).find((action) => state.keys[action] === key);
   if (other) state.keys[other] = state.keys[name];
   state.keys[name] = key;
   localStorage.setItem("review-keys", JSON.stringify(state.keys));
   state.awaiting = null;
-  draw();
+  state.said = "";
 }
 
 export function shownKey(name) {

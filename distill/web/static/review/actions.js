@@ -5,7 +5,7 @@ export const ACTIONS = {
   reject: ["n", "Reject it: change nothing"],
   unsure: ["i", "Unsure: somebody else may know"],
   done: ["Enter", "Carry out the marked changes"],
-  later: ["j", "Put this case off"],
+  later: ["j", "Put this case off until no other is open"],
   undo: ["u", "Undo your last decision"],
   redo: ["U", "Redo the decision you undid"],
   choose: [" ", "Choose the face, or drop it from the choice"],

@@ -7,6 +7,7 @@ import { SET, state } from "./state.js";
 const AHEAD = 6;
 export const MOST_HELD = 48; // the server's limit
 const MOST_WAITING = 30;
+const MOST_LATER = 1000; // the server's limit
 
 export function current() {
   return state.cases[0];
@@ -77,17 +78,17 @@ function heldKeys() {
 export async function fill() {
   if (state.filling || !state.who || state.cases.length >= AHEAD - 2 || state.outbox.length > MOST_WAITING) return;
   state.filling = true;
-  const { check, who } = state;
+  const { check, who, later } = state;
   try {
     const held = heldKeys();
-    const found = await ask("next", { set: SET, who, count: AHEAD, check, held });
+    const found = await ask("next", { set: SET, who, count: AHEAD, check, held, later });
     state.unreachable = "";
     if (check === state.check && who === state.who) {
       const there = new Set([...held, ...heldKeys()]);
       const fresh = found.filter((one) => !there.has(one.key)).map(unpacked);
       const isFirst = state.cases.length === 0;
       state.cases.push(...fresh);
-      state.empty = state.cases.length === 0;
+      state.empty = state.cases.length === 0 && later === state.later;
       fresh.forEach(preload);
       if (isFirst) begin();
     }
@@ -100,7 +101,15 @@ export async function fill() {
   }
   state.filling = false;
   draw();
-  if (check !== state.check || who !== state.who) fill(); // the answer was for another question
+  if (check !== state.check || who !== state.who || later !== state.later) fill(); // the answer was for another question
+}
+
+/* Puts the case off until no other is open. */
+export function putOff() {
+  const { key } = state.cases.shift();
+  state.later = [...state.later.filter((other) => other !== key), key].slice(-MOST_LATER);
+  begin();
+  fill();
 }
 
 export function filter(check) {

@@ -1,6 +1,7 @@
 /* The review of flagged identities. */
 
 import { fill } from "./cases.js";
+import "./focus.js";
 import { empty, kept } from "./outbox.js";
 import { draw } from "./page.js";
 import { Refusal, ask, wanted } from "./server.js";

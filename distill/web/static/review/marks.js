@@ -3,7 +3,7 @@
 import { current } from "./cases.js";
 import { chosenOrSuspect, identities } from "./choosing.js";
 import { state } from "./state.js";
-import { lineOf } from "./words.js";
+import { lineOf, number } from "./words.js";
 
 /* Whether faces are chosen, or the case is about one; says so if not. */
 export function hasFaces() {
@@ -12,20 +12,41 @@ export function hasFaces() {
   return false;
 }
 
+/* Where a face of this identity goes; the rival's faces go back to the case's identity. */
+function destination(action, identity, into) {
+  if (action !== "move") return action === "split" ? 0 : null;
+  if (into !== "rival") return into;
+  return identity === current().identity ? current().rival : current().identity;
+}
+
+/* Marks all chosen faces or none. A face moved to where it is stays there, whatever was marked before. */
 export function mark(action, into) {
   if (!hasFaces()) return;
-  const images = chosenOrSuspect();
   const identityOf = identities();
-  for (const image of images) {
+  const lines = chosenOrSuspect().map((image) => {
     const identity = identityOf.get(image);
-    const to = into === "rival" ? (identity === current().identity ? current().rival : current().identity) : into;
-    if (action === "move" && (to === null || to === identity)) {
-      state.said = to === null ? "This case has no rival; choose an identity." : "The face is already there.";
-      return;
-    }
-    state.marks.set(image, { action, identity, into: action === "move" ? to : action === "split" ? 0 : null });
+    return { image, line: { action, identity, into: destination(action, identity, into) } };
+  });
+  if (action === "move" && lines.some(({ line }) => line.into === null)) {
+    state.said = "This case has no rival; choose an identity.";
+    return;
   }
-  state.chosen = new Set();
+  let staying = 0;
+  for (const { image, line } of lines) {
+    if (line.into !== line.identity) state.marks.set(image, line);
+    else {
+      state.marks.delete(image);
+      staying += 1;
+    }
+  }
+  state.said = alreadyThere(staying, lines.length);
+  if (staying < lines.length) state.chosen = new Set();
+}
+
+function alreadyThere(staying, all) {
+  if (!staying) return "";
+  if (staying < all) return `${number(staying)} of the ${number(all)} faces ${staying === 1 ? "is" : "are"} already there; the others are marked.`;
+  return all === 1 ? "The face is already there." : "The faces are already there.";
 }
 
 function isSame(one, other) {

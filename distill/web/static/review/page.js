@@ -2,6 +2,7 @@
 
 import { Do } from "./buttons.js";
 import { current, fill, filter } from "./cases.js";
+import { leave, leftByChoice } from "./focus.js";
 import { plan } from "./marks.js";
 import { Panel } from "./panels.js";
 import { Search } from "./search.js";
@@ -10,6 +11,11 @@ import { root, state } from "./state.js";
 import { number, words } from "./words.js";
 
 const { html, render } = htmPreact;
+
+function chosen({ target }) {
+  filter(target.value || null);
+  leave(target);
+}
 
 function Progress() {
   const { progress, left, outbox } = state;
@@ -27,7 +33,7 @@ function Progress() {
         ${" "}${number(left.identities)} identities, ${number(left.identities_before)} before</span>`}
       <span class="saved" role="status">${state.trouble || (outbox.length ? `saving ${outbox.length} ...` : "all saved")}</span>
       <nav class="chips" aria-label="More">
-        <select aria-label="Check" value=${state.check ?? ""} onChange=${(event) => filter(event.target.value || null)}>
+        <select aria-label="Check" value=${state.check ?? ""} ...${leftByChoice} onChange=${chosen}>
           <option value="">All checks</option>
           ${(state.about?.checks ?? []).map((check) => html`<option value=${check}>${check}${progress ? ` (${number(progress.open_of_check[check] ?? 0)})` : ""}</option>`)}
         </select>

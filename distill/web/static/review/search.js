@@ -58,7 +58,7 @@ export function Search() {
       </form>
       <ul class="found">${found.map((one) => html`
         <li key=${one.identity}><button type="button" onClick=${() => takeFound(one.identity)}>
-          <span>identity ${one.identity}${one.name ? ` ${one.name}` : ""}${one.label === null ? "" : `, label ${one.label}`}, ${number(one.count)} images</span>
+          <span>identity ${one.identity}${one.name ? ` ${one.name}` : ""}${one.label === null ? "" : `, label ${one.label}`}, ${number(one.count)} ${one.count === 1 ? "image" : "images"}</span>
           <span class="faces">${one.images.map((image) => html`<img src=${face(image)} alt="" />`)}</span>
         </button></li>`)}</ul>
       ${text && foundFor === text && !found.length && html`<p class="fine">No identity matches.</p>`}

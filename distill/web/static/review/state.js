@@ -9,6 +9,7 @@ export const state = {
   about: null,
   who: localStorage.getItem("review-who") || "",
   cases: [],
+  later: [], // cases put off, which come after all others
   filling: false,
   empty: false,
   unreachable: "", // why the next cases did not come

@@ -1,18 +1,19 @@
-"""The review in a browser: with keys alone, by two people, and while the server is killed."""
+"""The review in a browser, mostly with keys alone."""
 
 import resource
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
-import numpy as np
 import pytest
-from planted_findings import all_findings, finding, write_findings
+from planted_findings import (
+    all_findings,
+    finding,
+    write_findings,
+)
 from playwright.sync_api import Browser, BrowserContext, Page, Route, expect
 from reviewers import ReviewServer, logged, press, sign_in, sit_down, until_saved
 
@@ -23,65 +24,12 @@ from curation.records.layout_writer import write_layout
 from curation.review.review import Review
 from curation.store import Store
 from distill.web.keys import TOKEN_FILE
-
-AXE = Path(__file__).parent / "vendor" / "axe-4.14.1.min.js"
-
-
-def people(folder: Path, drawn_folder: Path, is_long: bool = False) -> Path:
-    """A store with findings; with ``is_long``, every image is flagged."""
-    store = convert(drawn_folder, folder / "train.lmdb")
-    found = all_findings(store)
-    if is_long:
-        n = len(store)
-        scores = np.linspace(0.51, 0.99, n)
-        found = [
-            finding(
-                *("misplaced", "image", scores, n),
-                similarity=1 - scores,
-                nearest=1 - scores,
-                other_identity=(store.labels + 1) % store.identities,
-                other_similarity=scores,
-            )
-        ]
-    write_findings(store, found, {"one": "", "two": ""})
-    return folder / "train.lmdb"
+from tests.distill.web.pages_harness import axe_faults
 
 
-@pytest.fixture
-def serve(tmp_path: Path) -> Iterator[Callable[[Path], ReviewServer]]:
-    """Starts servers that end with the test, even if it fails."""
-    with ExitStack() as stack:
-
-        def start(images: Path) -> ReviewServer:
-            made = ReviewServer(images, tmp_path / "workspace")
-            stack.callback(made.close)
-            made.start()
-            return made
-
-        yield start
-
-
-@pytest.fixture
-def server(drawn_folder: Path, tmp_path: Path, serve) -> Iterator[ReviewServer]:
-    made = serve(people(tmp_path, drawn_folder))
-    yield made
-    assert made.end() == 0
-
-
-@pytest.fixture
-def context(server: ReviewServer, chromium: Browser) -> Iterator[BrowserContext]:
-    (made,) = sign_in(chromium, server)
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def page(context: BrowserContext, server: ReviewServer) -> Page:
-    return sit_down(context, server, "ada")
-
-
-def log_of(tmp_path: Path) -> list[dict]:
-    return logged(tmp_path / "train.lmdb")
+def shown_image(event: dict) -> int:
+    """The image of a case of the check "misplaced"."""
+    return int(event["case"].removeprefix("misplaced-"))
 
 
 def filtered(page: Page, check: str) -> None:
@@ -90,86 +38,54 @@ def filtered(page: Page, check: str) -> None:
     page.wait_for_selector(f"#case[data-key^='{check}-']")
 
 
-def test_two_people_lose_no_decision_if_the_server_is_killed(
-    drawn_folder: Path, tmp_path: Path, chromium: Browser, serve
-) -> None:
-    images = people(tmp_path, drawn_folder, is_long=True)
-    server = serve(images)
-    contexts = sign_in(chromium, server, people=2)
-    ada, bob = (sit_down(c, server, who) for c, who in zip(contexts, ("ada", "bob"), strict=True))
-    decided = []
-    for number in range(12):
-        decided += [press(ada, "yni"[number % 3]), press(bob, "n")]
-    server.end(signal.SIGKILL)
-    page_without_server = press(ada, "y")
-    server.start()
-    decided.append(page_without_server)
-    for page in (ada, bob):
-        while (case := press(page, "y")) is not None:
-            decided.append(case)
-        until_saved(page)
-    for context in contexts:
-        context.close()
-    assert server.end() == 0
-    events = logged(images)
-    assert len(events) == len({event["case"] for event in events}) == 48
-    assert {event["case"] for event in events} == set(decided)
-    assert {event["who"] for event in events} == {"ada", "bob"}
-
-
-def test_no_case_is_shown_twice_while_decisions_wait(
-    drawn_folder: Path, tmp_path: Path, chromium: Browser, serve
-) -> None:
-    images = people(tmp_path, drawn_folder, is_long=True)
-    server = serve(images)
-    (context,) = sign_in(chromium, server)
-    page = sit_down(context, server, "ada")
-    page.route("**/review/decide", lambda route: route.abort())
-    decided = []
-    for _ in range(30):
-        decided.append(press(page, "n"))
-    while page.get_attribute("#case", "data-key"):
-        decided.append(press(page, "n"))
-    assert len(decided) == len(set(decided)) < 48
-    page.unroute("**/review/decide")
-    while (case := press(page, "n")) is not None:
-        decided.append(case)
-    until_saved(page)
-    context.close()
-    assert server.end() == 0
-    assert sorted(event["case"] for event in logged(images)) == sorted(decided)
-    assert len(decided) == 48
-
-
-def test_faces_are_chosen_and_dropped_by_keys_alone(page: Page, tmp_path: Path) -> None:
+def test_faces_are_chosen_and_dropped_by_keys_alone(page: Page, images: Path) -> None:
     filtered(page, "misplaced")
     case = page.get_attribute("#case", "data-key")
     image = int(str(case).removeprefix("misplaced-"))
     for key in ("ArrowRight", " ", "Shift+ArrowRight", "d", "Enter"):
         page.keyboard.press(key)
     until_saved(page)
-    (event,) = log_of(tmp_path)
+    (event,) = logged(images)
     own = [i for i in range(image // 8 * 8, image // 8 * 8 + 8) if i != image]
     assert event["lines"] == [f"drop {i} {image // 8}" for i in own[:2]]
     assert (event["case"], event["choice"], event["confirmed"]) == (case, "change", False)
 
 
-def test_a_key_held_down_decides_about_one_case(page: Page, tmp_path: Path) -> None:
+def test_a_key_held_down_decides_about_one_case(page: Page, images: Path) -> None:
     press(page, "n")
     for _ in range(3):
         page.keyboard.down("y")
     until_saved(page)
-    assert [event["choice"] for event in log_of(tmp_path)] == ["reject", "accept"]
+    assert [event["choice"] for event in logged(images)] == ["reject", "accept"]
 
 
-def test_a_decision_is_undone_and_redone(page: Page, tmp_path: Path) -> None:
+def test_cases_put_off_come_after_all_others(page: Page, images: Path) -> None:
+    seen = [press(page, "j") for _ in range(14)]
+    assert len(set(seen)) == 14  # all open cases, more than the page holds
+    assert [press(page, "j") for _ in range(3)] == seen[:3]
+    decided = press(page, "n")
+    until_saved(page)
+    assert decided == seen[3]
+    assert [event["case"] for event in logged(images)] == [decided]
+
+
+def test_the_only_open_case_can_be_put_off(page: Page) -> None:
+    filtered(page, "overlap")
+    for _ in range(3):
+        page.keyboard.press("j")
+    page.wait_for_selector("#case[data-key^='overlap-']")
+    page.keyboard.press("n")
+    page.wait_for_selector("#case:has-text('Nothing is open of overlap')")
+
+
+def test_a_decision_is_undone_and_redone(page: Page, images: Path) -> None:
     case = press(page, "n")
     page.keyboard.press("u")
     page.wait_for_selector(f"#case[data-key='{case}']")
     page.keyboard.press("U")
     page.wait_for_selector(f"#case:not([data-key='{case}'])")
     until_saved(page)
-    first, second, third = log_of(tmp_path)
+    first, second, third = logged(images)
     assert (second["undoes"], third["undoes"]) == (first["id"], second["id"])
 
 
@@ -192,7 +108,7 @@ def test_all_faces_of_a_large_identity_are_one_decision(
     until_saved(page)
     context.close()
     assert server.end() == 0
-    (event,) = log_of(tmp_path)
+    (event,) = logged(store.path)
     assert event["lines"] == [f"drop {image} 0" for image in range(12_000)]
 
 
@@ -218,10 +134,10 @@ def test_a_picture_of_an_evaluation_set_is_shown(
     until_saved(page)
     context.close()
     assert server.end() == 0
-    assert log_of(tmp_path)[0]["lines"] == ["drop-identity 5"]
+    assert logged(store.path)[0]["lines"] == ["drop-identity 5"]
 
 
-def test_a_merge_shows_its_direction_and_can_be_reversed(page: Page, tmp_path: Path) -> None:
+def test_a_merge_shows_its_direction_and_can_be_reversed(page: Page, images: Path) -> None:
     filtered(page, "divided")
     page.keyboard.press("w")
     assert page.inner_text(".plan") == "merge identity 0 → into identity 1"
@@ -229,7 +145,7 @@ def test_a_merge_shows_its_direction_and_can_be_reversed(page: Page, tmp_path: P
     assert page.inner_text(".plan") == "merge identity 1 → into identity 0"
     page.keyboard.press("Enter")
     until_saved(page)
-    (event,) = log_of(tmp_path)
+    (event,) = logged(images)
     assert event["lines"] == ["merge 1 0"]
 
 
@@ -240,7 +156,7 @@ def test_a_proposal_is_marked_once(page: Page) -> None:
     expect(page.locator(".plan li")).to_have_count(1)
 
 
-def test_a_face_moves_to_an_identity_found_by_search(page: Page, tmp_path: Path) -> None:
+def test_a_face_moves_to_an_identity_found_by_search(page: Page, images: Path) -> None:
     filtered(page, "misplaced")
     page.keyboard.press("g")
     page.fill("dialog input", "3")
@@ -248,12 +164,28 @@ def test_a_face_moves_to_an_identity_found_by_search(page: Page, tmp_path: Path)
     page.keyboard.press("Enter")
     page.keyboard.press("Enter")
     until_saved(page)
-    (event,) = log_of(tmp_path)
+    (event,) = logged(images)
     image = int(event["case"].removeprefix("misplaced-"))
     assert event["lines"] == [f"move {image} {image // 8} 3"]
 
 
-def test_enter_takes_no_identity_of_an_earlier_search(page: Page, tmp_path: Path) -> None:
+def test_faces_that_are_already_there_need_no_move(page: Page) -> None:
+    filtered(page, "divided")  # identity 0 with images 0 to 7, identity 1 with 8 to 15
+    page.click(".pick[data-image='9']")
+    page.keyboard.press("d")
+    for image in (0, 9, 1):
+        page.click(f".pick[data-image='{image}']")
+    page.keyboard.press("g")
+    page.fill("dialog input", "1")
+    page.wait_for_selector(".found button:has-text('identity 1')")
+    page.keyboard.press("Enter")
+    assert page.inner_text(".plan") == "move 2 faces to identity 1"
+    said = page.locator("[role=alert]")
+    expect(said).to_have_text("1 of the 3 faces is already there; the others are marked.")
+    assert page.locator(".pick[aria-pressed=true]").count() == 0
+
+
+def test_enter_takes_no_identity_of_an_earlier_search(page: Page, images: Path) -> None:
     held: list[Route] = []
     page.route("**/identities?*q=2*", lambda route: held.append(route))
     filtered(page, "misplaced")
@@ -268,7 +200,7 @@ def test_enter_takes_no_identity_of_an_earlier_search(page: Page, tmp_path: Path
     page.keyboard.press("Enter")
     page.keyboard.press("Enter")
     until_saved(page)
-    (event,) = log_of(tmp_path)
+    (event,) = logged(images)
     assert event["lines"][0].endswith(" 2")
 
 
@@ -293,11 +225,9 @@ def test_a_closed_dialog_returns_the_focus(page: Page, how: str) -> None:
     expect(button).to_be_focused()
 
 
-def test_a_stale_window_is_refused(context: BrowserContext, server: ReviewServer, tmp_path) -> None:
-    page = sit_down(context, server, "ada")
+def test_a_stale_window_is_refused(page: Page, images: Path) -> None:
     filtered(page, "divided")
-    images = Store(tmp_path / "train.lmdb")
-    other = Review(images, Findings(tmp_path / "train.findings"))
+    other = Review(Store(images), Findings(images.with_name("train.findings")))
     identity = other.cases.findings[2].identity
     other.decide("b", "bob", "divided-0", identity, 0, "reject")
     page.keyboard.press("y")
@@ -306,25 +236,25 @@ def test_a_stale_window_is_refused(context: BrowserContext, server: ReviewServer
         page.keyboard.press("j")
     page.wait_for_selector("#case[data-key='divided-0'] .badge:has-text('bob: reject')")
     page.wait_for_selector("[role=alert]:has-text('meanwhile bob decided (reject)')")
-    assert len(log_of(tmp_path)) == 1
+    assert len(logged(images)) == 1
 
 
 def test_a_full_disk_keeps_a_decision_until_there_is_room(
-    page: Page, server: ReviewServer, tmp_path: Path
+    page: Page, server: ReviewServer, images: Path
 ) -> None:
     press(page, "n")
     until_saved(page)
     resource.prlimit(server.pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
     case = press(page, "n")
     page.wait_for_selector(".saved:has-text('this decision is not saved; it is sent again')")
-    assert len(log_of(tmp_path)) == 1
+    assert len(logged(images)) == 1
     unlimited = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
     resource.prlimit(server.pid, resource.RLIMIT_FSIZE, unlimited)
     until_saved(page)
-    assert [event["case"] for event in log_of(tmp_path)][1:] == [case]
+    assert [event["case"] for event in logged(images)][1:] == [case]
 
 
-def test_changed_keys_are_remembered(page: Page, tmp_path: Path) -> None:
+def test_changed_keys_are_remembered(page: Page, images: Path) -> None:
     page.keyboard.press("?")
     page.click("dialog button:has-text('y')")
     page.keyboard.press("q")
@@ -333,7 +263,64 @@ def test_changed_keys_are_remembered(page: Page, tmp_path: Path) -> None:
     page.wait_for_selector(".pick")
     page.keyboard.press("q")
     until_saved(page)
-    assert [event["choice"] for event in log_of(tmp_path)] in (["accept"], ["reject"])
+    assert [event["choice"] for event in logged(images)] in (["accept"], ["reject"])
+
+
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [
+        ("ArrowLeft", "The arrows move from face to face"),
+        ("Tab", "Tab moves from control to control"),
+        ("Shift", ""),
+        ("Control+b", ""),
+        ("Escape", ""),
+    ],
+)
+def test_a_key_that_cannot_be_an_actions_is_not_taken(page: Page, key: str, said: str) -> None:
+    page.keyboard.press("?")
+    button = page.locator("dialog li", has_text="Accept what is proposed").locator("button")
+    button.click()
+    page.keyboard.press(key)
+    if said:
+        expect(page.locator("dialog [role=alert]")).to_contain_text(said)
+    if key != "Escape":
+        page.keyboard.press("q")
+    expect(button).to_have_text("y" if key == "Escape" else "q")
+    assert page.locator("dialog [role=alert]").count() == 0
+
+
+def test_a_clicked_button_leaves_the_next_key_to_the_case(page: Page, images: Path) -> None:
+    filtered(page, "misplaced")
+    page.get_by_role("button", name="Leave out d", exact=True).click()
+    page.keyboard.press("Enter")
+    until_saved(page)
+    (event,) = logged(images)
+    assert event["lines"] == [f"drop {shown_image(event)} {shown_image(event) // 8}"]
+
+
+@pytest.mark.parametrize("keys", [[" ", "ArrowDown", "Enter"], ["ArrowDown", "Enter"]])
+def test_a_check_chosen_by_keys_leaves_the_next_key_to_the_case(
+    page: Page, images: Path, keys: list[str]
+) -> None:
+    check = page.get_by_role("combobox", name="Check")
+    check.focus()
+    for key in keys:
+        page.keyboard.press(key)
+    expect(check).to_have_value("misplaced")
+    expect(check).not_to_be_focused()
+    page.wait_for_selector("#case[data-key^='misplaced-']")
+    page.keyboard.press("n")
+    until_saved(page)
+    assert [event["choice"] for event in logged(images)] == ["reject"]
+
+
+def test_arrows_go_through_the_checks_of_a_closed_choice(page: Page) -> None:
+    check = page.get_by_role("combobox", name="Check")
+    check.focus()
+    for _ in range(2):
+        page.keyboard.press("ArrowDown")
+    expect(check).to_have_value("mixed")
+    expect(check).to_be_focused()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -346,10 +333,7 @@ def test_the_review_page_is_accessible(page: Page, width: int, scheme: str) -> N
         if key:
             page.keyboard.press(key)
             page.wait_for_selector("dialog[open]")
-        page.evaluate(AXE.read_text())
-        found = page.evaluate("axe.run({resultTypes: ['violations']})")
-        serious = [v for v in found["violations"] if v["impact"] in ("serious", "critical")]
-        assert [(v["id"], v["nodes"][0]["html"][:200]) for v in serious] == []
+        assert axe_faults(page) == []
         if key:
             page.keyboard.press("Escape")
             page.wait_for_selector("dialog[open]", state="detached")
@@ -360,8 +344,7 @@ def review_command(images: Path, tmp_path: Path, port: str) -> list[str]:
     return [*command, "--port", port, "--workspace", str(tmp_path / "workspace")]
 
 
-def test_ctrl_c_ends_a_review_with_its_progress(drawn_folder: Path, tmp_path: Path) -> None:
-    images = people(tmp_path, drawn_folder)
+def test_ctrl_c_ends_a_review_with_its_progress(images: Path, tmp_path: Path) -> None:
     pipe = subprocess.PIPE
     command = review_command(images, tmp_path, "0")
     with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as server:
@@ -381,8 +364,7 @@ def test_ctrl_c_ends_a_review_with_its_progress(drawn_folder: Path, tmp_path: Pa
     assert said.startswith("the review has ended; 1 of 14 cases")
 
 
-def test_a_port_in_use_is_named(drawn_folder: Path, tmp_path: Path) -> None:
-    images = people(tmp_path, drawn_folder)
+def test_a_port_in_use_is_named(images: Path, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         told = subprocess.run(

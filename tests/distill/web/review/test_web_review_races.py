@@ -1,58 +1,89 @@
-"""The review while answers are late: no case is replaced, lost or decided unseen."""
+"""The review while answers are late or the server is killed: no case is replaced, lost or decided
+unseen.
+"""
 
 import re
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from planted_findings import store_of_cases
 from playwright.sync_api import Browser, BrowserContext, Page, Route, expect
 from reviewers import ReviewServer, logged, press, sign_in, sit_down, until_saved
 
 from curation.noise.findings import Findings
 from curation.review.review import Review
 from curation.store import Store
-from tests.distill.web.test_web_review import people
 
 
 @pytest.fixture
-def server(drawn_folder: Path, tmp_path: Path) -> Iterator[ReviewServer]:
-    made = ReviewServer(people(tmp_path, drawn_folder, is_long=True), tmp_path / "workspace")
-    made.start()
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def context(server: ReviewServer, chromium: Browser) -> Iterator[BrowserContext]:
-    (made,) = sign_in(chromium, server)
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def page(context: BrowserContext, server: ReviewServer) -> Page:
-    return sit_down(context, server, "ada")
+def images(drawn_folder: Path, tmp_path: Path) -> Path:
+    return store_of_cases(drawn_folder, tmp_path).path
 
 
 def shown(page: Page) -> str:
     return str(page.get_attribute("#case", "data-key"))
 
 
-def events_of(tmp_path: Path) -> list[dict]:
-    return logged(tmp_path / "train.lmdb")
+def test_two_people_lose_no_decision_if_the_server_is_killed(
+    images: Path, chromium: Browser, serve
+) -> None:
+    server = serve(images)
+    contexts = sign_in(chromium, server, people=2)
+    ada, bob = (sit_down(c, server, who) for c, who in zip(contexts, ("ada", "bob"), strict=True))
+    decided = []
+    for number in range(12):
+        decided += [press(ada, "yni"[number % 3]), press(bob, "n")]
+    server.end(signal.SIGKILL)
+    page_without_server = press(ada, "y")
+    server.start()
+    decided.append(page_without_server)
+    for page in (ada, bob):
+        while (case := press(page, "y")) is not None:
+            decided.append(case)
+        until_saved(page)
+    for context in contexts:
+        context.close()
+    assert server.end() == 0
+    events = logged(images)
+    assert len(events) == len({event["case"] for event in events}) == 48
+    assert {event["case"] for event in events} == set(decided)
+    assert {event["who"] for event in events} == {"ada", "bob"}
+
+
+def test_no_case_is_shown_twice_while_decisions_wait(
+    images: Path, chromium: Browser, serve
+) -> None:
+    server = serve(images)
+    (context,) = sign_in(chromium, server)
+    page = sit_down(context, server, "ada")
+    page.route("**/review/decide", lambda route: route.abort())
+    decided = []
+    for _ in range(30):
+        decided.append(press(page, "n"))
+    while page.get_attribute("#case", "data-key"):
+        decided.append(press(page, "n"))
+    assert len(decided) == len(set(decided)) < 48
+    page.unroute("**/review/decide")
+    while (case := press(page, "n")) is not None:
+        decided.append(case)
+    until_saved(page)
+    context.close()
+    assert server.end() == 0
+    assert sorted(event["case"] for event in logged(images)) == sorted(decided)
+    assert len(decided) == 48
 
 
 @pytest.mark.parametrize("is_search_open", [False, True], ids=["marks", "search"])
 def test_a_refused_case_does_not_replace_the_current_one(
-    page: Page, tmp_path: Path, is_search_open: bool
+    page: Page, images: Path, is_search_open: bool
 ) -> None:
     held: list[Route] = []
     page.route("**/review/decide", lambda route: held.append(route))
     case = shown(page)
     with page.expect_request("**/review/decide"):
         press(page, "y")
-    other = Review(Store(tmp_path / "train.lmdb"), Findings(tmp_path / "train.findings"))
+    other = Review(Store(images), Findings(images.with_name("train.findings")))
     image = int(case.removeprefix("misplaced-"))
     found = next(one for one in other.cases.findings if one.check == "misplaced")
     other.decide("b", "bob", case, found.identity, 0, "reject")
@@ -69,11 +100,11 @@ def test_a_refused_case_does_not_replace_the_current_one(
     assert page.inner_text(".plan") == f"leave out image {own}"
 
 
-def test_a_double_click_decides_about_one_case(page: Page, tmp_path: Path) -> None:
+def test_a_double_click_decides_about_one_case(page: Page, images: Path) -> None:
     page.get_by_role("button", name="Reject").dblclick(delay=30)
     until_saved(page)
     expect(page.locator("#case")).not_to_have_attribute("data-key", "")
-    assert len(events_of(tmp_path)) == 1
+    assert len(logged(images)) == 1
 
 
 def test_a_check_chosen_while_cases_load_gets_its_cases(page: Page) -> None:
@@ -96,7 +127,7 @@ def test_a_server_that_does_not_answer_is_named(page: Page) -> None:
 
 
 def test_windows_keep_their_unsaved_decisions_apart(
-    page: Page, context: BrowserContext, server: ReviewServer, tmp_path: Path
+    page: Page, context: BrowserContext, server: ReviewServer, images: Path
 ) -> None:
     other = sit_down(context, server, "ada")
     server.end(signal.SIGKILL)
@@ -105,7 +136,7 @@ def test_windows_keep_their_unsaved_decisions_apart(
         window.close(run_before_unload=False)
     server.start()
     until_saved(sit_down(context, server, "ada"))
-    assert {event["case"] for event in events_of(tmp_path)} == decided
+    assert {event["case"] for event in logged(images)} == decided
 
 
 def test_older_events_do_not_appear_in_another_panel(page: Page) -> None:
