@@ -7,6 +7,8 @@ with any line ends, with empty lines at the end, or not as text at all.
 import codecs
 import csv
 import io
+import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, TextIO
@@ -25,6 +27,7 @@ MOST_LINES = 1 << 28
 SEPARATORS = {"\t": "tab", ",": "comma", ";": "semicolon", " ": "blank"}
 """Word separators, in the order in which they are tried"""
 _MARK = "\ufeff"
+_COMMENT = re.compile(r"\s*#([\s#]|$)")
 _UTF16 = {codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
 
 
@@ -80,6 +83,19 @@ def split_line(line: str, separator: str) -> list[str]:
 def unquoted(word: str) -> str:
     """The word without the quotes around it."""
     return word[1:-1] if len(word) > 2 and word[0] == word[-1] == '"' else word
+
+
+def is_comment(line: str) -> bool:
+    """Whether the line is ``#`` and a blank or nothing; a path may begin with ``#``."""
+    return _COMMENT.match(line) is not None
+
+
+def with_slashes(path: str, root: Path) -> str:
+    """A path below ``root`` with slashes if it was written on Windows, where some programs mix
+    slashes and backslashes. A file whose name has both keeps it.
+    """
+    is_native = "\\" not in path or ("/" in path and os.path.exists(root / path))  # noqa: PTH110
+    return path if is_native else path.replace("\\", "/")
 
 
 def open_text(path: Path, wanted: str) -> BinaryIO:

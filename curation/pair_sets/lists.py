@@ -1,37 +1,47 @@
-"""Reads lists of pairs: LFW's ``pairs.txt``, and two paths with a label.
+"""Reads lists of pairs: LFW's ``pairs.txt``, CALFW's, and two paths with a label.
 
 ===================  ===========================================================================
 ``NAME I J``         images I and J of one person: LFW's form. The images are ``NAME/NAME_0001.jpg``
                      (or .jpeg, .png) below the folder of images. A first line of one or two
-                     numbers, folds and pairs of each kind, is skipped.
+                     numbers, folds and pairs of each kind, is skipped. I and J may be file names.
 ``NAME I OTHER J``   image I of one person and J of another
-``A B SAME``         two paths, and 1 or 0 (also true and false, yes and no)
+``A B SAME``         two paths, and 1 or 0 (true, yes, same, genuine, ...); numbers in more columns,
+                     such as a score, are ignored if it is clear which is SAME
 ``SAME A B``         the same in another order
+``PATH FOLD``        CALFW's and CPLFW's form: two lines are a pair, of two people if FOLD is 0
 ===================  ===========================================================================
 
-Words are separated by tabs, commas, semicolons or blanks, depending on the first line. Column names
-in the first line are skipped, such as ``image1,image2,same``.
+Words are separated by tabs, commas, semicolons or blanks, depending on the first line. If the first
+line names a column ``same``, ``label``, ..., that one is taken and other columns besides the two
+images are ignored. Other column names, and comments (``# ...``), are skipped.
 """
 
-from collections.abc import Callable
+import re
+from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
 from curation.errors import UserError
+from curation.pair_sets.forms import (
+    FORMS,
+    Found,
+    PairForm,
+    form_of,
+    half,
+    is_number,
+    named_columns,
+    words_of,
+)
 from curation.pairs import MAX_IMAGES
-from curation.text_files import SEPARATORS, split_line, text_lines
-from curation.text_numbers import whole
+from curation.text_files import SEPARATORS, is_comment, text_lines, with_slashes
 
 MOST_PAIRS = MAX_IMAGES // 2
-_FORMS = "NAME I J and NAME I OTHER J (LFW's pairs.txt), A B SAME, or SAME A B"
-_SAME = {
-    **dict.fromkeys(("1", "1.0", "true", "yes"), True),
-    **dict.fromkeys(("0", "0.0", "-1", "-1.0", "false", "no"), False),
-}
-_COLUMNS = ("same", "label", "genuine", "match", "pair", "path", "file", "image", "img", "name")
-"""Parts of the usual names of columns"""
+_HEADING = re.compile(r"[^\W\d][\w :.-]*")
+_NUMBERED = re.compile(r"_\d+(\.\w+)?$")
 ENDINGS = (".jpg", ".jpeg", ".png")
+Line = tuple[int, str]
+"""Its number, and the text"""
 
 
 class ListedPair(NamedTuple):
@@ -54,83 +64,91 @@ def read_pair_list(
     files exist.
     """
     root = path.absolute().parent if images is None else images
-    lines = text_lines(path, "a list of pairs")
-    first = next(lines, None)
-    if first is not None and _is_heading(first[1]):
-        first = next(lines, None)
-    if first is None:
-        raise UserError(f"{path} names no pairs; expected lines {_FORMS}")
-    separator, read = _form_of(first[1], f"{path}: line {first[0]}", has_numbers)
     pairs: list[ListedPair] = []
-    for number, line in chain([first], lines):
-        found = read(split_line(line, separator))
-        if found is None:
-            raise UserError(
-                f"{path}: line {number}: {line[:60]!r} is not a pair; the lines are {_FORMS}, all "
-                "of one form"
-            )
+    for number, (one, other, same) in _found(path, has_numbers):
         if len(pairs) == MOST_PAIRS:
             raise UserError(
                 f"{path} has more than {MOST_PAIRS:,} pairs; for more, evaluate a store or view, "
                 "of which all pairs are measured"
             )
-        one, other, same = found
-        pairs.append(ListedPair(root / one, root / other, same, number))
+        first, second = (root / with_slashes(word, root) for word in (one, other))
+        pairs.append(ListedPair(first, second, same, number))
     return pairs
 
 
-Found = tuple[str, str, bool]
+def _found(path: Path, has_numbers: bool) -> Iterator[tuple[int, Found]]:
+    """The number of each pair's line, and the pair."""
+    lines = (line for line in text_lines(path, "a list of pairs") if not is_comment(line[1]))
+    first = next(lines, None)
+    if first is not None and _is_counts(first[1]):
+        first = next(lines, None)
+    if first is None:
+        raise UserError(f"{path} names no pairs; expected lines {FORMS}")
+    second = next(lines, None)
+    where = f"{path}: line {first[0]}"
+    form = None if second is None else named_columns(first[1], second[1], where)
+    rows = chain([second], lines) if second is not None else lines
+    if form is None:
+        form = form_of(first[1], has_numbers)
+        if form is not None or second is None or not _is_heading(first[1]):
+            rows = chain([first], rows)
+        else:
+            form, where = form_of(second[1], has_numbers), f"{path}: line {second[0]}"
+            first = second
+    if form is None:
+        raise UserError(
+            f"{where}: {first[1][:60]!r} is not a pair; expected lines {FORMS}, separated by "
+            "tabs, commas, semicolons or blanks; of more columns, name that of SAME in the first "
+            "line: image1,image2,same,..."
+        )
+    yield from _of_two_lines(rows, form, path) if form.read is half else _by_line(rows, form, path)
+
+
+def _by_line(lines: Iterator[Line], form: PairForm, path: Path) -> Iterator[tuple[int, Found]]:
+    for number, line in lines:
+        found = form.cut(line)
+        if found is None:
+            raise UserError(
+                f"{path}: line {number}: {line[:60]!r} is not a pair; the lines are {FORMS}, all "
+                "of one form"
+            )
+        yield number, found
+
+
+def _of_two_lines(lines: Iterator[Line], form: PairForm, path: Path) -> Iterator[tuple[int, Found]]:
+    """CALFW's pairs. That names of images fit is checked, because lists of labelled images look
+    the same.
+    """
+    for number, line in lines:
+        one, other = form.cut(line), form.cut(next(lines, (number, ""))[1])
+        if (
+            one is None
+            or other is None
+            or one[1:] != other[1:]
+            or (_person(one[0]) == _person(other[0])) != one[2]
+        ):
+            raise UserError(
+                f"{path}: line {number}: {line[:60]!r} and the next line are no pair of CALFW's "
+                "form, PATH FOLD twice: two people NAME_0001.jpg if FOLD is 0, otherwise one; "
+                f"expected such lines, or {FORMS}"
+            )
+        yield number, (one[0], other[0], one[2])
+
+
+def _person(path: str) -> str:
+    """The name in ``NAME_0001.jpg``."""
+    return _NUMBERED.sub("", path.replace("\\", "/").rpartition("/")[2])
+
+
+def _is_counts(line: str) -> bool:
+    """Whether the line has LFW's numbers of folds and pairs."""
+    words = line.replace(",", " ").replace(";", " ").split()
+    return len(words) <= 2 and all(map(is_number, words))
 
 
 def _is_heading(line: str) -> bool:
-    """Whether the line has LFW's numbers of folds and pairs, or column names."""
-    words = line.lower().replace(",", " ").replace(";", " ").split()
-    if len(words) <= 2 and all(map(_is_number, words)):
-        return True
-    can_be_names = not any(_is_number(word) or set(word) & set("/\\.") for word in words)
-    return can_be_names and any(part in word for word in words for part in _COLUMNS)
-
-
-def _form_of(
-    line: str, where: str, has_numbers: bool
-) -> tuple[str, Callable[[list[str]], Found | None]]:
-    for separator in SEPARATORS:
-        words = split_line(line, separator)
-        is_numbers = has_numbers and all(map(_is_number, words))
-        for read in _READERS[1:] if is_numbers else _READERS:
-            if separator in line and read(words) is not None:
-                return separator, read
-    raise UserError(f"{where}: {line[:60]!r} is not a pair; expected lines {_FORMS}")
-
-
-def _lfw(words: list[str]) -> Found | None:
-    match words:
-        case [name, one, other] if _is_number(one) and _is_number(other):
-            return _numbered(name, one), _numbered(name, other), True
-        case [name, one, another, other] if _is_number(one) and _is_number(other):
-            return _numbered(name, one), _numbered(another, other), False
-    return None
-
-
-def _numbered(name: str, number: str) -> str:
-    return f"{name}/{name}_{int(number):04d}"
-
-
-def _paths_first(words: list[str]) -> Found | None:
-    if len(words) != 3 or words[2].lower() not in _SAME:
-        return None
-    return words[0], words[1], _SAME[words[2].lower()]
-
-
-def _same_first(words: list[str]) -> Found | None:
-    return _paths_first([*words[1:], words[0]]) if words else None
-
-
-_READERS = (_lfw, _paths_first, _same_first)
-
-
-def _is_number(word: str) -> bool:
-    return whole(word, 9) is not None
+    separator = next((mark for mark in SEPARATORS if mark in line), " ")
+    return all(_HEADING.fullmatch(word) for word in words_of(line, separator) if word)
 
 
 def image_at(path: Path) -> Path:

@@ -169,8 +169,6 @@ def _read(
 
 def _hint(path: Path) -> str:
     """A possible reason why there is no file ``path``."""
-    if "\\" in str(path):
-        return " (separate folders with / instead of \\)"
     return "" if path.suffix else f" (nor with {', '.join(ENDINGS)})"
 
 

@@ -48,7 +48,14 @@ from curation.sources.list_tables import (
     listed_files,
 )
 from curation.sources.opening import source
-from curation.text_files import SEPARATORS, split_line, text_lines, unquoted
+from curation.text_files import (
+    SEPARATORS,
+    is_comment,
+    split_line,
+    text_lines,
+    unquoted,
+    with_slashes,
+)
 
 SUFFIXES = frozenset({".lst", ".list", ".txt", ".tsv", ".csv", JSON_LINES})
 _OF_OTHER_KINDS = frozenset({".tar", ".tgz", ".gz", ".zip", ".parquet", ".rec"})
@@ -57,7 +64,6 @@ _FORMS = "KEY LABEL PATH, ALIGNED PATH LABEL, PATH LABEL, LABEL PATH, PATH NAME,
 _NUMBER = re.compile(r"[+-]?\d+(\.\d*)?(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 _BARE_PATH = re.compile(r"[^\s,;]+\.(jpe?g|png|bmp|webp|tiff?)", re.IGNORECASE)
 _IMAGE = re.compile(r".*\.(jpe?g|png|bmp|webp|tiff?)", re.IGNORECASE | re.DOTALL)
-_COMMENT = re.compile(r"\s*#([\s#]|$)")
 _HEADING = re.compile(r"[^\W\d][\w ]*")
 _BEHIND_ALIGNED = (1, 5, 15)
 """Numbers after insightface's path: a label, a box of four, five landmarks"""
@@ -213,26 +219,28 @@ def _unknown_columns(path: Path, line: int, names: Sequence[str]) -> UserError:
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
     """The numbered lines that are neither blank nor a comment; a path may begin with ``#``."""
     lines = text_lines(path, "a list of images")
-    return ((number, line) for number, line in lines if not _COMMENT.match(line))
+    return ((number, line) for number, line in lines if not is_comment(line))
 
 
 def _of_table(path: Path, columns: NamedColumns, lines: Iterator[tuple[int, str]]) -> ListedFiles:
     rows = listed_files(lines, columns, path)
-    native = (file._replace(name=_with_slashes(file.name)) for file in rows)
+    root = path.absolute().parent
+    native = (file._replace(name=with_slashes(file.name, root)) for file in rows)
     return ListedFiles(path, native, columns.unread)
 
 
 def _bare_files(lines: Iterator[tuple[int, str]], path: Path) -> Iterator[ImageFile]:
+    root = path.absolute().parent
     for key, (number, line) in enumerate(lines):
         name = line.strip()
         _check_path(name, f"{path}: line {number}", "PATH")
-        yield ImageFile(key, UNLABELLED, _with_slashes(name))
+        yield ImageFile(key, UNLABELLED, with_slashes(name, root))
 
 
 def _image_files(
     lines: Iterator[tuple[int, str]], form: ListForm, path: Path
 ) -> Iterator[ImageFile]:
-    names = LabelNumbers()
+    names, root = LabelNumbers(), path.absolute().parent
     for count, (number, line) in enumerate(lines):
         where = f"{path}: line {number}"
         words = form.cut(line)
@@ -243,7 +251,7 @@ def _image_files(
         if form.has_keys:
             key = _whole(words.before[0], "key", where)
         label = _label(form.label(words), where, names if form.is_named else None)
-        yield ImageFile(key, label, _with_slashes(words.path))
+        yield ImageFile(key, label, with_slashes(words.path, root))
 
 
 def _check_keys(files: ListedFiles, first: int, path: Path) -> None:
@@ -329,11 +337,6 @@ def _split(line: str, separator: str) -> list[str]:
 def _count_numbers(words: Iterable[str]) -> int:
     """How many leading words are numbers."""
     return sum(1 for _ in takewhile(_NUMBER.fullmatch, words))
-
-
-def _with_slashes(path: str) -> str:
-    """The path with this system's separators if it was written on Windows."""
-    return path.replace("\\", "/") if "/" not in path else path
 
 
 def _whole(word: str, what: str, where: str) -> int:

@@ -64,10 +64,10 @@ def pairs(
 ) -> None:
     """Make a verification set (.bin) from a list of pairs, or draw pairs from a store or view.
 
-    A list has the lines of LFW's pairs.txt, or `PATH_A PATH_B 1` (the same person) or 0; its images
-    are aligned faces of one size. Images of a store or view are named by their path in the source,
-    `key:KEY`, or number, from 0. As many genuine pairs as impostor pairs are drawn, in ten folds
-    that share no person; draw them from people that no student is trained on.
+    A list has the lines of LFW's pairs.txt or CALFW's, or `PATH_A PATH_B 1` (the same person) or 0;
+    its images are aligned faces of one size. Images of a store or view are named by their path in
+    the source, `key:KEY`, or number, from 0. As many genuine pairs as impostor pairs are drawn, in
+    ten folds that share no person; draw them from people that no student is trained on.
 
     **Examples**
 
