@@ -24,9 +24,9 @@ COLUMNS = [
     ("1e-4", "test", "tar@1e-4"),
 ]
 """Heading, set, score."""
-GAIN = "mean accuracy less that of"
+GAIN = "difference in mean accuracy from"
 """Heading of the comparison with the row's control"""
-MISSING = "Not trained yet, with the epochs"
+MISSING = "Not trained yet (recipe, epochs)"
 Found = dict[Key, Result]
 
 
@@ -96,10 +96,10 @@ def _degraded_table(section: Section, found: Found) -> str:
     if not lines:
         return ""
     title = (
-        "The same on degraded pairs (mean accuracy, and the points lost), and the angular loss "
-        "against the teacher on plain images:\n"
+        "The same networks on degraded pairs (mean accuracy and the points lost), and their "
+        "angular loss with respect to the teacher on plain images:\n"
     )
-    headings = ["student", "recipe", "epochs", "as they are", *DEGRADATIONS]
+    headings = ["student", "recipe", "epochs", "unchanged", *DEGRADATIONS]
     headings += ["known people", "held-out people"]
     return "\n".join([title, *_heading(headings), *lines]) + "\n"
 
@@ -153,7 +153,7 @@ BARS: dict[tuple[str, str], Bar] = {
 
 
 def bars(results: Iterable[Result]) -> list[str]:
-    """The bars that were set beforehand, and the results."""
+    """The goals that were set beforehand, and the results."""
     found = {result.key: result for result in results}
     by_name = {student.name: student for student in STUDENTS}
     lines = []
@@ -172,15 +172,15 @@ def bars(results: Iterable[Result]) -> list[str]:
 def _bar(trained: list[Result], wanted: dict[tuple[str, str], float]) -> str:
     asked = ", ".join(f"{each} {score} {least}" for (each, score), least in wanted.items())
     if not trained:
-        return f"not trained yet (asked for: {asked})"
+        return f"not trained yet (goal: {asked})"
     best = max(trained, key=lambda result: pair_accuracy(result) or 0.0)
     reached = {(each, score): (best.mean(each, score) or 0.0) for each, score in wanted}
     words = ", ".join(
-        f"{each} {score} {value:.3f} (asked for: {wanted[each, score]})"
+        f"{each} {score} {value:.3f} (goal: {wanted[each, score]})"
         for (each, score), value in reached.items()
     )
     met = all(value >= wanted[key] for key, value in reached.items())
-    return f"the best, {best.recipe}: {words}: {'reached' if met else 'not reached'}"
+    return f"{best.recipe}, the best recipe: {words}: {'reached' if met else 'not reached'}"
 
 
 def _degraded_bars(found: Found) -> list[str]:
@@ -198,8 +198,8 @@ def _degraded_bars(found: Found) -> list[str]:
             )
             met = "reached" if max(shares) <= 0.5 else "not reached"
             lines.append(
-                f"{student.name}, {row.recipe}: accuracy lost on degraded pairs, of what "
-                f"{row.against} loses (asked for: 50%): {words}: {met}"
+                f"{student.name}, {row.recipe}: accuracy lost on degraded pairs, relative to "
+                f"{row.against} (goal: at most 50%): {words}: {met}"
             )
     return lines
 

@@ -167,8 +167,8 @@ def table(found: Scores) -> str:
             cells = ["nothing is lost" if share is None else f"{share:.0%}" for share in shares]
             reached = all(share is None or share >= BAR for share in shares)
             lines.append(f"| recovered {how} | {' | '.join(cells)} |")
-            verdicts.append(f"{how} {'reached' if reached else 'not reached'}")
-        lines.append(f"\nThe bar, {BAR:.0%} on every set: {', '.join(verdicts)}.")
+            verdicts.append(f"{how}: {'reached' if reached else 'not reached'}")
+        lines.append(f"\nThe goal is {BAR:.0%} on every set. {'; '.join(verdicts).capitalize()}.")
     return "\n".join(lines) + "\n"
 
 

@@ -35,8 +35,8 @@ SYNTHETIC = 10_000
     explanation=Explanation(
         "One person under several identities",
         "The prototypes of two identities are as similar as those of one person's photographs.",
-        "Are the two rows one person? Twins and siblings are the usual false alarms. Of two "
-        "identities that look like each other, one is shown.",
+        "Are the two rows one person? Twins and siblings are the usual false alarms. If each of "
+        "two identities is flagged for the other, only one is shown.",
         "The two identities are merged.",
     ),
 )

@@ -48,7 +48,7 @@ _STEPS = 8
     precedence=40,
     explanation=Explanation(
         "Identities that mix several people",
-        "The images of one label fall into parts that resemble each other as strangers do.",
+        "The images of one label fall into parts that are as dissimilar as different people.",
         "Each row is one part: is it another person, or the same one with glasses, at another age "
         "or in another light?",
         "Each further part becomes an identity of its own.",

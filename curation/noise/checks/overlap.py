@@ -3,7 +3,8 @@
 Each evaluation image is compared with the prototypes of all identities. The same-person cosines are
 learned from images and the prototype of the other images of their identity or, if no identity has
 two images, from the genuine pairs of the evaluation sets. Those of hard negatives are learned from
-the evaluation images themselves, most of whom are not in the data set; see ``calibration``.
+the evaluation images themselves, most of which show people who are not in the data set; see
+``calibration``.
 """
 
 from collections.abc import Iterator, Sequence

@@ -33,7 +33,7 @@ _STEPS = 50
     precedence=20,
     explanation=Explanation(
         "Unusable images",
-        "The embedding is short and far from everything: no face, or an unrecognisable one.",
+        "The embedding is short and far from all identities: no face, or an unrecognisable one.",
         "Could you tell who this is? Sharp faces in unusual poses are the usual false alarms.",
         "The image is left out.",
     ),
