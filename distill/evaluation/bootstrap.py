@@ -103,7 +103,10 @@ def ten_fold_accuracy(
 
 
 def tars_and_thresholds(scores: PairScores, exponents: Sequence[int]) -> Statistic:
-    """TAR and threshold [B, E, 2] at each FAR of 10^-exponent, by the rule of `rates`."""
+    """TAR and threshold [B, E, 2] at each FAR of 10^-exponent, by the rule of `rates`.
+
+    Both are NaN in a draw without any impostor pair, which has no FAR.
+    """
     impostors, stands_for = _thinned(len(scores.impostors))
     left, right = scores.left[impostors], scores.right[impostors]
     descending = scores.impostors[impostors]
@@ -126,7 +129,9 @@ def tars_and_thresholds(scores: PairScores, exponents: Sequence[int]) -> Statist
         accepted = np.searchsorted(negated, -thresholds, side="left")
         with np.errstate(invalid="ignore"):  # a draw without any genuine pair
             tars = np.take_along_axis(passed, accepted, axis=1) / passed[:, -1:]
-        return np.stack([tars, thresholds], axis=2)
+        found = np.stack([tars, thresholds], axis=2)
+        found[total == 0] = np.nan
+        return found
 
     return statistic
 

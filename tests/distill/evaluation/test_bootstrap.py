@@ -120,6 +120,16 @@ def test_the_weight_of_all_impostors_equals_that_of_a_loop():
         assert cross.weigh(weights)[draw] == slow
 
 
+def test_a_draw_of_one_person_has_no_impostors_and_no_rate():
+    cosines, same, left, right = listed(2000, 20)
+    weights = np.ones((2, 20), np.float32)
+    weights[1] = 20 * (np.arange(20) == 3)
+    scores = listed_scores(cosines, same, left, right)
+    measured = tars_and_thresholds(scores, [1, 2])(weights)
+    assert np.isfinite(measured[0]).all()
+    assert np.isnan(measured[1]).all()
+
+
 def test_thinned_scores_represent_all_scores():
     cosines, same, left, right = listed(120_000, 500)
     scores = listed_scores(cosines, same, left, right)

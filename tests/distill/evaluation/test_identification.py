@@ -6,7 +6,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curation.errors import UserError
-from distill.evaluation.identification import among_distractors, closed_set, open_set, search
+from distill.evaluation.identification import (
+    Searches,
+    among_distractors,
+    closed_set,
+    open_set,
+    search,
+)
 from tests.distill.evaluation.features_of_people import tied_features, unit_features
 
 
@@ -90,3 +96,20 @@ def test_probes_without_a_label_are_unmated():
     report = open_set(searches)
     assert (report["mated"], report["unmated"]) == (0, 400)
     assert report["fnir_at_fpir"]["1e-1"]["reason"] == "no probe has a mate in the gallery"
+
+
+def threshold_width(labels_of_strangers: np.ndarray) -> float:
+    """The width of the threshold's interval, with 200 mated probes and 400 strangers."""
+    random = np.random.default_rng(0)
+    labels = np.concatenate([np.arange(200) // 4, labels_of_strangers])
+    mates = np.concatenate([random.uniform(0.5, 1, 200), np.full(400, -np.inf)])
+    nearest = random.uniform(0, 0.8, (600, 1))
+    report = open_set(Searches(labels, mates, nearest), (1,))
+    low, high = report["fnir_at_fpir"]["1e-1"]["threshold_interval"]
+    return high - low
+
+
+def test_strangers_without_a_label_are_one_person_each():
+    unknown = threshold_width(np.full(400, -1))
+    assert unknown == pytest.approx(threshold_width(100 + np.arange(400)), rel=0.3)
+    assert threshold_width(np.full(400, 100)) < unknown / 10  # one person varies with itself
