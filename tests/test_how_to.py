@@ -42,6 +42,8 @@ def room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         monkeypatch.setattr(package, "__path__", [*package.__path__, str(tmp_path)])
     yield tmp_path
     NETWORKS.pop("tiny", None)
+    LOSSES.pop("length", None)
+    settings._SETTINGS.pop("length", None)
     for module in ("distill.backbones.tiny", "distill.losses.length"):
         sys.modules.pop(module, None)
 
@@ -72,8 +74,6 @@ def test_the_loss_of_the_page_is_a_loss_of_a_spec(room: Path) -> None:
     assert "length" in names()
     loss = LOSSES["length"].loss(wanted=10.0)
     assert loss(torch.full((3, 25), 2.0), torch.arange(3)).item() == 0
-    settings._SETTINGS.pop("length")
-    LOSSES.pop("length")
 
 
 def test_the_format_of_the_page_names_the_package_to_install(

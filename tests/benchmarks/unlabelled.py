@@ -109,11 +109,12 @@ def group(workspace: Workspace, teacher: str) -> None:
     folder = workspace.datasets / "faces"
     if (folder / "grouped.view").exists():
         return
-    hidden = open_images(folder / "hidden.view")
-    nobody = np.full(len(hidden), UNLABELLED)
-    unlabelled = write_view(
-        folder / "nobody.view", hidden, np.arange(len(hidden)), nobody, "without labels", {}
-    )
+    path = folder / "nobody.view"
+    if not path.exists():
+        hidden = open_images(folder / "hidden.view")
+        nobody = np.full(len(hidden), UNLABELLED)
+        write_view(path, hidden, np.arange(len(hidden)), nobody, "without labels", {})
+    unlabelled = open_images(path)
     choice = TeacherChoice(name=teacher, colour="RGB", mean=0.0, std=1.0, least_accuracy=0.0)
     faces, _ = open_embedder(choice, workspace).embed(with_each_alone(unlabelled), None)
     write_groups(folder / "grouped.view", unlabelled, faces)

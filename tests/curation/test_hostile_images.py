@@ -7,6 +7,7 @@ import zlib
 import cv2
 import numpy as np
 import pytest
+from test_images import chunk
 
 from curation.errors import UserError
 from curation.images import check_pixels, decode, decode_into, probe_size
@@ -102,15 +103,6 @@ def objection(data):
     with pytest.raises(UserError) as found:
         decode(data)
     return str(found.value)
-
-
-def chunk(kind, content):
-    return (
-        struct.pack(">I", len(content))
-        + kind
-        + content
-        + struct.pack(">I", zlib.crc32(kind + content))
-    )
 
 
 def png(

@@ -240,10 +240,6 @@ def test_the_pixels_of_a_jpeg_equal_those_of_cv2(options):
 # Damaged files
 
 
-def cut_png(image: np.ndarray) -> bytes:
-    return png(image)[:-40]
-
-
 def test_a_jpeg_without_its_end_marker_is_accepted():
     for data in (encode_jpeg(noise(64, 64)), jpeg(noise(64, 64)[..., 0]), cmyk_jpeg(noise(32, 32))):
         for missing in (1, 2):

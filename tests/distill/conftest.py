@@ -11,6 +11,8 @@ import torch
 from torch import nn
 
 import distill.export.formats
+from curation.store import Store
+from curation.workspace import Workspace
 from distill.backbones import create
 from distill.evaluation.thresholds import recommended_thresholds
 from distill.export.bundle import export_bundle
@@ -54,6 +56,14 @@ def start_two_ranks() -> Callable[..., None]:
         )
 
     return start
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, drawn_store: Store, drawn_folder: Path) -> Workspace:
+    """A workspace with the drawn images and their pairs, and nothing else."""
+    from small_job import make_workspace  # imports all of the pipeline
+
+    return make_workspace(tmp_path / "workspace", drawn_store, drawn_folder)
 
 
 @pytest.fixture(scope="session")

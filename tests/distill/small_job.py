@@ -12,7 +12,8 @@ from distill.pipeline.fit import check_fit
 from distill.pipeline.job import JobRun
 from distill.pipeline.record import RunRecord
 from distill.signals import Stopped
-from distill.spec_text import parse_spec
+from distill.spec_checks import check_names
+from distill.spec_text import SpecFile, parse_spec
 
 ARCFACE = "arcface = { scale = 16.0, margin = 0.1 }"
 
@@ -64,6 +65,14 @@ def make_workspace(folder, drawn_store, drawn_folder):
     shutil.copytree(drawn_store.path, datasets / "train.lmdb")
     shutil.copy(drawn_folder / "pairs.bin", datasets)
     return Workspace(folder)
+
+
+def checked_job(text, workspace):
+    """The job of a spec whose names exist in the workspace."""
+    spec = SpecFile.parse(text)
+    with spec.placed():
+        check_names(spec.job, workspace)
+    return spec.job
 
 
 def run_job(workspace, text, until=None):

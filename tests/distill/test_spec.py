@@ -4,7 +4,6 @@ import json
 import re
 
 import pytest
-from small_job import make_workspace
 
 from curation.errors import UserError
 from distill.pipeline.fit import check_job
@@ -33,11 +32,6 @@ input_size = [32, 32]
 epochs = 1
 losses = { arcface = {}, angular = {} }
 """
-
-
-@pytest.fixture
-def workspace(tmp_path, drawn_store, drawn_folder):
-    return make_workspace(tmp_path / "workspace", drawn_store, drawn_folder)
 
 
 def load(text, workspace):

@@ -1,6 +1,7 @@
 """``just soak``: kills the daemon and its jobs at random; exit status 1 if a promise is broken."""
 
 import random
+import shutil
 import sys
 import tempfile
 import time
@@ -45,6 +46,8 @@ def main(arguments: Sequence[str]) -> int:
     sys.stdout.write(summary(soak.counts, seed, time.monotonic() - began))
     for fault in faults:
         sys.stdout.write(f"BROKEN {fault}\n")
+    if not faults:
+        shutil.rmtree(place)
     return 1 if faults else status
 
 

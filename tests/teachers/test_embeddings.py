@@ -12,27 +12,20 @@ from contextlib import ExitStack
 import numpy as np
 import pytest
 import torch
+from small_teacher import make_teacher, some_rows
 
 from curation.conversion.convert import convert
 from curation.errors import UserError
 from curation.images import count_together, decode, encode_jpeg
 from curation.records.layout_writer import write_layout
-from curation.view_writing import write_view
-from curation.views import View
 from distill.backbones import create
 from teachers import embedding_cache, embeddings
-from teachers.embedder import TorchEmbedder, embed_both, module_digest, unit_and_norm
+from teachers.embedder import TorchEmbedder, embed_both, unit_and_norm
 from teachers.embedding_cache import EmbeddingCache
 from teachers.embeddings import cache_digest, cache_embeddings
 from teachers.filling import AHEAD, Pictures
 from teachers.preprocessing import Preprocessing
 from teachers.row_table import checksums
-
-
-def make_teacher(seed=0, size=(32, 32)):
-    torch.manual_seed(seed)
-    network = create("mobilefacenet", embedding=16, input_size=size, width=0.125)
-    return TorchEmbedder(network, Preprocessing.ours(size), module_digest(network))
 
 
 def computed(cache):
@@ -75,14 +68,9 @@ def test_a_second_call_computes_nothing(drawn_store, tmp_path):
     assert calls == []
 
 
-def view_of(store, path, rows):
-    write_view(path, store, np.array(rows), np.zeros(len(rows), np.int32), "test", {})
-    return View(path)
-
-
 @pytest.mark.parametrize("rows", [[12, 13, 14, 15], [0, 9, 10, 31, 47], [47, 3, 20], [5, 5, 6]])
 def test_a_view_fills_its_rows_and_the_store_the_rest(drawn_store, tmp_path, rows):
-    view = view_of(drawn_store, tmp_path / "some.view", rows)
+    view = some_rows(drawn_store, tmp_path / "some.view", rows)
     calls = []
     first = cache_embeddings(
         make_teacher(), view, tmp_path / "cache", lambda *call: calls.append(call)
@@ -101,7 +89,7 @@ def test_sparse_rows_go_through_the_network_in_whole_batches(drawn_store, tmp_pa
     teacher, sizes = make_teacher(), []
     embed = teacher.embed
     teacher.embed = lambda images: (sizes.append(len(images)), embed(images))[1]
-    cache_embeddings(teacher, view_of(drawn_store, tmp_path / "some.view", rows), tmp_path / "c")
+    cache_embeddings(teacher, some_rows(drawn_store, tmp_path / "some.view", rows), tmp_path / "c")
     assert sizes == [10, 10, 6, 6]  # upright and mirrored
 
 
@@ -118,7 +106,7 @@ def test_damaged_images_outside_a_view_do_not_matter_to_it(tmp_path):
     store = damaged_store(tmp_path, {3, 20, 41})
     kept = [row for row in range(48) if row not in {3, 20, 41}]
     cache = cache_embeddings(
-        make_teacher(), view_of(store, tmp_path / "whole.view", kept), tmp_path / "cache"
+        make_teacher(), some_rows(store, tmp_path / "whole.view", kept), tmp_path / "cache"
     )
     assert computed(cache) == kept
 
@@ -310,7 +298,7 @@ torch.set_num_threads(1)
 sys.path.insert(0, sys.argv[3])
 from curation.views import open_images
 from teachers import embeddings
-from test_embeddings import make_teacher
+from small_teacher import make_teacher
 embeddings.CLAIM = 2
 teacher = make_teacher()
 embed = teacher.embed

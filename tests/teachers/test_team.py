@@ -5,7 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from test_embeddings import computed, make_teacher, view_of
+from small_teacher import make_teacher, some_rows
+from test_embeddings import computed
 
 from curation.errors import UserError
 from distill.signals import Stopped
@@ -96,7 +97,7 @@ def test_a_team_makes_the_cache_of_one_process(drawn_store, tmp_path):
 
 def test_only_missing_rows_of_a_view_are_embedded(drawn_store, tmp_path):
     rows = [0, 1, 7, 8, 20, 40]
-    few = view_of(drawn_store, tmp_path / "few.view", rows)
+    few = some_rows(drawn_store, tmp_path / "few.view", rows)
     teacher = make_teacher()
     cache_embeddings(teacher, few, tmp_path / "cache")
     teachers = [Counted(teacher) for _ in range(RANKS)]

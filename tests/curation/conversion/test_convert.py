@@ -17,8 +17,6 @@ import numpy as np
 import pytest
 from store_content import content_of
 
-import curation.conversion.build
-import curation.sources.read_ahead
 from curation.conversion.convert import convert
 from curation.conversion.journal import ROWS_FILE, load_state
 from curation.conversion.store_file import StoreFile, stored_bytes
@@ -33,15 +31,6 @@ from curation.sources.records import read_images
 from curation.store import Store
 
 COUNTS = {2: 40, 3: 1, 5: 90, 7: 20, 11: 49}
-
-
-@pytest.fixture
-def many_batches(monkeypatch):
-    """Blocks and commits small enough that these little sets have about ten."""
-    monkeypatch.setattr(curation.sources.read_ahead, "BLOCK_BYTES", 16_384)
-    monkeypatch.setattr(curation.conversion.build, "COMMIT_BYTES", 20_000)
-    monkeypatch.setattr(curation.conversion.build, "COMMIT_IMAGES", 15)
-    monkeypatch.setattr(curation.conversion.build, "_BATCH", 10)
 
 
 @pytest.fixture

@@ -8,8 +8,6 @@ import numpy as np
 import pytest
 from store_content import content_of
 
-import curation.conversion.build
-import curation.sources.read_ahead
 from curation.conversion.convert import convert
 from curation.conversion.decoding import DecodeCheck
 from curation.conversion.journal import load_state
@@ -42,13 +40,6 @@ def make(tmp_path, noise_images):
         return tmp_path / name
 
     return write
-
-
-@pytest.fixture
-def many_batches(monkeypatch):
-    monkeypatch.setattr(curation.sources.read_ahead, "BLOCK_BYTES", 16_384)
-    monkeypatch.setattr(curation.conversion.build, "COMMIT_BYTES", 20_000)
-    monkeypatch.setattr(curation.conversion.build, "COMMIT_IMAGES", 15)
 
 
 @pytest.mark.parametrize("damage", DAMAGED)

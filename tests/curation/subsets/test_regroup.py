@@ -18,15 +18,6 @@ from curation.subsets import (
 )
 
 
-@pytest.fixture
-def listed(tmp_path):
-    def write(text):
-        (tmp_path / "list.txt").write_text(text)
-        return tmp_path / "list.txt"
-
-    return write
-
-
 @given(st.lists(st.integers(0, 6), min_size=1), st.lists(st.integers(0, 3), min_size=7, max_size=7))
 def test_merging_equals_looking_up_one_by_one(labels, group_of):
     groups = [[label for label in range(7) if group_of[label] == group] for group in range(1, 4)]

@@ -169,14 +169,6 @@ class TestQuality:
 
 
 class TestLists:
-    @pytest.fixture
-    def listed(self, tmp_path):
-        def write(text):
-            (tmp_path / "list.txt").write_text(text)
-            return tmp_path / "list.txt"
-
-        return write
-
     # The store's source labels are 2, 3, 5, 7 and 11, its record keys 1 to 16.
     @pytest.mark.parametrize(
         ("by", "text", "rows"),

@@ -5,7 +5,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from small_job import job_text, make_workspace, stage_text, teacher_text
+from small_job import job_text, stage_text, teacher_text
 from test_daemon_commands import Ran
 
 from curation.workspace import Workspace
@@ -13,11 +13,6 @@ from distill.cli.following import follow_to_end
 from distill.daemon import client
 from distill.daemon.runfolder import freeze_spec
 from tests.distill.daemon.harness import Harness
-
-
-@pytest.fixture
-def workspace(tmp_path: Path, drawn_store, drawn_folder) -> Workspace:
-    return make_workspace(tmp_path / "workspace", drawn_store, drawn_folder)
 
 
 def write_spec(folder: Path, name: str) -> str:

@@ -237,7 +237,7 @@ def test_the_set_with_the_most_impostors_gives_the_threshold():
     assert found["best_accuracy"]["set"] == "c"
 
 
-@pytest.mark.parametrize("accuracy", [None, 0.0, 0.5, 0.95])
+@pytest.mark.parametrize("accuracy", [None, 0.0, 0.5, 0.95, 99 / 104], ids=str)
 def test_a_set_where_a_constant_answer_does_has_no_threshold(accuracy: float | None):
     """99 of 104 pairs are impostors: always answering "no" has accuracy 0.952."""
     report = report_of(99, None) | {"accuracy": accuracy}

@@ -1,3 +1,5 @@
+"""Losses are registered in their own files, with settings that are checked without torch."""
+
 import subprocess
 import sys
 

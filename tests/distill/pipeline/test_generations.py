@@ -10,7 +10,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small_job import job_text, make_workspace, open_first, quiet, run_job, stage_text, steps_of
+from small_job import (
+    checked_job,
+    job_text,
+    make_workspace,
+    open_first,
+    quiet,
+    run_job,
+    stage_text,
+    steps_of,
+)
 from typer.testing import CliRunner
 
 import distill
@@ -30,8 +39,7 @@ from distill.pipeline.record import RunRecord
 from distill.pipeline.training import NETWORK, TrainedNetwork, train_network
 from distill.pipeline.work import evaluate_network
 from distill.spec import GenerationsSpec
-from distill.spec_checks import check_names
-from distill.spec_text import SpecFile, parse_spec
+from distill.spec_text import parse_spec
 from distill.training.loop import Stopped
 from teachers.embedder import embed_mirrored
 from teachers.usable import UnusableEmbeddingsError
@@ -379,13 +387,6 @@ def test_a_seed_that_leads_by_noise_continues_and_is_called_so():
     assert generations.note.endswith("; best: seed 6 (within noise of it: 5)")
 
 
-def load(text, workspace):
-    spec = SpecFile.parse(text)
-    with spec.placed():
-        check_names(spec.job, workspace)
-    return spec.job
-
-
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
@@ -404,7 +405,7 @@ def load(text, workspace):
 def test_an_impossible_choice_is_refused_in_one_line(finished, old, new, words):
     assert old in JOB
     with pytest.raises(UserError, match=words) as error:
-        load(JOB.replace(old, new), finished)
+        checked_job(JOB.replace(old, new), finished)
     assert "\n" not in str(error.value)
 
 
@@ -425,7 +426,7 @@ def test_sets_for_the_choice_can_be_named_and_need_a_choice(finished, drawn_fold
     shutil.copy(drawn_folder / "pairs.bin", finished.datasets / "drawn" / "more.bin")
     text = JOB.replace('["pairs", ', '["pairs", "more", ')
     chosen = text.replace("count = 4", 'count = 4\nselect_on = ["more"]')
-    assert load(chosen, finished).generations.select_on == ["more"]
+    assert checked_job(chosen, finished).generations.select_on == ["more"]
     unchosen = f'{text[: text.index("count")]}select_on = ["more"]\n'
     with pytest.raises(UserError, match="select_on: needs several seeds"):
-        load(unchosen, finished)
+        checked_job(unchosen, finished)

@@ -11,17 +11,12 @@ import time
 
 import psutil
 import pytest
-from small_job import job_text, make_workspace, stage_text, steps_of, teacher_text
+from small_job import job_text, stage_text, steps_of, teacher_text
 
 from distill.training.checkpoints import newest_checkpoint, step_of
 
 PATIENCE = 120
 TEACHER = teacher_text()
-
-
-@pytest.fixture
-def workspace(tmp_path, drawn_store, drawn_folder):
-    return make_workspace(tmp_path / "workspace", drawn_store, drawn_folder)
 
 
 class Running:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 from safetensors.torch import load_file
-from small_job import job_text, make_workspace, stage_text
+from small_job import checked_job, job_text, make_workspace, stage_text
 from small_training import (
     EMBEDDING,
     PREPROCESSING,
@@ -34,8 +34,6 @@ from distill.pipeline.job import JobRun
 from distill.pipeline.record import RunRecord
 from distill.pipeline.scores import PairAccuracies
 from distill.pipeline.training import NETWORK, Stage
-from distill.spec_checks import check_names
-from distill.spec_text import SpecFile
 from distill.training.checkpoints import best_checkpoint, scores_of, step_of
 from distill.training.config import TrainSettings
 from distill.training.loop import STATE, Stopped, train
@@ -250,22 +248,10 @@ BEST = 'log_every = 1, evaluate_every = 3, keep = "best"'
 JOB = job_text("tiny", stage_text(epochs=2), evaluate='["pairs", "drawn/train"]', train=BEST)
 
 
-@pytest.fixture
-def workspace(tmp_path, drawn_store, drawn_folder):
-    return make_workspace(tmp_path / "workspace", drawn_store, drawn_folder)
-
-
-def load(text, workspace):
-    spec = SpecFile.parse(text)
-    with spec.placed():
-        check_names(spec.job, workspace)
-    return spec.job
-
-
 @pytest.mark.parametrize("sets", ["[]", '["drawn/train"]'], ids=["none", "only all pairs"])
 def test_evaluation_without_sets_of_pairs_is_refused_first(workspace, sets):
     with pytest.raises(UserError, match=r"train\.evaluate_every: data\.evaluate") as said:
-        load(JOB.replace('["pairs", "drawn/train"]', sets), workspace)
+        checked_job(JOB.replace('["pairs", "drawn/train"]', sets), workspace)
     assert "\n" not in str(said.value)
 
 
@@ -294,7 +280,7 @@ def odd_set(workspace):
 def test_a_set_that_gives_no_accuracy_is_refused_first(workspace, odd_set, same, words):
     odd_set(same)
     with pytest.raises(UserError, match=words) as said:
-        check_fit(load(JOB.replace('["pairs"', '["pairs", "odd"'), workspace), workspace)
+        check_fit(checked_job(JOB.replace('["pairs"', '["pairs", "odd"'), workspace), workspace)
     assert "\n" not in str(said.value)
 
 
@@ -302,12 +288,12 @@ def test_a_set_without_an_accuracy_is_taken_if_uncompared(workspace, odd_set):
     odd_set([False] * 1000 + [True] * 1000)
     text = JOB.replace('["pairs"', '["pairs", "odd"')
     text = text.replace(BEST, "log_every = 1")
-    check_fit(load(text, workspace), workspace)
+    check_fit(checked_job(text, workspace), workspace)
 
 
 def test_a_job_ends_with_its_best_weights_and_says_so(workspace):
     record = RunRecord(workspace.runs / "tiny")
-    spec = load(JOB, workspace)
+    spec = checked_job(JOB, workspace)
     JobRun(spec, workspace, record, check_fit(spec, workspace)).run()
     lines = (record.folder / "metrics.jsonl").read_text().splitlines()
     metrics = [json.loads(line) for line in lines]

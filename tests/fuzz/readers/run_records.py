@@ -49,7 +49,6 @@ _SCORES = {
     "reason": None,
     "tar_at_far": {"1e-3": {"tar": 0.7}, "1e-4": {"tar": None, "reason": "few"}},
 }
-_EVALUATED = {"sets": {"lfw": _SCORES}}
 _ORIGIN = {
     "code": {"version": "0.1.0", "digest": "0" * 64, "commit": "a" * 40, "changed": True},
     "versions": {"python": "3.11.7", "torch": "2.14.1"},

@@ -4,16 +4,11 @@ import json
 
 import numpy as np
 import pytest
-import torch
 
 from curation.errors import UserError
 from curation.images import decode
-from curation.view_writing import write_view
-from curation.views import View
-from distill.backbones import create
 from teachers.augment.augmentation import Augmentation, NumberedView
 from teachers.augment.strengths import CropMotion, Strengths
-from teachers.embedder import TorchEmbedder, module_digest
 from teachers.embeddings import (
     PLAIN,
     Answers,
@@ -24,22 +19,11 @@ from teachers.embeddings import (
     missing_pictures,
 )
 from teachers.ensemble import Ensemble
-from teachers.preprocessing import Preprocessing
-
-
-def make_teacher(seed=0, size=(32, 32)):
-    torch.manual_seed(seed)
-    network = create("mobilefacenet", embedding=16, input_size=size, width=0.125)
-    return TorchEmbedder(network, Preprocessing.ours(size), module_digest(network))
+from tests.teachers.small_teacher import make_teacher, some_rows
 
 
 def view_of(images, number=3, **strengths):
     return NumberedView(Augmentation(Strengths(**strengths), images), number)
-
-
-def some_rows(store, path, rows):
-    write_view(path, store, np.array(rows), np.zeros(len(rows), np.int32), "test", {})
-    return View(path)
 
 
 @pytest.mark.parametrize("mix", [0.0, 0.5])
