@@ -16,8 +16,9 @@ from curation.noise.decisions import DECISIONS_FILE, Decision, read_decisions, w
 from curation.noise.findings import save_finding
 from curation.noise.overrides import chosen_decisions
 from curation.report.page import write_report
-from curation.report.siblings import sibling_findings
+from curation.report.siblings import sibling_findings, sibling_views
 from curation.store import Store
+from curation.view_writing import write_subset
 from curation.views import View
 
 if TYPE_CHECKING:
@@ -29,7 +30,8 @@ def train(drawn_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Store
     """A store with findings and a page beside it."""
     folder = tmp_path_factory.mktemp("people")
     store = checked_store(drawn_folder, folder)
-    write_report(folder / "page.html", store, sibling_findings(store))
+    write_subset(folder / f"{'n' * 200}.view", store, np.arange(len(store)) < 8, "first", {})
+    write_report(folder / "page.html", store, sibling_findings(store), sibling_views(store))
     return store
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -27,6 +28,9 @@ from tests.distill.evaluation.small_protocols import (
     write_megaface,
     write_tinyface,
 )
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 
 class People:
@@ -328,6 +332,26 @@ def test_twenty_networks_fit_on_a_page():
     measured: dict[str, NetworkOnSet] = {subject.name: one for subject in subjects}
     tree = parse_page(page(subjects, [SetResults(each, measured)]).decode())
     assert len(tree.all("details")) == 20
+
+
+@pytest.mark.parametrize("width", [1440, 360])
+def test_long_names_do_not_widen_the_page(width: int, tmp_path: Path, chromium: "Browser"):
+    each, features = people(60)
+    names = ["first", "n" * 200]
+    measured = {name: measure(features, each, 1) for name in names}
+    subjects = [ReportedNetwork(name, f"{n:064}", "ours") for n, name in enumerate(names)]
+    write_page(tmp_path / "page.html", page(subjects, [SetResults(each, measured)]))
+    with chromium.new_context(viewport={"width": width, "height": 740}) as context:
+        window = context.new_page()
+        window.goto((tmp_path / "page.html").as_uri())
+        assert window.evaluate("document.documentElement.scrollWidth") == width
+        cells = window.locator("tr", has_text="n" * 200).first.locator("td").all()
+        edges = [cell.bounding_box() for cell in cells]
+        contents = [cell.locator("code").bounding_box() for cell in cells]
+        for cell, code in zip(edges, contents, strict=True):
+            assert cell is not None
+            assert code is not None
+            assert code["x"] + code["width"] <= cell["x"] + cell["width"]
 
 
 def test_a_page_is_written_whole_or_not_at_all(tmp_path: Path):
