@@ -66,6 +66,12 @@ def try_teacher(
     return f"the teacher classifies {told} of {len(pairs.same)} drawn pairs correctly"
 
 
+def trial_size(images: ImageSet) -> int:
+    """The number of images that ``try_teacher`` embeds if none is cached."""
+    pairs = draw_pairs(images.offsets)
+    return 0 if pairs is None else len(np.unique([pairs.left, pairs.right]))
+
+
 def draw_pairs(offsets: np.ndarray) -> TrialPairs | None:
     """Pairs of images, where identity k has the positions offsets[k] ... offsets[k+1] - 1.
 

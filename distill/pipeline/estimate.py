@@ -56,6 +56,7 @@ from distill.training.plan import create_plan
 from teachers.augment.augmentation import Augmentation
 from teachers.embedder import Embedder, TorchEmbedder
 from teachers.embeddings import cache_digest, missing_bytes, missing_pictures
+from teachers.trial import trial_size
 
 LIMIT = 60.0
 """Approximate duration of the measurement, in seconds"""
@@ -178,9 +179,14 @@ class _Estimating:
         """A stand-in for the embeddings that the student learns from; None if they are online."""
         spec, augment = self.spec.teacher, self.spec.augment
         assert spec is not None
+        trial = trial_size(self.images)
         if spec.answers == "online":
-            note = "the teacher runs at every step"
-            self._add(StepCost("embed", "embed", "done", 0.0, 0, note))
+            seconds = trial * asking_seconds(teacher, self.images, None)
+            note = "a trial of the teacher, which then runs at every step"
+            step = StepCost("embed", "embed", "waiting", seconds, 0, note)
+            if self._is_recorded("embed"):
+                step = StepCost("embed", "embed", "done")
+            self.found.steps.append(step)  # trainings do not depend on it
             return None
         asked = asked_answers(self.images, augment, spec.precision)
         root = self.workspace.cache if known else Path("nowhere")
@@ -191,7 +197,8 @@ class _Estimating:
             views = Augmentation(augment.strengths, self.images) if len(asked) > 1 else None
             each = asking_seconds(teacher, self.images, views)
             note = f"{pictures:,} images, {1 / each:,.1f} a second in one process"
-            step = StepCost("embed", "embed", "waiting", pictures * each / self.ranks, size, note)
+            seconds = (trial + pictures / self.ranks) * each
+            step = StepCost("embed", "embed", "waiting", seconds, size, note)
             self._add(step)
         else:
             self._add(StepCost("embed", "embed", "done"))

@@ -11,7 +11,7 @@ from teachers import trial
 from teachers.embeddings import cache_embeddings
 from teachers.ensemble import Ensemble
 from teachers.preprocessing import Preprocessing
-from teachers.trial import accuracy, draw_pairs, try_teacher
+from teachers.trial import accuracy, draw_pairs, trial_size, try_teacher
 
 PEOPLE, EACH = 60, 4
 
@@ -116,14 +116,14 @@ def test_a_set_with_too_few_identities_cannot_tell(sizes, tmp_path):
         "the teacher was not tried: that takes 100 pairs of images of one identity, from at least "
         "20 identities, and faces/people has fewer"
     )
-    assert teacher.seen == 0
+    assert teacher.seen == trial_size(Images(sizes=sizes)) == 0
 
 
 def test_a_teacher_that_knows_people_passes_with_its_share(tmp_path):
     teacher = Teacher()
     told = try_teacher(teacher, Images(), tmp_path)
     assert told == "the teacher classifies 1.000 of 240 drawn pairs correctly"
-    assert teacher.seen == PEOPLE * EACH  # upright only
+    assert teacher.seen == trial_size(Images()) == PEOPLE * EACH  # upright only
 
 
 @pytest.mark.parametrize("wrong", [0.1, 0.3])

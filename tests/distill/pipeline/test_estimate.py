@@ -1,6 +1,7 @@
 """The estimated cost of a job: every step of it; finished steps cost nothing."""
 
 import json
+import shutil
 
 import pytest
 from small_job import (
@@ -51,6 +52,11 @@ def run_whole(workspace, text):
     """Run the job as `distill run` does."""
     run_job(workspace, text)
     (workspace.runs / SpecFile.parse(text, "spec").job.name / SPEC).write_text(text)
+
+
+def seconds_of(found, name):
+    (step,) = (step for step in found.steps if step.name == name)
+    return step.seconds
 
 
 def states(found):
@@ -158,6 +164,29 @@ def test_augmented_views_are_embedded_and_made(quick_export, workspace, more):
     assert found.seconds > 0
     asked = 'views = "fresh"' not in more
     assert (found.cache_bytes > plain.cache_bytes) == asked
+
+
+@pytest.mark.parametrize("answers", ["float16", "online"])
+def test_the_trial_of_the_teacher_is_counted(quick_export, workspace, monkeypatch, answers):
+    teacher = teacher_text().replace("[teacher]\n", f'[teacher]\nanswers = "{answers}"\n')
+    text = job_text("tried", teacher, LEARN)
+    monkeypatch.setattr(estimating, "asking_seconds", lambda *about: 0.5)
+    images = 0 if answers == "online" else 2 * 48
+    assert seconds_of(cost_of(workspace, text), "embed") == 0.5 * images
+    # The drawn images are of too few people for a trial.
+    monkeypatch.setattr(estimating, "trial_size", lambda images: 40)
+    assert seconds_of(cost_of(workspace, text), "embed") == 0.5 * (images + 40)
+
+
+def test_a_finished_job_with_an_online_teacher_costs_nothing(workspace):
+    teacher = teacher_text().replace("[teacher]\n", '[teacher]\nanswers = "online"\n')
+    text = job_text("live", teacher, LEARN)
+    run_whole(workspace, text)
+    assert set(states(cost_of(workspace, text)).values()) == {"done"}
+    shutil.rmtree(workspace.runs / "live")  # trainings are found by their inputs
+    found = states(cost_of(workspace, text))
+    assert [found["teach"], found["embed"]] == ["done", "waiting"]
+    assert found["generation 1"] == "done"
 
 
 def test_a_step_that_takes_too_long_is_measured_in_part(workspace):
