@@ -90,6 +90,8 @@ LONGEST_ON_CPU = 24 * 3600.0
 SMALL_SIDE, LEAST_SIDE = 64, 32
 """Longer sides in pixels of the input of a student: one that is trained without a GPU, and one for
 tiny images"""
+STRIDE = 16
+"""Of most networks of the registry, which take no other sides than its multiples"""
 HEAVY_MADDS = 2000.0
 """Millions; below, bf16 is not faster, because kernel launches dominate."""
 LARGEST_SHARE = 0.25
@@ -207,12 +209,11 @@ def _affordable(facts: Facts, epochs: int) -> tuple[tuple[int, int], int]:
 def _as_the_images(images: tuple[int, int], longest: int) -> tuple[int, int]:
     """The largest input (height, width) of at most ``longest`` pixels that ``images`` fill.
 
-    Its sides are multiples of 8, of 16 if it is square. Its shorter side is rounded down, because
-    images may be cropped and show nothing beyond their edges (`teachers.framing`).
+    Its sides are multiples of STRIDE. Its shorter side is rounded down, because images may be
+    cropped and show nothing beyond their edges (`teachers.framing`).
     """
-    multiple = 16 if images[0] == images[1] else 8
-    side = max(LEAST_SIDE, min(longest, max(images)) // multiple * multiple)
-    height, width = (max(8, side * each // max(images) // multiple * multiple) for each in images)
+    side = max(LEAST_SIDE, min(longest, max(images)) // STRIDE * STRIDE)
+    height, width = (max(1, side * each // max(images) // STRIDE) * STRIDE for each in images)
     return height, width
 
 

@@ -144,6 +144,13 @@ def test_the_student_has_the_aspect_of_the_images(workspace):
     assert "# the aspect of the images, 112x96" in outcome.stdout
 
 
+@pytest.mark.parametrize("student", ["mobilefacenet", "vargfacenet", "oct_resnet_a", "iresnet18"])
+def test_the_stride_of_the_student_divides_its_input(workspace, student):
+    train = drawn_set(workspace, f"celeba-{student}", 20, (109, 89))
+    outcome = init(workspace, "--student", student, train=train)
+    assert outcome.exit_code == 0, outcome.exception
+
+
 def test_the_set_with_too_few_images_is_named(workspace):
     reason = refusal(init(workspace, train=drawn_set(workspace, "few", 6, (112, 112))))
     assert reason.startswith("--train few/train: the data set has 6 images; a training set needs")
