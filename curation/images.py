@@ -74,8 +74,8 @@ def probe_size(data: bytes, what: str = "image") -> tuple[int, int]:
 
 def _other_kind(data: bytes) -> str:
     kind = kind_of(data[:BEGINNING_BYTES])
-    if kind is None or kind.is_text or not data:
-        return f"begins with {data[:4].hex(' ') or 'nothing'}"
+    if kind is None or kind.is_text:
+        return f"begins with {data[:4].hex(' ')}"
     return f"is {kind.what}"
 
 

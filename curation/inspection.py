@@ -182,7 +182,7 @@ def _scan(source: ImageSource, progress: Progress | None) -> _Scan:
         good = good_images(images, check, source, stop_at)
         labels.append(good.labels)
     if check.image_size is None or not sum(map(len, labels)):
-        raise UserError(f"{source.path} holds no good images")
+        raise UserError(f"{source.path} holds no good images{source.other_content()}")
     return _Scan(np.concatenate(labels), check.image_size, check.encoding, source.digest.hex)
 
 

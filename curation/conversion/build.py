@@ -79,7 +79,8 @@ class Conversion:
                 first = next(bad, None)
                 why = first and f": {1 + sum(1 for _ in bad):,} are bad, the first: {first.reason}"
                 discard(self._partial)
-                raise UserError(f"{self._source.path} holds no good images{why or ''}")
+                why = why or self._source.other_content()
+                raise UserError(f"{self._source.path} holds no good images{why}")
             order = None if journal.state.ordered else self._copy_in_order()
             finish_store(self._source, journal, order, self._check)
             self._progress(journal.read, journal.read)  # the number was an estimate until now

@@ -13,6 +13,7 @@ from curation.files import UnreadableError, read_whole
 from curation.image_set import ImageSet
 from curation.images import MAX_FILE_BYTES as MAX_IMAGE_BYTES
 from curation.images import check_pixels, probe_size
+from curation.missing_files import why_missing
 from curation.pair_sets.drawing import draw_pairs
 from curation.pair_sets.folds import in_folds
 from curation.pair_sets.lists import ENDINGS, ListedPair, image_at, read_pair_list
@@ -169,7 +170,7 @@ def _read(
 
 def _hint(path: Path) -> str:
     """A possible reason why there is no file ``path``."""
-    return "" if path.suffix else f" (nor with {', '.join(ENDINGS)})"
+    return why_missing(path) or ("" if path.suffix else f" (nor with {', '.join(ENDINGS)})")
 
 
 class _ImageReader:

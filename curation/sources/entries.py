@@ -247,7 +247,8 @@ def _is_name(text: str) -> bool:
 
 
 def _can_be_name(text: str) -> bool:
-    return 0 < len(text) <= LONGEST_LABEL and text.isprintable()
+    plain = text.encode(errors="replace").decode()  # bytes that are not UTF-8 are part of names
+    return 0 < len(text) <= LONGEST_LABEL and plain.isprintable()
 
 
 def whole_label(value: object) -> int:

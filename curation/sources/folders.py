@@ -18,6 +18,8 @@ from curation.sources.opening import source
 SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png"})
 LOOKS_LIKE_IMAGES = SUFFIXES | {".bmp", ".gif", ".heic", ".avif", ".tif", ".tiff", ".webp"}
 """The kinds that a store cannot hold are reported instead of ignored."""
+SYSTEM_FOLDERS = ("@eaDir", "__MACOSX", "$RECYCLE.BIN", "System Volume Information", "lost+found")
+"""Folders that systems make beside the images of people, with thumbnails or copies of them"""
 _NUMBERS = re.compile("[0-9]+")
 
 
@@ -35,9 +37,10 @@ def read_folder(root: Path) -> ImageFiles:
 
     Every folder with image files is an identity. Labels are 0, 1, ... in the order of the folders'
     paths, and keys number the files. Names sort in natural order: ``9`` comes before ``10``. Hidden
-    files and folders are ignored. A linked folder is read like a folder here, unless it leads back
-    into ``root`` or to a folder already read. Images in ``root/unlabelled`` have no label. Images
-    in ``root`` itself have none either if there are no others; otherwise they are bad records.
+    files and folders, and ``SYSTEM_FOLDERS``, are ignored. A linked folder is read like a folder
+    here, unless it leads back into ``root`` or to a folder already read. Images in
+    ``root/unlabelled`` have no label. Images in ``root`` itself have none either if there are no
+    others; otherwise they are bad records.
     Raises ``UserError`` if there are no images.
     """
     loose: list[str] = []
@@ -109,7 +112,7 @@ def _entries(folder: Path) -> tuple[list[str], list[str]]:
     images: list[str] = []
     with os.scandir(folder) as entries:
         for entry in entries:
-            if entry.name[0] == ".":
+            if entry.name[0] == "." or entry.name in SYSTEM_FOLDERS:
                 continue
             if _is_folder(entry):
                 inside.append(entry.name)

@@ -195,12 +195,18 @@ class ImageFiles(ImageSource):
         except UnreadableError as error:
             reason, kind = error.reason, None
             with suppress(OSError):  # an impossible file name
-                kind = None if path.exists() else what_is_this(path)
+                if not path.exists():
+                    kind = what_is_this(path)
+                    reason += self._why_missing(path)
             if kind is not None:
                 reason = f"it is {kind.what}; {kind.advice}"
             on_bad(BadRecordError(str(path), file.key, number, reason))
             return None
         return data
+
+    def _why_missing(self, path: Path) -> str:
+        """More about a missing file, for the end of a message."""
+        return ""
 
     def _name_orphans(self, on_bad: OnBad) -> None:
         for number, name in enumerate(self._orphans, len(self._files)):

@@ -139,6 +139,10 @@ class ImageSource(Protocol):
         names = [self.name(offset) for offset in offsets.tolist()]
         return [name for name in names if name is not None] or None
 
+    def other_content(self) -> str:
+        """What the source has instead of images, for the end of a message, once it was read."""
+        return ""
+
     def differences(
         self, images: int, identities: int, image_size: tuple[int, int]
     ) -> Iterator[str]:

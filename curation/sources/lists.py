@@ -30,6 +30,7 @@ import numpy as np
 from curation.errors import UserError
 from curation.file_kinds import what_is_this
 from curation.labels import UNLABELLED
+from curation.missing_files import why_missing
 from curation.sources.entries import MISSING, LabelNumbers
 from curation.sources.image_files import ImageFile, ImageFiles
 from curation.sources.label_choice import (
@@ -165,6 +166,9 @@ class ListedFiles(ImageFiles):
         chosen = read_list(self.path, choice)
         chosen.choice = choice
         return chosen
+
+    def _why_missing(self, path: Path) -> str:
+        return why_missing(path) or f" (relative paths start at the list's folder, {self._root})"
 
     def differences(
         self, images: int, identities: int, image_size: tuple[int, int]

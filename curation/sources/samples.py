@@ -15,7 +15,7 @@ from curation.images import MAX_FILE_BYTES
 from curation.json_text import parse_json
 from curation.labels import UNLABELLED
 from curation.sources.entries import ImageEntry, LabelNumbers, whole_label
-from curation.sources.folders import LOOKS_LIKE_IMAGES
+from curation.sources.folders import LOOKS_LIKE_IMAGES, SYSTEM_FOLDERS
 from curation.sources.label_choice import (
     USUAL,
     FolderLabels,
@@ -32,6 +32,7 @@ IMAGE, LABEL = "image", "label"
 MOST_BYTES = {IMAGE: MAX_FILE_BYTES, LABEL: 1 << 16}
 """Maximum file size by role"""
 _MOST_IGNORED = 8
+_ARCHIVES = frozenset({"zip", "tar", "gz", "tgz", "7z", "rar"})
 _SUFFIX = re.compile(r"\w{1,16}")
 _MOST_IN_SAMPLE = 16
 """Files of a role; a larger group of images is a tree, or is refused"""
@@ -74,6 +75,8 @@ class Roles:
         role = _role(ending)
         if role is None and stem:
             role = self._unusual(ending.lower())
+        elif any(folder in name for folder in SYSTEM_FOLDERS) and _is_of_system(name):
+            role = None
         if stem and "." not in stem:
             return stem, role
         begin = name.rfind("/") + 1
@@ -86,6 +89,10 @@ class Roles:
         if len(self.ignored) < _MOST_IGNORED and _SUFFIX.fullmatch(ending):
             self.ignored.add(ending)
         return None
+
+
+def _is_of_system(name: str) -> bool:
+    return not set(SYSTEM_FOLDERS).isdisjoint(name.split("/")[:-1])
 
 
 @lru_cache(1 << 10)
@@ -156,6 +163,15 @@ class Samples:
         sample = self._sample(images, others, first, is_crowded) if is_whole else ()
         yield from _in_order(sample, repeated, first)
         yield from damage
+
+    def other_content(self) -> str:
+        """What is there instead of images, for the end of a message; "" if nothing is."""
+        if not self.roles.ignored:
+            return ""
+        inner = " (unpack it, and give the archives in it)"
+        is_packed = not self.roles.ignored.isdisjoint(_ARCHIVES)
+        suffixes = ", ".join(f".{suffix}" for suffix in sorted(self.roles.ignored))
+        return f", but files {suffixes}{inner if is_packed else ''}"
 
     def remarks(self, identities: int) -> Iterator[str]:
         """Doubts about the labels of the archives that were read."""

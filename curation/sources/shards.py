@@ -65,7 +65,8 @@ def check_kind(shards: Sequence[Path], name: str, kinds: Sequence[str]) -> None:
         kind = what_is_this(shard)
         if kind is None or kind.name not in kinds:
             what = f"no {name} archive" if kind is None else f"{kind.what}, not a {name} archive"
-            raise UserError(f"{shard} is {what}; download it again, or leave it out")
+            advice = kind.advice if kind is not None and kind.is_data else "download it again"
+            raise UserError(f"{shard} is {what}; {advice}, or leave it out")
 
 
 def stamp_of(path: Path, shards: Sequence[Path]) -> SourceStamp:

@@ -79,6 +79,8 @@ def archive_files(file: ArchiveBytes, roles: Roles) -> Iterator[ArchiveFile]:
             begin, name = before.offset, before.name or name
             size = size if before.size < 0 else before.size
             kind, before = _SPARSE if before.is_sparse else kind, None
+        if "\\" in name and "/" not in name:  # written on Windows
+            name = name.replace("\\", "/").removeprefix("./")
         key, role = role_of(name)
         padded = size + -size % BLOCK
         if role is None or kind not in _FILES or size > MOST_BYTES[role]:

@@ -104,6 +104,9 @@ class ZipSource(EntrySource):
     ) -> Iterator[str]:
         return self._samples.remarks(identities)
 
+    def other_content(self) -> str:
+        return self._samples.other_content()
+
     def read(self, offsets: Iterator[int]) -> Iterator[bytes]:
         with OpenShards() as opened:
             for offset in offsets:

@@ -125,6 +125,7 @@ def embed(
     embedder = BundleEmbedder(bundle)
     decision = choose_decision(embedder.thresholds, far)
     names = [str(path) for path in images]
+    _check_are_files(images)
     if detector is None:
         _check_images(embedder, images, aligned)
         features = embedder.embed(images, aligned)
@@ -220,6 +221,19 @@ def _cut_faces(paths: list[Path], detector: Path) -> tuple[list[str], list[bytes
     if not files:
         raise UserError("no face to embed; use photographs with a larger and sharper face")
     return names, files
+
+
+def _check_are_files(paths: list[Path]) -> None:
+    from curation.errors import UserError
+
+    for path in paths:
+        if path.is_dir():
+            raise UserError(f"{path} is a folder; give its images: {argument(path)}/*.jpg")
+        if not path.exists() and set("*?[") & set(str(path)):
+            raise UserError(
+                f"no file matches {path}; give images that exist: `ls {argument(path.parent)}` "
+                "shows what is there"
+            )
 
 
 def _check_images(embedder: "BundleEmbedder", paths: list[Path], aligned: bool) -> None:

@@ -83,6 +83,11 @@ def convert(
 
     choice = labels.choice(unlabelled=unlabelled)
     known = destination.exists()
+    if not destination.is_absolute() and destination.suffix != ".lmdb":
+        note(
+            f"the store's place is the path {destination.absolute()}; for jobs to find it as "
+            f"SET/NAME, give workspace/datasets/SET/NAME.lmdb"
+        )
     with watch("convert", "images", at_once=False) as progress:
         warnings: list[str] = []
         store = convert_source(

@@ -388,7 +388,7 @@ class TestBadSources:
     @pytest.mark.parametrize(
         ("payload", "reason"),
         [
-            (b"", "neither JPEG nor PNG: it begins with nothing"),
+            (b"", "neither JPEG nor PNG: it is empty"),
             (b"text, not an image", "neither JPEG nor PNG: it begins with 74 65 78 74"),
             (b"\xff\xd8\xff\xe0", "damaged: its header states no size"),
         ],

@@ -51,7 +51,7 @@ def skip(source, tmp_path):
 
 
 BAD = {
-    "an empty payload": (lambda image: ImageRecord(1.0, b""), "begins with nothing"),
+    "an empty payload": (lambda image: ImageRecord(1.0, b""), "it is empty"),
     "text": (lambda image: ImageRecord(1.0, b"no image"), "neither JPEG nor PNG"),
     "a cut header": (lambda image: ImageRecord(1.0, image[:30]), "states no size"),
     "another size": (

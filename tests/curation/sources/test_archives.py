@@ -70,6 +70,23 @@ class TestFilesOfOneName:
         assert len(convert(tmp_path / "set", tmp_path / "a.lmdb")) == 2
 
 
+class TestOtherSystems:
+    def test_folders_of_systems_are_ignored(self, tmp_path, noise_images, write):
+        files = [("9/@eaDir/b.jpg/s.jpg", noise_images[1]), ("__MACOSX/9/a.jpg", noise_images[2])]
+        path = write(tmp_path, [("9/b.jpg", noise_images[0]), *files])
+        assert list(convert(path, tmp_path / "out.lmdb").source_names) == ["9/b.jpg"]
+
+    def test_backslashes_are_slashes(self, tmp_path, noise_images, write):
+        path = write(tmp_path, [(rf"p\{i // 2}\{i}.jpg", noise_images[i]) for i in range(4)])
+        assert convert(path, tmp_path / "out.lmdb").labels.tolist() == [0, 0, 1, 1]
+
+    def test_archives_in_an_archive_are_named(self, tmp_path, write):
+        path = write(tmp_path, [("part1.zip", b"PK"), ("read.me", b"hello")])
+        said = r"holds no good images, but files \.me, \.zip \(unpack it, and give the archives"
+        with pytest.raises(UserError, match=said):
+            convert(path, tmp_path / "out.lmdb")
+
+
 class TestNamesWithDots:
     """Frames such as ``0.555.jpg`` have one key of WebDataset's; no image gets lost."""
 

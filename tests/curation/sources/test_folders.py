@@ -38,6 +38,13 @@ class TestFolders:
         assert store.source_names[2] == os.fsdecode(b"9/b\xfe.jpg")
         assert len(convert(odd, tmp_path / "train.lmdb")) == 5
 
+    def test_folders_of_systems_are_ignored(self, folder, tmp_path, noise_images):
+        names = list(convert(folder, tmp_path / "before.lmdb").source_names)
+        for name in ("9/@eaDir/b.jpg", "__MACOSX/9", "$RECYCLE.BIN"):
+            (folder / name).mkdir(parents=True)
+            (folder / name / "thumb.jpg").write_bytes(noise_images[0])
+        assert list(convert(folder, tmp_path / "after.lmdb").source_names) == names
+
     def test_bytes_are_copied_unchanged(self, folder, tmp_path):
         store = convert(folder, tmp_path / "train.lmdb")
         for i, name in enumerate(store.source_names):

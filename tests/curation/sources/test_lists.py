@@ -213,6 +213,34 @@ class TestLists:
             convert(path, tmp_path / "train.lmdb")
         assert len(convert(path, tmp_path / "train.lmdb", skip_bad=True)) == 1
 
+    @pytest.mark.parametrize(
+        ("name", "hint"),
+        [
+            ("none.jpg", r"relative paths start at the list's folder, .*faces\)"),
+            ("9/B.JPG", r"there is .*9/b\.jpg, which differs in upper and lower case"),
+            ("Zoe\u0308/1.jpg", "there is .*Zo\u00eb/1.jpg, which differs in Unicode form"),
+            (r"C:\data\1.jpg", "a path of Windows"),
+            ("https://faces.org/1.jpg", "a web address; download"),
+        ],
+        ids=["absent", "case", "unicode", "windows", "address"],
+    )
+    def test_a_missing_file_is_explained(self, folder, tmp_path, name, hint):
+        (folder / "Zo\u00eb").mkdir()
+        (folder / "Zo\u00eb" / "1.jpg").write_bytes((folder / "9" / "b.jpg").read_bytes())
+        (folder / "list.txt").write_text(f"{name} 0\n")
+        with pytest.raises(UserError, match=hint):
+            convert(folder / "list.txt", tmp_path / "out.lmdb")
+
+    def test_names_of_people_need_not_be_utf_8(self, folder):
+        (folder / "list.csv").write_bytes(b"9/b.jpg,J\xfcrgen\n9/a2.jpg,J\xf6rgen\n")
+        assert [file.label for file in read_list(folder / "list.csv")._files] == [0, 1]
+
+    def test_paths_may_mix_slashes_and_backslashes(self, folder):
+        (folder / "9" / r"a\b.jpg").write_bytes(b"its name has a backslash")
+        (folder / "list.txt").write_text("./9\\b.jpg 0\n9/a\\b.jpg 1\n")
+        names = [file.name for file in read_list(folder / "list.txt")._files]
+        assert names == ["./9/b.jpg", r"9/a\b.jpg"]
+
     def test_if_all_files_are_missing_the_first_is_named(self, folder, tmp_path):
         path = self.write(folder, "/gone/1.jpg 0\n/gone/2.jpg 0\n")
         with pytest.raises(

@@ -270,7 +270,7 @@ def replaced(number, image):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (replaced(7, lambda image: b""), "image 7 .* begins with nothing"),
+        (replaced(7, lambda image: b""), "image 7 .* it is empty"),
         (replaced(7, lambda image: image[: len(image) // 3]), "image 7"),
         (replaced(9, lambda image: b"GIF89a" + image), "image 9"),
         (
