@@ -191,11 +191,12 @@ def _mate_pairs(itself: PairScan) -> tuple[np.ndarray, np.ndarray]:
 def _as_pairs(searches: Searches) -> PairScores:
     """Best mates as genuine pairs, and the best candidates of unmated probes as impostor pairs."""
     mated = searches.mated
-    people, known = np.unique(searches.labels, return_inverse=True)
-    known = known.astype(np.int32)
     strangers = searches.labels == NOBODY
+    people, numbers = np.unique(searches.labels[~strangers], return_inverse=True)
+    known = np.empty(len(strangers), np.int32)
+    known[~strangers] = numbers
     # Each image of unknown identity counts as a separate person.
-    known[strangers] = len(people) + np.arange(int(strangers.sum()), dtype=np.int32)
+    known[strangers] = len(people) + np.arange(int(strangers.sum()))
     genuine = np.flatnonzero(mated)[np.argsort(-searches.mates[mated], kind="stable")]
     best = searches.nearest[:, 0]
     unmated = np.flatnonzero(~mated)[np.argsort(-best[~mated], kind="stable")]

@@ -20,7 +20,7 @@ def scheduled_rate(settings: TrainSettings, step: int, steps: int) -> float:
         return settings.learning_rate
     high, low = settings.learning_rate, settings.final_learning_rate
     assert low is not None, "the other schedules end there"
-    progress = (step - warm) / max(1, steps - warm)
+    progress = (step - warm) / (steps - warm)
     if settings.schedule == "cosine":
         return low + (high - low) * 0.5 * (1 + math.cos(math.pi * progress))
     if settings.schedule == "linear":

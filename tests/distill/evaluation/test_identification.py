@@ -111,5 +111,5 @@ def threshold_width(labels_of_strangers: np.ndarray) -> float:
 
 def test_strangers_without_a_label_are_one_person_each():
     unknown = threshold_width(np.full(400, -1))
-    assert unknown == pytest.approx(threshold_width(100 + np.arange(400)), rel=0.3)
+    assert unknown == threshold_width(100 + np.arange(400)) > 0
     assert threshold_width(np.full(400, 100)) < unknown / 10  # one person varies with itself
