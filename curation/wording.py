@@ -2,8 +2,10 @@
 
 import math
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-from curation.image_set import Parameter
+if TYPE_CHECKING:
+    from curation.image_set import Parameter
 
 _LONGEST_PARAMETER = 40
 
@@ -55,7 +57,7 @@ def decimal(value: float) -> str:
     return "unknown" if math.isnan(value) else shown
 
 
-def parameters(given: Mapping[str, Parameter]) -> str:
+def parameters(given: "Mapping[str, Parameter]") -> str:
     """The parameters of a step without digests; long values are shortened."""
     shown = (
         f"{name.replace('_', ' ')} {str(value)[:_LONGEST_PARAMETER]}"
