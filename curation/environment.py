@@ -73,7 +73,7 @@ class Environment:
         if meta.main.flags or self._depth > DEEPEST:
             self._damaged("it is an LMDB file, but not of the kind that stores use")
         if self._root != NO_PAGE and self._root > meta.last_page:
-            self._damaged(f"its root page {self._root} lies outside the file")
+            self._damaged(f"its root page {self._root} is outside the file")
         if entries > self._end // SMALLEST_ENTRY:
             self._damaged(f"it has no room for {entries} entries")
         self._leaves: tuple[array[int], array[int]] | None = None
@@ -100,7 +100,7 @@ class Environment:
             if self._key(page, place) == key:
                 offset, size = self._place_of_value(number, page, place)
                 if most is not None and size > most:
-                    self._damaged(f"its {key!r} has {size:,} bytes; at most {most:,} can be")
+                    self._damaged(f"its {key!r} has {size:,} bytes; the limit is {most:,}")
                 return self._read(offset, size)
         return None
 
@@ -117,7 +117,7 @@ class Environment:
                 continue
             size = sizes[number]
             if size > most:
-                self._damaged(f"image {number} has {size:,} bytes; at most {most:,} can be")
+                self._damaged(f"image {number} has {size:,} bytes; the limit is {most:,}")
             yield self._read(offsets[number], size)
 
     def total_size(self, numbers: Iterable[int]) -> int:
@@ -319,8 +319,8 @@ class Environment:
         room = PAGE_NUMBER.size if flags == ELSEWHERE else size
         if flags & DATABASE_WITHIN:
             raise UserError(
-                f"{self._path} has a database of the name {self._key(page, place)!r} in it; only "
-                "environments without named databases are read: copy its entries into such a one"
+                f"{self._path} contains the named database {self._key(page, place)!r}; only "
+                "environments without named databases are read: copy its entries into one"
             )
         if flags not in (0, ELSEWHERE) or begin + room > self._page_size:
             self._damaged(f"a value extends beyond its page {number}")

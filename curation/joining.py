@@ -162,7 +162,7 @@ def _check_labelled(both: BothSets) -> None:
     for images, other in ((both.first, both.second), (both.second, both.first)):
         if not images.identities:
             raise UserError(
-                f"{images.path} has no labelled images, so nobody in it can be matched; "
+                f"{images.path} has no labelled images, so no person in it can be matched; "
                 f"`curate cluster {argument(images.path)} NAME.view --into {argument(other.path)}` "
                 "gives its faces the people of the other set, `curate view union` combines both"
             )

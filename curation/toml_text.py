@@ -81,7 +81,7 @@ def _check_depth(text: str, source: TomlSource) -> None:
         if depth > MOST_NESTED:
             raise UserError(
                 f"{source.at_offset(token.start())}: nested too deeply; allowed: {MOST_NESTED} "
-                "arrays and tables inside one another"
+                "nested arrays and tables"
             )
 
 

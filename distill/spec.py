@@ -308,7 +308,7 @@ class JobSpec(Strict):
                 if not loss.leaves_out_mixed:
                     raise SpecError(
                         ("augment", "mix"),
-                        f"{name} of {where} looks at labels, which mixed images do not have, and "
+                        f"{name} of {where} uses labels, which mixed images do not have, and "
                         f"does not skip them (LossInputs.mean_over_labelled); leave mix out",
                     )
             remembers = self.student is not None and self.student.remember is not None

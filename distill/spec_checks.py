@@ -123,7 +123,7 @@ def teacher_path(teacher: TeacherSource | StudentSpec, workspace: Workspace) -> 
     if (path / SUMS_NAME).is_file():
         return path
     if path.exists():
-        raise UserError(f"{source!r} lies in teachers/: {unsaid_preprocessing({}, source, None)}")
+        raise UserError(f"{source!r} is in teachers/: {unsaid_preprocessing({}, source, None)}")
     if is_timm(source) or source in {row["name"] for row in catalogue()}:
         raise UserError(
             f"{source!r} is a network without weights; give a file of its weights in teachers/ or "

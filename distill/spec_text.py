@@ -38,7 +38,7 @@ _BEYOND = {
 FORMS = {
     SET_PATTERN: "DATASET/NAME, a store or view of the workspace such as 'ms1m/clean'",
     PROTOCOL_PATTERN: "PROTOCOL:/FOLDER, such as 'ijbc:/data/IJBC'",
-    WORD_PATTERN: "a word of 1 to 200 letters, digits and _ . , : @ + -, the first no sign",
+    WORD_PATTERN: "a word of 1 to 200 letters, digits and _ . , : @ + -, first a letter or digit",
     LICENCE_PATTERN: "one line of 1 to 500 characters",
 }
 """Descriptions of patterns"""

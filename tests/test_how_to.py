@@ -92,7 +92,7 @@ def test_several_missing_packages_are_named_once() -> None:
     assert reason.startswith("no_such_b and no_such_a are not installed: ")
 
 
-def test_the_executor_of_the_page_is_the_one_that_is_tested() -> None:
+def test_the_example_executor_of_the_page_is_tested() -> None:
     tested = (PAGES.parents[1] / "tests/distill/daemon/test_daemon_executors.py").read_text()
     (code,) = blocks("add-an-executor.md", "python")
     assert [line for line in code.splitlines() if line not in tested.splitlines()] == []

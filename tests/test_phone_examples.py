@@ -172,7 +172,7 @@ def test_cpp_makes_the_input_of_the_golden_features(bundle: Path, picture, tmp_p
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="there is no g++ here")
 @pytest.mark.parametrize("content", [b"", b"P6 9 9 255\n", b"P5 1 1 255\n ", b"P6 -1 4 255\n"])
-def test_cpp_refuses_a_file_that_is_not_a_picture(bundle: Path, tmp_path: Path, content: bytes):
+def test_cpp_refuses_a_file_that_is_not_a_image(bundle: Path, tmp_path: Path, content: bytes):
     program = compiled("print_input.cpp", bundle, tmp_path)
     (tmp_path / "photo.ppm").write_bytes(content)
     words = [program, "plain", tmp_path / "photo.ppm", *words_of(POINTS)]

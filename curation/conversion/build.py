@@ -94,8 +94,8 @@ class Conversion:
         if (state.stamp.size, state.stamp.listing) != (now.size, now.listing):
             raise UserError(
                 f"{self._source.path} has changed since the conversion was stopped, or its labels "
-                "are taken from another place now; to continue, give the same --unlabelled, "
-                f"--label-key or --identity-folder as then; remove {self._partial} to start over"
+                "now come from another place; to continue, give the same --unlabelled, "
+                f"--label-key or --identity-folder as before; remove {self._partial} to start over"
             )
         if state.skipped and state.decode and not self._decode:
             raise UserError(

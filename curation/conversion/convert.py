@@ -126,15 +126,15 @@ def _existing(
         if before is not None and before == now.model_copy(update={"listing": before.listing}):
             raise UserError(
                 f"{destination} was made from this source with other labels; give the same "
-                "--unlabelled, --label-key or --identity-folder as then, or remove it to take "
+                "--unlabelled, --label-key or --identity-folder as before, or remove it to use "
                 "other labels, or choose another destination (in a recipe: --dataset NAME)"
             )
         raise UserError(
             f"{destination} exists and was made from another source than {source.path}, or "
             "before that changed, or with other labels; give the same --unlabelled, --label-key or "
-            "--identity-folder as then, choose another destination (in a recipe: --dataset NAME), "
-            "or remove it; to add images, convert the new ones to another destination and train on "
-            'both: data.train = [{ set = "OLD" }, { set = "NEW" }], or `curate join`'
+            "--identity-folder as before, choose another destination (in a recipe: --dataset "
+            "NAME), or remove it; to add images, convert the new ones to another destination and "
+            'train on both: data.train = [{ set = "OLD" }, { set = "NEW" }], or `curate join`'
         )
     return _decoded(store, decode, progress)
 

@@ -21,7 +21,7 @@ class Explanation:
     title: str
     meaning: str
     look: str = ""
-    action: str = "The table of decisions says what is done."
+    action: str = "The table of decisions states the action."
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,7 @@ def _sample(
     pairs: list[tuple[PhotoKey, PhotoKey]], count: int, rng: np.random.Generator
 ) -> list[tuple[PhotoKey, PhotoKey]]:
     if len(pairs) < count:
-        raise ValueError(f"{count} pairs a fold are more than {len(pairs)} that can be made")
+        raise ValueError(f"a fold needs {count} pairs, but only {len(pairs)} can be made")
     return [pairs[number] for number in rng.permutation(len(pairs))[:count]]
 
 

@@ -269,7 +269,7 @@ def _check_keys(files: ListedFiles, first: int, path: Path) -> None:
     before = int(np.flatnonzero(keys == keys[again])[0])
     lines = (number for number, _ in _lines(path) if number >= first)
     one, other = next(islice(lines, before, None)), next(islice(lines, again - before - 1, None))
-    raise UserError(f"{path}: line {other}: the key {keys[again]} stands in line {one}")
+    raise UserError(f"{path}: line {other}: the key {keys[again]} is already in line {one}")
 
 
 def _check_path(path: str, where: str, form: str) -> None:

@@ -94,7 +94,7 @@ def missing_parts(shards: Sequence[Path]) -> Iterator[str]:
         if len(by_count) > 1:
             yield (
                 f"{before}* has files numbered of {' and of '.join(sorted(by_count))}; if these "
-                "are two copies of the data set, remove one, or its images are there twice"
+                "are two copies of the data set, remove one, or its images occur twice"
             )
             continue
         [(count, numbers)] = by_count.items()

@@ -55,8 +55,8 @@ def write_relabel(
             missing += 1
             if not skip_missing:
                 raise UserError(
-                    f"{where}: {parent.path} has no image that {text[:60]!r} names --by {by}; "
-                    f"expected IMAGE IDENTITY, IMAGE like {str(names[0])!r}; --skip-missing skips "
+                    f"{where}: {parent.path} has no image {text[:60]!r} (--by {by}); expected "
+                    f"IMAGE IDENTITY, with IMAGE like {str(names[0])!r}; --skip-missing skips "
                     "such lines"
                 )
             continue

@@ -140,7 +140,7 @@ def bounded(outcome: Outcome, interruptions: int, halved: bool = False) -> Outco
 
 _SEE_LOG = "the end of its log.txt may show why"
 _LESS_MEMORY = "lower train.batch_size or raise train.accumulate, and submit again"
-_KILLED_FOR_MEMORY = "interrupted: killed by the kernel, as the machine ran out of memory"
+_KILLED_FOR_MEMORY = "interrupted: killed by the kernel because the machine ran out of memory"
 
 
 def _cause(outcome: Outcome) -> str:

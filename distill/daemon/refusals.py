@@ -29,7 +29,7 @@ def no_circle() -> Iterator[None]:
     try:
         yield
     except CircleError as error:
-        raise ConflictError(f"{error}; `distill status` shows who waits for whom") from None
+        raise ConflictError(f"{error}; `distill status` shows which job waits for which") from None
 
 
 def existing_job(queue: QueueReader, name: str, workspace: Workspace) -> Job:

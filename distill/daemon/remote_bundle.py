@@ -277,7 +277,7 @@ def _take_checked(
     if file_digest(path) != wanted:
         path.unlink()
         raise UserError(
-            f"{path}: its SHA-256 is not the one in {SUMS_NAME}; it was changed or damaged in "
+            f"{path}: its SHA-256 differs from that in {SUMS_NAME}; it was changed or damaged in "
             "transit; run the same command to fetch it again, and if this repeats, run `distill "
             "verify` on the bundle of the other machine"
         )

@@ -53,12 +53,12 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m distill.daemon.runner")
     parser.add_argument("run", type=Path)
     parser.add_argument("attempt", type=int)
-    parser.add_argument("--id", required=True, help="tells the attempt from those of other queues")
+    parser.add_argument("--id", required=True, help="tells it from attempts of other queues")
     parser.add_argument("--after", required=True, help="the attempt that must be the newest so far")
     parser.add_argument("--grace", type=float, required=True, help="seconds from TERM to KILL")
-    parser.add_argument("--foreground", action="store_true", help="be the runner proper itself")
+    parser.add_argument("--foreground", action="store_true", help="be the runner itself")
     parser.add_argument(
-        "--stop-with", choices=["TERM", "USR1"], default="TERM", help="what the job stops at"
+        "--stop-with", choices=["TERM", "USR1"], default="TERM", help="the signal that ends the job"
     )
     parser.add_argument("command", nargs="+")
     options = parser.parse_args(arguments)

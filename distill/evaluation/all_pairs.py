@@ -198,7 +198,7 @@ def why_not_compared(labels: np.ndarray) -> str | None:
         return None
     return (
         f"{genuine:,} genuine pairs are too many to compare networks, at most {MOST_GENUINE:,}; "
-        "give a view with fewer images a person (`curate view cap`)"
+        "give a view with fewer images per person (`curate view cap`)"
     )
 
 

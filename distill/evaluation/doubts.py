@@ -13,7 +13,7 @@ def doubts(network: str, evaluation: Mapping[str, Any]) -> Iterator[Notice]:
         if found is not None:
             yield Notice(
                 f"chance: {network} on {name}",
-                f"{network} does not tell anyone apart on {name}: {found}",
+                f"{network} does not tell people apart on {name}: {found}",
             )
 
 
@@ -26,5 +26,5 @@ def _no_better_than_chance(report: Mapping[str, Any]) -> str | None:
         return f"accuracy {accuracy:.4f}, and the same answer for every pair gives {blind:.4f}"
     for rate, measured in report.get("tar_at_far", {}).items():
         if measured["tar"] is not None and measured["tar"] <= float(rate):
-            return f"TAR {measured['tar']:.4g} at FAR {rate}, which chance gives"
+            return f"TAR {measured['tar']:.4g} at FAR {rate}, no better than chance"
     return None

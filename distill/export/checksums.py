@@ -74,8 +74,8 @@ def _verify(folder: Path, sums: Mapping[str, str], name: str, most: int) -> None
         raise UserError(f"{path}: {size:,} bytes; this file of a bundle has {most:,} at most")
     if file_digest(path) != wanted:
         raise UserError(
-            f"{path}: its SHA-256 is not the one in {SUMS_NAME}; the bundle was changed or damaged "
-            f"in transit; fetch it again"
+            f"{path}: its SHA-256 differs from that in {SUMS_NAME}; the bundle was changed or "
+            f"damaged in transit; fetch it again"
         )
 
 

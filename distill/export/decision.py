@@ -45,7 +45,7 @@ def choose_decision(thresholds: Thresholds, far: str | None = None) -> MatchThre
     if far is not None and far not in measured:
         raise UserError(
             f"--far {far}: this bundle has no threshold for it; there are "
-            f"{', '.join(measured) or 'none, as its evaluation sets were too small'}"
+            f"{', '.join(measured) or 'none, because its evaluation sets were too small'}"
         )
     for name in (far,) if far else PREFERRED_RATES:
         if name in measured:

@@ -265,7 +265,7 @@ def check_usable(name: str, embeddings: np.ndarray) -> None:
     """Raise ``FormatRefusedError`` if the embeddings of different images are useless."""
     if reason := why_unusable(embeddings):
         raise FormatRefusedError(
-            f"the {name} export is of no use: {reason}; leave {name} out of the formats"
+            f"the {name} export is unusable: {reason}; leave {name} out of the formats"
         )
 
 

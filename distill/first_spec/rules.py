@@ -282,7 +282,7 @@ def _why_few_epochs(facts: Facts, schedule: Schedule) -> str:
     seconds = training_seconds(facts, schedule.epochs, schedule.side)
     if seconds > LONGEST_ON_CPU:
         return f"one takes about {spoken(seconds)} on {cores}; use a GPU, or fewer images"
-    return f"what {cores} can train in a day; more are better"
+    return f"as many as {cores} can train in a day; more are better"
 
 
 def _losses(facts: Facts) -> tuple[dict[str, Any], list[str]]:

@@ -82,7 +82,7 @@ class Generations:
         before, last = self.best[-2:]
         gain, least = _difference(before, last), self.settings.least_gain
         if last.score - before.score <= least:
-            wanted = f" of more than {least:g}, which generations.least_gain asks for"
+            wanted = f" of more than {least:g}, which generations.least_gain requires"
             reason = f"no gain{wanted if least else ''}"
         elif not gain.is_more_than_noise:
             reason = "the gain is within noise"

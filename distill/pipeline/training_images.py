@@ -67,7 +67,7 @@ def check_labels(
         if loss.needs_labels and not loss.leaves_out_mixed:
             raise SpecError(
                 key,
-                f"{name} looks at labels, which {images.unlabelled:,} images of data.train do not "
+                f"{name} uses labels, which {images.unlabelled:,} images of data.train do not "
                 f"have, and does not skip them (LossInputs.mean_over_labelled); leave out the "
                 f"loss, or the images",
             )

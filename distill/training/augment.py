@@ -81,7 +81,7 @@ class AugmentSettings(Strengths):
         if self.mix:
             raise SpecError(
                 ("mix",),
-                'mixed images need teacher_sees = "view", as no plain image shows two people',
+                'mixed images need teacher_sees = "view", because no plain image shows two people',
             )
         if "least_cosine" in self.model_fields_set:
             raise SpecError(

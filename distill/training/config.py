@@ -72,7 +72,7 @@ class SamplerSettings(Strict):
         if self.images is not None and self.kind != "pk":
             raise SpecError(
                 ("images",),
-                'needs kind = "pk", which takes so many of each identity; '
+                'needs kind = "pk", which takes this many images of each identity; '
                 "add it, or leave images out",
             )
         if self.least_images > 1 and self.kind != "pk":

@@ -170,7 +170,7 @@ class Detector:
         if max(fixed) > LARGEST_SIDE:
             raise UserError(
                 f"{self._path}: it takes images of {fixed[0]}x{fixed[1]} pixels; at most "
-                f"{LARGEST_SIDE} a side are allowed: export it smaller, or for any size"
+                f"{LARGEST_SIDE} per side are allowed: export it smaller, or for any size"
             )
         session = open_session(model, self._path, _THREADS)
         self._run(np.zeros((*fixed, 3), np.uint8), session)

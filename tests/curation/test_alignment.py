@@ -43,7 +43,7 @@ def test_degenerate_points_are_refused(points: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize(("scale", "turn"), [(0.6, 0.0), (1.0, 30.0), (2.4, -70.0), (5.0, 180.0)])
-def test_a_face_anywhere_in_a_picture_is_recovered(scale: float, turn: float) -> None:
+def test_a_face_anywhere_in_a_image_is_recovered(scale: float, turn: float) -> None:
     face = drawn_face(3)
     place = cv2.getRotationMatrix2D((55.5, 55.5), turn, scale) + np.array(
         [[0, 0, 300], [0, 0, 290]]
@@ -62,7 +62,7 @@ def test_a_large_face_does_not_alias() -> None:
     assert np.abs(aligned.astype(int) - 127).max() < 25
 
 
-def test_pixels_outside_the_picture_are_black() -> None:
+def test_pixels_outside_the_image_are_black() -> None:
     aligned = align(np.full((112, 112, 3), 200, np.uint8), TEMPLATE + np.array([40, 0]))
     assert (aligned[:, 80:] == 0).all()
     assert (aligned[:, :70] == 200).all()

@@ -427,7 +427,7 @@ def test_a_check_and_the_decoder_report_the_same_error(encode):
 @pytest.mark.parametrize(
     ("count", "checked"), [(0, 0), (7, 7), (2000, 2000), (2001, 1001), (10**6, 2000)]
 )
-def test_images_of_large_sets_are_checked_here_and_there(noise_images, count, checked):
+def test_a_sample_of_a_large_set_is_checked(noise_images, count, checked):
     asked = []
 
     def read(number):

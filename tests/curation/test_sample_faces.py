@@ -152,7 +152,7 @@ def test_people_differ_more_than_photographs_of_one() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_non_faces_have_picture_size_and_are_never_equal(kind: str) -> None:
+def test_non_faces_have_image_size_and_are_never_equal(kind: str) -> None:
     pictures = [draw_non_face(kind, np.random.default_rng(seed)) for seed in range(6)]
     assert {picture.shape for picture in pictures} == {(112, 112, 3)}
     assert len({picture.tobytes() for picture in pictures}) == 6

@@ -71,7 +71,7 @@ def test_a_checkpoint_that_takes_long_is_not_put_in_place(attempt, tmp_path):
 
 
 @pytest.mark.parametrize("content", [None, b"", b"{", b"[]", json.dumps({"attempt": "2"}).encode()])
-def test_an_unreadable_record_displaces_nobody(attempt, content):
+def test_an_unreadable_record_displaces_no_job(attempt, content):
     (attempt.run / RUNNER).unlink()
     if content is not None:
         (attempt.run / RUNNER).write_bytes(content)

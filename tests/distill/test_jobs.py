@@ -93,7 +93,7 @@ def test_the_progressive_recipe_has_the_papers_stages(name):
     assert margins == [margins[0]] * 6
 
 
-def test_the_recursion_is_the_one_of_the_paper():
+def test_the_recursion_follows_the_paper():
     spec = read("vargfacenet")
     assert spec.generations.count == 2
     assert spec.stage[0].losses["angular"].weight == 7.0

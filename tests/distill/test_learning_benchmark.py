@@ -255,7 +255,7 @@ def pairs():
 
 
 @pytest.mark.parametrize("name", DEGRADATIONS)
-def test_degraded_pairs_are_other_pictures_and_always_the_same(pairs, name):
+def test_degraded_pairs_differ_and_are_deterministic(pairs, name):
     worse = degraded(pairs, name)
     assert worse.images == degraded(pairs, name).images
     assert worse.name == f"drawn, {name}"
@@ -265,7 +265,7 @@ def test_degraded_pairs_are_other_pictures_and_always_the_same(pairs, name):
         assert not np.array_equal(decode(after), decode(before))
 
 
-def test_pictures_are_shifted_each_in_another_direction(pairs):
+def test_images_are_shifted_each_in_another_direction(pairs):
     before = [decode(image) for image in pairs.images]
     after = [decode(image) for image in degraded(pairs, "shifted").images]
     assert np.array_equal(after[0][:, SHIFT:], before[0][:, :-SHIFT])

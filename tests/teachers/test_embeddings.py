@@ -436,7 +436,7 @@ def test_a_full_disk_is_one_line(drawn_store, tmp_path, monkeypatch):
         cache_embeddings(make_teacher(), drawn_store, tmp_path)
 
 
-def test_both_embeds_the_picture_and_its_mirror_image():
+def test_both_embeds_the_image_and_its_mirror_image():
     teacher = make_teacher()
     pictures = np.random.default_rng(0).integers(0, 255, (3, 32, 32, 3), dtype=np.uint8)
     both = embed_both(teacher, pictures)
@@ -445,7 +445,7 @@ def test_both_embeds_the_picture_and_its_mirror_image():
     assert np.allclose(both[:, 0], swapped[:, 1], atol=1e-5)
 
 
-def test_large_pictures_are_embedded_a_few_at_a_time(tmp_path, monkeypatch):
+def test_large_images_are_embedded_a_few_at_a_time(tmp_path, monkeypatch):
     """Otherwise 256 of the largest images would be 50 GB."""
     picture = encode_jpeg(np.zeros((40, 40, 3), np.uint8))
     write_layout(tmp_path / "source", [(picture, i // 5) for i in range(20)], (40, 40))
@@ -460,7 +460,7 @@ def test_large_pictures_are_embedded_a_few_at_a_time(tmp_path, monkeypatch):
     assert np.array_equal(parts.unit, whole.unit)
 
 
-def test_how_many_pictures_are_decoded_together():
+def test_decoded_images_together_have_a_limit():
     assert count_together((112, 112), 256) == 256
     assert count_together((2048, 2048), 256) == 10
     assert count_together((8192, 8192), 256) == 1

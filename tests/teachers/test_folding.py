@@ -81,7 +81,7 @@ class SharedWeights(nn.Module):
 
 
 @pytest.mark.parametrize("kind", [UsedTwice, SharedWeights])
-def test_a_convolution_that_others_need_as_it_is_stays(kind):
+def test_a_convolution_that_others_need_stays_unchanged(kind):
     torch.manual_seed(0)
     network = settled(kind())
     images = torch.randn(2, 3, 5, 5)

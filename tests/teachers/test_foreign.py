@@ -31,7 +31,7 @@ from tests.teachers.onnx_models import (
 
 @pytest.mark.parametrize("batch", ["N", 1, 4], ids=["any batch", "batch 1", "batch 4"])
 @pytest.mark.parametrize("count", [0, 1, 3, 9])
-def test_embeddings_are_the_graphs_whatever_its_batch_size(tmp_path: Path, batch, count: int):
+def test_embeddings_do_not_depend_on_the_batch_size(tmp_path: Path, batch, count: int):
     embedder = OnnxEmbedder(save(tmp_path, linear_model((batch, 3, 4, 4))), PREPROCESSING)
 
     found = embedder.embed(images(count))

@@ -119,7 +119,7 @@ def test_a_set_with_too_few_identities_cannot_tell(sizes, tmp_path):
     assert teacher.seen == trial_size(Images(sizes=sizes)) == 0
 
 
-def test_a_teacher_that_knows_people_passes_with_its_share(tmp_path):
+def test_a_teacher_that_separates_people_passes(tmp_path):
     teacher = Teacher()
     told = try_teacher(teacher, Images(), tmp_path)
     assert told == "the teacher classifies 1.000 of 240 drawn pairs correctly"
@@ -131,7 +131,7 @@ def test_wrong_labels_are_not_the_teachers_fault(tmp_path, wrong):
     assert "drawn pairs correctly" in try_teacher(Teacher(), Images(wrong=wrong), tmp_path)
 
 
-def test_a_teacher_that_hardly_tells_people_is_refused(tmp_path):
+def test_a_teacher_that_hardly_separates_people_is_refused(tmp_path):
     with pytest.raises(UserError) as caught:
         try_teacher(Teacher(blind=True), Images(), tmp_path)
     message = str(caught.value)

@@ -18,7 +18,7 @@ class OpenVinoExporter(Exporter):
 
     card = (
         "`model.xml` and `model.bin` are the same network for OpenVINO; ask it for "
-        "`INFERENCE_PRECISION_HINT` f32, as some CPUs compute in bfloat16 otherwise."
+        "`INFERENCE_PRECISION_HINT` f32, because some CPUs otherwise compute in bfloat16."
     )
     extra = "openvino"
     writes_with = runs_with = ("openvino",)

@@ -36,7 +36,7 @@ def write(folder, batches):
 
 @settings(deadline=None)
 @given(st.lists(st.lists(sizes, max_size=60), min_size=1, max_size=5))
-def test_all_committed_batches_are_there(tmp_path_factory, lengths):
+def test_all_committed_batches_are_read(tmp_path_factory, lengths):
     folder = tmp_path_factory.mktemp("pages")
     batches = [values_of(batch) for batch in lengths]
     write(folder, batches)

@@ -128,7 +128,7 @@ def test_equal_images_are_not_split(vector: float) -> None:
     assert bipartition(np.full((10, 4), vector, np.float32)) is None
 
 
-def test_company_is_never_the_image_itself() -> None:
+def test_an_image_is_not_its_own_neighbour() -> None:
     vectors = np.array([[1, 0], [1, 0], [0, 1]], np.float32)
     np.testing.assert_array_equal(has_company(vectors, 0.5), [True, True, False])
     assert not has_company(vectors[:1], -0.5).any()

@@ -244,7 +244,7 @@ class TestFollowing:
 
 @pytest.mark.parametrize("kept", [0, 1, 3], ids=["none-kept", "one-kept", "all-kept"])
 @pytest.mark.parametrize("reviewed", [False, True], ids=["table", "review"])
-def test_proposals_that_a_cut_table_lost_are_told(drawn_store: Store, kept, reviewed) -> None:
+def test_proposals_that_a_cut_table_lost_are_reported(drawn_store: Store, kept, reviewed) -> None:
     folder = findings_folder(drawn_store)
     by_a_teacher(drawn_store, np.linspace(0.9, 0.1, drawn_store.identities))
     lines = [Decision("drop", int(drawn_store.labels[image]), image) for image in range(3)]

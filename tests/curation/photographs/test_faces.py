@@ -68,7 +68,7 @@ def test_small_faces_are_set_aside() -> None:
     assert fates(SHARP, found((10, 10, 40)), least_size=40) == ["kept"]
 
 
-def test_faces_cut_off_by_the_picture_are_set_aside() -> None:
+def test_faces_cut_off_by_the_image_are_set_aside() -> None:
     assert fates(SHARP, found((-50, 10, 100))) == ["cut-off"]
     assert fates(SHARP, found((-30, 10, 100))) == ["kept"]
 

@@ -73,7 +73,7 @@ class TestLabelsInAnotherPlace:
     @pytest.mark.parametrize("first", [1, 0], ids=["chosen-first", "usual-first"])
     def test_another_choice_later_is_refused(self, workspace, splits, first):
         run_recipe("ms1m", workspace, splits, labels=LabelChoice(folder=first))
-        with pytest.raises(UserError, match=r"give the same .*--identity-folder as then"):
+        with pytest.raises(UserError, match=r"give the same .*--identity-folder as before"):
             run_recipe("ms1m", workspace, splits, labels=LabelChoice(folder=1 - first))
 
     @pytest.mark.parametrize("first", [1, 0], ids=["chosen-first", "usual-first"])
@@ -94,7 +94,7 @@ class TestLabelsInAnotherPlace:
         with pytest.raises(KeyboardInterrupt):
             run(first, stopping)
         assert (workspace.datasets / "ms1m" / "train.lmdb.partial").is_dir()
-        with pytest.raises(UserError, match=r"to continue, give the same .* as then"):
+        with pytest.raises(UserError, match=r"to continue, give the same .* as before"):
             run(1 - first)
         assert run(first)[0].images == 12
 

@@ -100,7 +100,7 @@ class TestFolders:
         assert reason.startswith("9/c.jpg: it ")
         assert said.get(kind, kind) in reason
 
-    def test_pictures_in_unsupported_formats_are_reported(self, folder, tmp_path):
+    def test_images_in_unsupported_formats_are_reported(self, folder, tmp_path):
         (folder / "9" / "c.webp").write_bytes(b"RIFF\x24\0\0\0WEBPVP8 ")
         (folder / "9" / "d.jpg").write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
         store = convert(folder, tmp_path / "train.lmdb", skip_bad=True)

@@ -263,7 +263,7 @@ def test_named_databases_are_refused_by_name(tmp_path, noise_images):
         faces = environment.open_db(b"faces")
         with environment.begin(write=True) as writing:
             writing.put(b"a", noise_images[0], db=faces)
-    with pytest.raises(UserError, match="a database of the name b'faces'"):
+    with pytest.raises(UserError, match="contains the named database b'faces'"):
         convert(tmp_path / "set", tmp_path / "a.lmdb")
 
 

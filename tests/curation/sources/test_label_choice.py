@@ -133,7 +133,7 @@ class TestLabelKey:
         assert store.identities == 0
         assert "no JSON key is called who.id" in warnings[0]
 
-    def test_a_label_of_nobody_is_one(self, tmp_path, noise_images):
+    def test_null_labels_cause_no_warning(self, tmp_path, noise_images):
         shard = write_json(tmp_path / "a.tar", noise_images[:2], [{"label": None, "age": 1}] * 2)
         description = inspect_path(shard)
         assert (description["unlabelled"], description["warnings"]) == (2, [])

@@ -176,10 +176,10 @@ class TestLists:
             ("a.jpg 1 20 30 40\n", "line 1: .* matches none of the forms"),
             ("path label\n", "line 1: .* matches none of the forms"),
             ("1\t2\t\n", "line 1: the path is empty"),
-            ("1\t2\ta.jpg\n1\t3\tb.jpg\n", "line 2: the key 1 stands in line 1"),
+            ("1\t2\ta.jpg\n1\t3\tb.jpg\n", "line 2: the key 1 is already in line 1"),
             (
                 "key\tlabel\tpath\n\n7\t2\ta.jpg\n\n5\t3\tb.jpg\n7\t3\tc.jpg\n",
-                "line 6: the key 7 stands in line 3",
+                "line 6: the key 7 is already in line 3",
             ),
             ("1 a.jpg\n2 b\0.jpg\n", "line 2 holds a zero byte"),
             ("\n\n", "names no images"),

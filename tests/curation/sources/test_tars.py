@@ -175,7 +175,7 @@ class TestWebDataset:
         store = convert(write_tar(tmp_path / "a.tar", files), tmp_path / "a.lmdb")
         assert labels_of(store) == {"a/0.jpg": 0, "b/1.jpg": 1}
 
-    def test_pictures_in_unsupported_formats_are_bad(self, tmp_path, noise_images):
+    def test_images_in_unsupported_formats_are_bad(self, tmp_path, noise_images):
         files = [("0.jpg", noise_images[0]), ("0.cls", b"1"), ("1.webp", b"RIFF"), ("1.cls", b"1")]
         with pytest.raises(UserError, match=r"1\.webp: .*JPEG"):
             convert(write_tar(tmp_path / "a.tar", files), tmp_path / "a.lmdb")

@@ -60,8 +60,12 @@ def test_images_without_a_label_get_one(tmp_path, noise_images):
 @pytest.mark.parametrize(
     ("by", "text", "complaint"),
     [
-        (By.NAME, "m.02 m.09/a.jpg\n", r"line 1: .*no image that 'm\.02 m\.09/a\.jpg' names"),
-        (By.NAME, "m.01/a.jpg\n", "line 1: .* expected IMAGE IDENTITY, IMAGE like 'm.01/a.jpg'"),
+        (By.NAME, "m.02 m.09/a.jpg\n", r"line 1: .*no image 'm\.02 m\.09/a\.jpg'"),
+        (
+            By.NAME,
+            "m.01/a.jpg\n",
+            "line 1: .* expected IMAGE IDENTITY, with IMAGE like 'm.01/a.jpg'",
+        ),
         (
             By.NAME,
             "m.02 m.01/a.jpg\nm.03 m.01/a.jpg\n",
@@ -69,7 +73,7 @@ def test_images_without_a_label_get_one(tmp_path, noise_images):
         ),
         (By.NAME, "m.01 m.01/a.jpg\n", "changes nothing"),
         (By.NAME, "\n", "changes nothing"),
-        (By.KEY, "17 1\n", "line 1: .*no image that '17 1' names --by key"),
+        (By.KEY, "17 1\n", "line 1: .*no image '17 1' \\(--by key\\)"),
         (By.LABEL, "0 1\n", "relabelled by name, key or index, not by label"),
         (By.NAME, "m.01/a.jpg" + " " * 1_000_000 + "x y\n", "line 1: .*no image"),
     ],

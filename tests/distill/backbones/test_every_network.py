@@ -92,7 +92,7 @@ def test_in_evaluation_it_is_a_function_of_the_image_alone(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_state_dict_goes_round(name):
+def test_the_state_dict_can_be_saved_and_loaded(name):
     first, second = settled_small(name), small(name).eval()
     second.load_state_dict(first.state_dict())
     images = torch.randn(2, 3, 32, 32)

@@ -23,7 +23,7 @@ def test_meituan_has_its_published_size():
     assert counts.size_mib == pytest.approx(19.6, abs=0.05)
 
 
-def test_step_0_counts_what_y2_does():
+def test_step_0_has_the_counts_of_y2():
     counts = count_network("meituan_step0")
     assert counts.params == pytest.approx(1.996e6, abs=0.0005e6)
     assert counts.madds == pytest.approx(468.8e6, abs=0.05e6)

@@ -66,7 +66,7 @@ def test_more_curves_than_colours_differ_in_their_dashes():
     assert {colour for colour, _ in curves} == set(range(CURVES))
 
 
-def test_a_separate_picture_names_its_curves():
+def test_a_separate_chart_names_its_curves():
     words = [m.text for m in draw(chart(3)).marks if isinstance(m, Lettering)]
     assert [each for each in words if each.startswith("curve")] == ["curve 0", "curve 1", "curve 2"]
     assert "a title" in words

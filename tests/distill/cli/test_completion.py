@@ -162,7 +162,7 @@ def test_every_job_of_every_command_is_completed() -> None:
     assert [name for name, each in jobs if each._custom_shell_complete is None] == []
 
 
-def test_bash_itself_completes(place: Workspace) -> None:
+def test_completion_works_in_a_real_bash(place: Workspace) -> None:
     """Uses the script that `distill --install-completion` sets up."""
     here = {**os.environ, "DISTILL_WORKSPACE": str(place.root)}
     here["PATH"] = f"{Path(sys.executable).parent}:{here['PATH']}"

@@ -197,7 +197,7 @@ def test_a_comparison_is_drawn_on_request(place: Path, tmp_path: Path, name: str
         (["--on", "drawn/train", "--picture", "no/a.svg"], "no: no such folder; make it first"),
     ],
 )
-def test_an_impossible_picture_is_refused_at_once(place: Path, words: list[str], expected: str):
+def test_an_impossible_chart_is_refused_at_once(place: Path, words: list[str], expected: str):
     models = [str(place / each) for each in ("poor", "good")]
     assert expected in run(place, "compare", *models, *words, status=1)
 

@@ -199,7 +199,7 @@ def test_a_table_distinguishes_jobs_even_with_json(workspace):
 
 
 @pytest.mark.parametrize("name", ["[/x].jpg", "[bold].jpg", "\x1b[31mred.jpg", "a\nb.jpg"])
-def test_pictures_may_have_any_name(small_bundle, tmp_path, name):
+def test_images_may_have_any_name(small_bundle, tmp_path, name):
     faces = [tmp_path / name, tmp_path / "face.jpg"]
     for face in faces:
         face.parent.mkdir(exist_ok=True)
@@ -315,7 +315,7 @@ def test_lack_of_memory_is_reported_in_one_line():
     assert re.fullmatch("error: out of memory: .*1.00 EiB.*\n", ran.stderr)
 
 
-def test_a_conversion_in_a_terminal_never_says_0_a_second(tmp_path):
+def test_a_conversion_in_a_terminal_never_shows_0_per_second(tmp_path):
     source = tmp_path / "faces"
     for number in range(4):
         (source / str(number)).mkdir(parents=True)

@@ -93,7 +93,7 @@ def test_json_has_all_figures_curves_and_differences(place: Path):
     assert difference["more_than_noise"]
 
 
-def test_charts_are_written_as_pictures_on_request(place: Path):
+def test_charts_are_written_as_files_on_request(place: Path):
     good = str(place / "good")
     told = json.loads(run(place, good, "--on", "drawn/train", "--pictures", "new/png", "--json"))
     names = sorted(Path(each).name for each in told["pictures"])

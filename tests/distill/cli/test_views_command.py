@@ -46,7 +46,7 @@ def views(workspace, folder, *tables, sheet="views.png", more=()):
     return CliRunner().invoke(app, [*given, *more])
 
 
-def test_the_sheet_shows_the_picture_and_its_views(drawn_store):
+def test_the_sheet_shows_the_image_and_its_views(drawn_store):
     settings = AugmentSettings(views=6)
     sheet = make_sheet(settings, drawn_store, Preprocessing.ours((48, 48)), None, [3, 9], 10)
     width = 60  # of a cell: the width of a caption
@@ -63,7 +63,7 @@ def test_the_sheet_shows_the_picture_and_its_views(drawn_store):
     assert [view.number for view in sheet.views] == [PLAIN, 0, 1, 2, 3] * 2
 
 
-def test_cosines_compare_with_the_plain_picture(drawn_store, teacher):
+def test_cosines_compare_with_the_plain_image(drawn_store, teacher):
     settings = AugmentSettings(views=6, mix=0.3, least_cosine=0.99)
     sheet = make_sheet(settings, drawn_store, Preprocessing.ours((48, 48)), teacher, [5], 4)
     augmentation = Augmentation(settings.strengths, drawn_store)

@@ -104,7 +104,7 @@ def test_no_job_waits_for_itself(queue: Queue) -> None:
     assert queue.after("a") == []
 
 
-def test_a_circle_is_found_when_a_job_goes_again(queue: Queue) -> None:
+def test_a_circle_is_found_when_a_job_is_queued_again(queue: Queue) -> None:
     queue.submit("a", "spec", 0.0)
     queue.submit("b", "spec", 0.0, after("a"))
     queue.request_cancel("b", 1.0)

@@ -40,7 +40,7 @@ class Api:
         )
 
 
-def test_health_tells_who_serves_what(api: Api) -> None:
+def test_health_names_the_daemon_and_its_workspace(api: Api) -> None:
     health = api.http.get("/health").json()
     assert health["pid"] == api.harness.daemon.pid  # type: ignore[union-attr]
     assert health["workspace"] == str(api.harness.workspace.root)

@@ -180,7 +180,7 @@ def test_watch_shows_steps_and_progress_and_ends_with_the_job(harness: Harness) 
     assert len(logs) == 2
 
 
-def test_watch_draws_a_live_picture_in_a_terminal(harness: Harness) -> None:
+def test_watch_draws_a_live_screen_in_a_terminal(harness: Harness) -> None:
     harness.start()
     harness.submit("good", STEPS.replace("0.2", "1.5"))  # the view is drawn in the middle of it
     terminal, side = os.openpty()

@@ -100,9 +100,7 @@ def peak_megabytes(harness: Harness) -> int:
     ],
     ids=["nothing", "line", "head", "body", "chunk", "unread answer", "half a second request"],
 )
-def test_a_hundred_connections_that_do_nothing_keep_nobody_out(
-    harness: Harness, words: bytes
-) -> None:
+def test_a_hundred_idle_connections_block_no_client(harness: Harness, words: bytes) -> None:
     with ExitStack() as stack:
         idle = [stack.enter_context(Peer(harness, words)) for _ in range(100)]
         wait_until(lambda: is_free(harness), "what was asked is answered")
@@ -115,7 +113,7 @@ def test_a_hundred_connections_that_do_nothing_keep_nobody_out(
     assert client.health(harness.workspace) is not None
 
 
-def test_a_request_has_its_time_however_often_a_byte_of_it_comes(harness: Harness) -> None:
+def test_a_slow_request_gets_no_more_time_for_each_byte(harness: Harness) -> None:
     with Peer(harness, b"GET /health HTTP/1.1\r\nX: ") as peer:
         began = time.monotonic()
         while peer.send(b"x"):

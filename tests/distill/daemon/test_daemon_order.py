@@ -104,7 +104,7 @@ def test_status_shows_and_chooses_by_label_and_state(harness: Harness) -> None:
     assert Ran(harness.workspace, "status", "--state", "lost").status == 2
 
 
-def test_a_label_that_came_another_way_moves_no_terminal(harness: Harness) -> None:
+def test_a_label_from_elsewhere_does_not_move_the_terminal(harness: Harness) -> None:
     from distill.daemon.opening import open_queue
 
     harness.submit("a")

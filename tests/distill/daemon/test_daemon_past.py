@@ -42,7 +42,7 @@ def test_history_tells_every_attempt_and_why_it_ended(harness: Harness) -> None:
     assert len(shown) == 2 + len(told)
 
 
-def test_a_history_that_nobody_wrote_is_one_line(harness: Harness) -> None:
+def test_a_damaged_history_is_refused_in_one_line(harness: Harness) -> None:
     harness.submit("a")
     with open_queue(harness.workspace) as queue:
         queue._connection.execute("UPDATE transitions SET event = 'x' || char(27)")

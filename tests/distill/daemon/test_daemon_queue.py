@@ -50,7 +50,7 @@ def test_a_held_job_starts_when_resumed(queue: Queue) -> None:
             move("b", 6.0)
 
 
-def test_a_paused_attempt_is_no_interruption(queue: Queue) -> None:
+def test_a_paused_attempt_is_not_an_interruption(queue: Queue) -> None:
     queue.submit("a", "spec", 0.0)
     for attempt in range(1, MAXIMUM_ATTEMPTS + 3):
         assert queue.claim(1.0) is not None
@@ -174,7 +174,7 @@ def test_a_late_report_from_an_old_attempt_changes_nothing(queue: Queue) -> None
     assert queue.job("a") == running
 
 
-def test_a_cancel_between_the_look_and_the_verdict_is_not_lost(queue: Queue) -> None:
+def test_a_cancel_between_check_and_decision_is_not_lost(queue: Queue) -> None:
     queue.submit("a", "spec", 0.0)
     queue.claim(1.0)
     queue.request_cancel("a", 2.0)

@@ -267,7 +267,7 @@ def test_a_run_folder_that_goes_away_fails_its_job(harness: Harness, how: str) -
 
 
 @pytest.mark.parametrize("hour", [-3600.0, 3600.0])
-def test_a_clock_that_is_set_neither_holds_a_retry_up_nor_a_kill(
+def test_a_changed_clock_delays_neither_retry_nor_kill(
     harness: Harness, hour: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     offset = 0.0

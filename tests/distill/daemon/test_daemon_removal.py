@@ -153,7 +153,7 @@ def test_either_all_jobs_are_removed_or_none(
     assert place.steps() == "a"
 
 
-def test_a_queued_job_that_has_run_is_to_be_cancelled_first(place: Place) -> None:
+def test_a_queued_job_that_has_run_must_be_cancelled_first(place: Place) -> None:
     place.job("a", State.RUNNING)
     lost = Outcome(event=Event.INTERRUPT, reason="lost")
     place.queue.settle("a", 1, lambda cancelled: lost, 2.0)

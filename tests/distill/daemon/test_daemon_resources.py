@@ -73,7 +73,7 @@ def test_each_job_has_its_own_gpus_until_it_ends(queue: Queue) -> None:
     assert held(queue) == {"b": [3, 4, 5, 6], "c": [0, 1]}
 
 
-def test_a_job_that_says_nothing_takes_all_gpus_or_one_a_rank(queue: Queue) -> None:
+def test_a_job_takes_all_gpus_or_one_per_rank_by_default(queue: Queue) -> None:
     queue.submit("ranks", spec("ranks") + "[train]\nranks = 2\n", 0.0)
     queue.submit("all", spec("all"), 0.0)
     put(queue, "none", gpus=0)
@@ -148,7 +148,7 @@ def test_a_job_of_a_version_without_ledger_may_be_on_any_gpu(queue: Queue) -> No
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_no_gpu_is_given_twice_whatever_comes(queue: Queue, seed: int) -> None:
+def test_no_gpu_is_ever_given_twice(queue: Queue, seed: int) -> None:
     dice = random.Random(seed)
     for number in range(40):
         resources = {"gpus": dice.choice([0, 1, 1, 2, 4, 8]), "cpus": dice.randint(1, 16)}

@@ -287,7 +287,7 @@ def test_every_process_of_a_job_carries_its_attempt(run: Path) -> None:
     assert (run / "tag").read_text() == f"{run}#4-c0ffee"
 
 
-def test_a_record_of_another_boot_tells_of_the_restart(run: Path) -> None:
+def test_a_record_of_another_boot_shows_the_restart(run: Path) -> None:
     me = ProcessIdentity.of(os.getpid())
     assert me is not None
     before = ProcessIdentity(me.pid, me.start_ticks, "another-boot")

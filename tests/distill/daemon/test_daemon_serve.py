@@ -220,7 +220,7 @@ def test_a_claimed_job_is_launched_after_a_restart(
 
 
 @pytest.mark.parametrize("running", [True, False], ids=["daemon", "no daemon"])
-def test_cancel_leaves_no_process_and_is_no_failure(harness: Harness, running: bool) -> None:
+def test_cancel_leaves_no_process_and_is_not_a_failure(harness: Harness, running: bool) -> None:
     code = """
 import os, pathlib, signal, subprocess, sys, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -364,7 +364,7 @@ def test_unreachable_changes_nothing(harness: Harness) -> None:
 
 
 @pytest.mark.parametrize("victim", ["launcher", "runner"])
-def test_kill_9_at_the_start_is_an_interruption_and_no_failure(
+def test_kill_9_at_the_start_is_an_interruption_not_a_failure(
     harness: Harness, victim: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The starting process kills itself, before or after its fork."""

@@ -53,7 +53,7 @@ def test_a_changed_file_is_refused(bundle: Path, name: str):
     content = bytearray((bundle / name).read_bytes())
     content[len(content) // 2] ^= 1
     (bundle / name).write_bytes(content)
-    with pytest.raises(UserError, match=f"{name}: its SHA-256 is not the one in SHA256SUMS"):
+    with pytest.raises(UserError, match=f"{name}: its SHA-256 differs from that in SHA256SUMS"):
         BundleEmbedder(bundle)
 
 

@@ -70,7 +70,7 @@ class TestAdaFace:
         assert given.embeddings.grad.norm(dim=1).min() > 1e-3
         assert along.abs().max() < 1e-5
 
-    def test_statistics_stand_still_in_evaluation(self):
+    def test_statistics_do_not_change_in_evaluation(self):
         loss, given = AdaFace(embedding=5, identities=4), inputs()
         loss(LossInputs(given.embeddings[:1], given.labels[:1], centres=given.centres))
         loss.eval()(given)
@@ -99,7 +99,7 @@ class TestCurricularFace:
             assert loss(given).item() == pytest.approx(expected, rel=1e-5)
             assert loss.t.item() == pytest.approx(t, rel=1e-5)
 
-    def test_the_average_stands_still_in_evaluation(self):
+    def test_the_average_does_not_change_in_evaluation(self):
         loss = CurricularFace(embedding=5, identities=4).eval()
         loss(inputs())
         assert loss.t.item() == 0.0

@@ -114,7 +114,7 @@ def test_a_resumed_training_samples_the_same_classes():
     assert uninterrupted(inputs()) == resumed(inputs())
 
 
-def test_sampling_stands_still_in_evaluation():
+def test_sampling_does_not_change_in_evaluation():
     sample = SampledClasses(5).eval()
     assert torch.equal(sample(100, CPU), sample(100, CPU))
 
@@ -185,7 +185,7 @@ class TestCenter:
                 ]
             torch.testing.assert_close(center.means, torch.tensor(centres))
 
-    def test_its_centres_stand_still_in_evaluation(self):
+    def test_its_centres_do_not_change_in_evaluation(self):
         center = Center(embedding=5, identities=6).eval()
         center(inputs())
         assert center.means.abs().sum() == 0

@@ -39,7 +39,7 @@ def losses_of(name):
     return losses.train()
 
 
-def test_every_loss_of_labels_leaves_mixed_pictures_out():
+def test_every_loss_of_labels_leaves_mixed_images_out():
     needing = {name for name, entry in LOSSES.items() if entry.settings.needs_labels}
     assert needing == set(OF_LABELS)
 
@@ -64,7 +64,7 @@ def test_a_loss_of_labels_is_that_of_the_others(name):
 
 
 @pytest.mark.parametrize("name", OF_LABELS)
-def test_a_batch_of_nothing_but_mixed_pictures_teaches_no_label(name):
+def test_a_batch_of_mixed_images_alone_teaches_no_label(name):
     whole = inputs()
     embeddings = whole.embeddings.requires_grad_()
     loss = losses_of(name)(replace(whole, label_weights=torch.zeros(IMAGES)))["total"]

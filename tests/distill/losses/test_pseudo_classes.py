@@ -28,7 +28,7 @@ def slow_loss(student, teacher, classes, temperature):
 
 
 @pytest.mark.parametrize("temperature", [0.07, 1.0])
-def test_it_is_the_divergence_over_all_pictures_of_the_queue(temperature):
+def test_it_is_the_divergence_over_all_images_of_the_queue(temperature):
     loss = PseudoClasses(embedding=5, queue=20, temperature=temperature)
     first, second = batch(seed=1), batch(seed=2)
     loss(first[0], teacher=first[1])
@@ -39,7 +39,7 @@ def test_it_is_the_divergence_over_all_pictures_of_the_queue(temperature):
 
 
 @pytest.mark.parametrize(("size", "counts"), [(6, [4, 4, 4]), (4, [4, 4]), (3, [7, 2]), (5, [3])])
-def test_the_queue_holds_the_last_pictures(size, counts):
+def test_the_queue_holds_the_last_images(size, counts):
     loss, given = PseudoClasses(embedding=5, queue=size), []
     for seed, count in enumerate(counts):
         student, teacher = batch(count, seed=seed)

@@ -53,7 +53,7 @@ def embed_step(workspace, name):
     return next(step for step in steps if step["name"] == "embed")
 
 
-def test_a_step_without_views_is_the_one_that_it_was_before():
+def test_a_step_without_views_keeps_its_identity():
     class Images:
         digest = "d" * 64
         image_size = (112, 112)
@@ -108,7 +108,7 @@ def test_an_online_teacher_needs_no_cache(workspace):
     assert again["generation 1"] == "reused"
 
 
-def test_a_teacher_of_plain_pictures_embeds_as_without_views(workspace):
+def test_a_teacher_of_plain_images_embeds_as_without_views(workspace):
     trained(workspace, job_text("mirror", teacher(), LEARN))
     caches = caches_of(workspace)
     for views in ("4", '"fresh"'):

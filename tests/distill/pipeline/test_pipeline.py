@@ -58,7 +58,7 @@ def test_a_finished_job_is_a_teacher(finished):
     assert resolved["spec"]["teacher"]["from"] == "tiny"
 
 
-def test_the_run_directory_tells_it_all(finished):
+def test_the_run_directory_records_everything(finished):
     folder = finished.runs / "tiny"
     resolved = json.loads((folder / "resolved.json").read_text())
     assert resolved["spec"]["train"]["momentum"] == 0.9

@@ -300,7 +300,7 @@ def test_a_folder_of_weights_is_a_teacher(workspace):
     spec = teacher_spec(f'[teacher]\nfrom = "hub"\n{SMALL}{PIXELS}')
     assert open_spec_teacher(spec, workspace).embedding == 8
     unsaid = teacher_spec('[teacher]\nfrom = "hub"')
-    with pytest.raises(UserError, match="'hub' lies in teachers/: colour, mean and std are miss"):
+    with pytest.raises(UserError, match="'hub' is in teachers/: colour, mean and std are miss"):
         open_spec_teacher(unsaid, workspace)
     choice = TeacherChoice(name="hub", backbone="adaface_ir18")
     with pytest.raises(UserError, match="hub: --colour, --mean and --std are missing"):

@@ -71,7 +71,7 @@ def test_each_image_has_its_own_order_in_every_cycle():
 
 
 @pytest.mark.parametrize("share", [0.0, 0.25, 0.5])
-def test_the_plain_picture_can_have_another_share(share):
+def test_the_plain_image_can_have_another_share(share):
     settings = AugmentSettings(views=8, plain=share)
     length = round(6 / (1 - share))
     shown = np.stack([numbers(settings, epoch) for epoch in range(length)])
@@ -119,7 +119,7 @@ def test_how_often_an_image_came_before_in_an_order():
         assert shown_before(order).tolist() == slow
 
 
-def test_labels_of_mixed_pictures_weigh_nothing():
+def test_labels_of_mixed_images_weigh_nothing():
     mixed = np.array([True, False, False, True, False])
     assert label_weights(mixed).tolist() == pytest.approx([0, 5 / 3, 5 / 3, 0, 5 / 3])
     assert label_weights(~np.zeros(4, bool)).tolist() == [0, 0, 0, 0]
@@ -157,7 +157,7 @@ def test_the_teacher_answers_to_the_very_pixels_of_the_student(
     assert seen == {PLAIN, 0, 1, 2}
 
 
-def test_the_answer_to_the_plain_picture_can_stand_for_all_views(drawn_store, teacher, answers):
+def test_the_plain_embedding_can_stand_for_all_views(drawn_store, teacher, answers):
     fresh = AugmentSettings(views="fresh", teacher_sees="plain", plain=0.0)
     views, plan = views_of(fresh, drawn_store), FullShuffle(len(drawn_store), 48, 3)
     source = CachedAnswers(answers(MIXING).plain, None)

@@ -69,7 +69,7 @@ def test_a_training_leaves_the_averages_and_trains_as_without(drawn_store, tmp_p
     assert not torch.equal(averaged.network.state_dict()[name], plain.network.state_dict()[name])
 
 
-def test_the_averages_are_what_is_evaluated_and_kept(drawn_store, tmp_path):
+def test_the_averages_are_evaluated_and_kept(drawn_store, tmp_path):
     seen, scores = [], iter([0.5, 0.9, 0.8, 0.7])
 
     def evaluate(weights, progress):

@@ -108,7 +108,7 @@ def test_the_score_is_the_mean_over_the_sets(drawn_store, tmp_path):
     assert {"accuracy_a": 0.5, "accuracy_b": 0.75, "score": 0.625}.items() <= metrics[-1].items()
 
 
-def test_the_best_checkpoint_stays_besides_the_last(drawn_store, tmp_path):
+def test_the_best_and_the_last_checkpoint_are_kept(drawn_store, tmp_path):
     training = make_training(drawn_store, evaluate_every=2)
     train(with_scores(training, [0.5, 0.9, 0.8, 0.9, 0.7, 0.6, 0.5, 0.9]), tmp_path, watch())
     kept = ["best", "step-00000004", "step-00000015", "step-00000016"]

@@ -121,7 +121,7 @@ class TestASetOfSeveral:
         with pytest.raises(UserError, match=r"has images of 48x48 and .*small\.lmdb of 40x40"):
             as_one([TrainedSet(drawn_store), TrainedSet(small)])
 
-    def test_a_damaged_picture_is_named_in_its_own_set(self, drawn_store, street):
+    def test_a_damaged_image_is_named_in_its_own_set(self, drawn_store, street):
         from curation.bad_images import bad_image
 
         mixture = as_one([TrainedSet(drawn_store), TrainedSet(street, labels=False)])
@@ -266,9 +266,7 @@ class TestTeachersAnswers:
             assert both.vectors(mixture.rows, slice(None)).shape == (52, 2, 16)
             assert both.vectors(np.empty(0, np.int64), 0).shape == (0, 16)
 
-    def test_rows_that_are_known_are_known_of_all_stores(
-        self, drawn_store, street, teacher, tmp_path
-    ):
+    def test_known_rows_are_known_for_all_stores(self, drawn_store, street, teacher, tmp_path):
         mixture = as_one([TrainedSet(street, labels=False), TrainedSet(drawn_store)])
         rows = mixture.rows[[0, 60, 1]]
         cache_embeddings(teacher, street, tmp_path)

@@ -41,7 +41,7 @@ def assert_same_curve(left, right):
             assert a[name] == pytest.approx(b[name], rel=1e-3), (a["iteration"], name)
 
 
-def test_some_pictures_are_plain_some_views_and_some_mixed(drawn_store):
+def test_some_images_are_plain_some_views_and_some_mixed(drawn_store):
     """Otherwise the other tests would prove nothing."""
     views = StudentViews(Augmentation(VIEWS.strengths, drawn_store), ViewChoice(VIEWS, 0))
     order, mirrored = FullShuffle(len(drawn_store), 12, 0).epoch(0)

@@ -79,7 +79,7 @@ def test_a_page_shows_the_sheet_or_the_obstacle(pages: Pages, browser_page: Page
     expect(page.locator("#sheet img")).not_to_have_js_property("naturalWidth", 0)
 
 
-def test_a_removed_sheet_is_no_error(tmp_path: Path) -> None:
+def test_a_removed_sheet_is_not_an_error(tmp_path: Path) -> None:
     assert stamp_of(tmp_path / "removed meanwhile.png") is None
 
 

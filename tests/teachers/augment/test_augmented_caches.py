@@ -50,7 +50,7 @@ def test_the_answers_differ_by_view_and_from_the_plain_ones(drawn_store, tmp_pat
     assert (views[0].unit != views[1].unit).any(axis=2).all()
 
 
-def test_the_plain_cache_is_the_file_that_it_was_before_views(drawn_store, tmp_path):
+def test_the_plain_cache_is_the_same_file_as_before_views(drawn_store, tmp_path):
     teacher = make_teacher()
     cache = cache_embeddings(teacher, drawn_store, tmp_path)
     about = json.loads((cache.folder / "cache.json").read_text())
@@ -102,7 +102,7 @@ def test_a_data_set_fills_its_rows_of_a_view_and_shares_them(drawn_store, tmp_pa
     assert np.array_equal(whole.unit[[3, 20, 41]], before)
 
 
-def test_pictures_are_mixed_with_those_of_the_data_set_alone(drawn_store, tmp_path):
+def test_images_are_mixed_with_those_of_the_data_set_alone(drawn_store, tmp_path):
     part = some_rows(drawn_store, tmp_path / "some.view", [3, 20, 41])
     mixing = view_of(part, mix=1.0)
     seen = []
@@ -143,7 +143,7 @@ def test_strengths_of_another_kind_are_another_cache(drawn_store):
     assert len(digests | {cache_digest(teacher, drawn_store)}) == 5
 
 
-def test_size_and_pictures_are_known_before_and_get_less(drawn_store, tmp_path):
+def test_size_and_images_are_known_before_and_get_less(drawn_store, tmp_path):
     teacher = make_teacher()
     asked = [PLAIN, Answers(view_of(drawn_store, 0)), Answers(view_of(drawn_store, 1))]
     images = len(drawn_store)

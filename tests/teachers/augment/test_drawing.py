@@ -82,7 +82,7 @@ def test_half_of_the_views_of_every_image_are_mirrored(numbers: int) -> None:
     assert abs(flags[0].mean() - 0.5) < 0.05
 
 
-def test_without_strengths_a_view_is_the_picture_or_its_mirror() -> None:
+def test_without_strengths_a_view_is_the_image_or_its_mirror() -> None:
     strengths = Strengths(**NONE)
     assert strengths.change_nothing
     for row in range(4):

@@ -45,7 +45,7 @@ def one_motion(shift=(0.0, 0.0), scale=1.0, rotation=0.0, mirrored=False, size=(
 
 
 @pytest.mark.parametrize("mirrored", [False, True])
-def test_moving_samples_the_picture_along_the_motion(mirrored: bool) -> None:
+def test_moving_samples_the_image_along_the_motion(mirrored: bool) -> None:
     smooth = blurred(PICTURE, 1.5)
     shown = moved(smooth, one_motion((3.25, -1.5), 1.1, 7.0, mirrored))
     centre = (HEIGHT - 1) / 2
@@ -66,7 +66,7 @@ def test_a_fourth_channel_does_not_change_moved_pixels() -> None:
     np.testing.assert_array_equal(moved(opaque, motion), moved(PICTURE, motion))
 
 
-def test_moving_nothing_gives_the_picture_or_its_mirror() -> None:
+def test_moving_nothing_gives_the_image_or_its_mirror() -> None:
     np.testing.assert_array_equal(moved(PICTURE, one_motion()), PICTURE)
     np.testing.assert_array_equal(moved(PICTURE, one_motion(mirrored=True)), PICTURE[:, ::-1])
     np.testing.assert_array_equal(mirror(PICTURE), PICTURE[:, ::-1])
@@ -143,7 +143,7 @@ def test_a_low_resolution_loses_small_details() -> None:
 
 
 @pytest.mark.parametrize("height", [48, 60])
-def test_no_picture_is_reduced_to_more_than_its_height(height: int) -> None:
+def test_no_image_is_reduced_to_more_than_its_height(height: int) -> None:
     assert coarsened(PICTURE, height) is PICTURE
 
 
@@ -169,7 +169,7 @@ def test_blending_is_the_weighted_mean() -> None:
     assert np.abs(blended(PICTURE, other, 0.3) - expected).max() <= 1
 
 
-def test_no_change_writes_into_the_picture() -> None:
+def test_no_change_writes_into_the_image() -> None:
     before = PICTURE.copy()
     erased(PICTURE, 0, 0, 5, 5, np.zeros(3, np.uint8))
     blended(PICTURE, draw(0, 0), 0.5)

@@ -24,7 +24,7 @@ from teachers.checkpoints import load_checkpoint, recognise
     ],
 )
 @pytest.mark.parametrize("name", ["adaface_ir18", "iresnet18"])
-def test_weights_are_found_under_whatever_wraps_them(path, name, wrapper, prefix):
+def test_weights_are_found_in_any_wrapper(path, name, wrapper, prefix):
     state = weights(name)
     content = {prefix + key: value for key, value in state.items()}
     for key in reversed(wrapper):

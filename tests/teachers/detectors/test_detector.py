@@ -75,7 +75,7 @@ def test_a_file_that_takes_one_size_is_fed_that(tmp_path: Path) -> None:
     assert Detector(path).find(tall, 0.2).boxes == pytest.approx(2 * found.boxes, abs=6)
 
 
-def test_nothing_is_found_in_empty_pictures(file: Path) -> None:
+def test_nothing_is_found_in_empty_images(file: Path) -> None:
     for size in [(1, 1), (7, 2000), (300, 20)]:
         assert len(Detector(file).find(np.zeros((*size, 3), np.uint8), 0.6)) == 0
 

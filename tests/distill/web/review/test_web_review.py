@@ -113,7 +113,7 @@ def test_all_faces_of_a_large_identity_are_one_decision(
 
 
 @pytest.mark.parametrize("is_there", [True, False], ids=["beside the store", "gone"])
-def test_a_picture_of_an_evaluation_set_is_shown(
+def test_a_image_of_an_evaluation_set_is_shown(
     drawn_folder: Path, tmp_path: Path, chromium: Browser, is_there: bool, serve
 ) -> None:
     store = convert(drawn_folder, tmp_path / "train.lmdb")
