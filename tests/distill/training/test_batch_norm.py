@@ -30,12 +30,17 @@ def batch_norm_with_activation(channels):
     return BatchNormAct2d(channels)
 
 
+def without_weights(channels):
+    return nn.BatchNorm2d(channels, affine=False)
+
+
 def both(kind):
     """A layer, original and synchronised."""
     torch.manual_seed(0)
     plain = nn.Sequential(kind(6)).train()
-    nn.init.uniform_(plain[0].weight, 0.5, 2)
-    nn.init.normal_(plain[0].bias)
+    if plain[0].affine:
+        nn.init.uniform_(plain[0].weight, 0.5, 2)
+        nn.init.normal_(plain[0].bias)
     synchronised = copy.deepcopy(plain)
     synchronise_batch_norm(synchronised, CPU)
     assert type(synchronised[0]) is not type(plain[0])
@@ -58,7 +63,9 @@ def outcome(network, x, weights):
         (nn.BatchNorm2d, (5, 6, 4, 3), torch.contiguous_format),
         (nn.BatchNorm2d, (5, 6, 4, 3), torch.channels_last),
         (batch_norm_with_activation, (5, 6, 4, 3), torch.channels_last),
+        (without_weights, (5, 6, 4, 3), torch.channels_last),
     ],
+    ids=["1d", "2d", "channels-last", "with-activation", "without-weights"],
 )
 def test_outputs_gradients_and_statistics_are_those_of_pytorch(kind, shape, layout):
     plain, synchronised = both(kind)
