@@ -266,3 +266,22 @@ def test_python_without_this_package_compares_as_it_does(
     )
     ours = distill.load(bundle).embed([align(picture, POINTS), align(other, POINTS)])
     assert float(done.stdout) == pytest.approx(float(ours[0] @ ours[1]), abs=1e-4)
+
+
+def test_python_takes_older_bundles_without_framing(square: Path, picture, tmp_path: Path):
+    older = shutil.copytree(square, tmp_path / "older")
+    config = json.loads((older / "config.json").read_text())
+    del config["face"]["framing"]
+    (older / "config.json").write_text(json.dumps(config))
+    words = []
+    for name, each in (("left.png", picture), ("right.png", np.roll(picture, 40, axis=1))):
+        cv2.imwrite(str(tmp_path / name), np.ascontiguousarray(each[..., ::-1]))
+        words += [tmp_path / name, " ".join(words_of(POINTS))]
+    scores = [
+        subprocess.run(
+            [sys.executable, "-I", PHONE / "embed.py", bundle, *words],
+            check=True, capture_output=True,
+        ).stdout
+        for bundle in (square, older)
+    ]  # fmt: skip
+    assert scores[0] == scores[1] != b"1.000000\n"

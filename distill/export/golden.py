@@ -5,6 +5,7 @@ reveal a swapped colour order or a different crop.
 """
 
 from collections.abc import Mapping
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,8 @@ EMBEDDINGS, FEATURES = "embeddings", "features"
 COUNT = 4
 MOST = 64
 """The most images that are accepted"""
+MOST_BYTES = 16 << 20
+"""Bytes of the images that are written, if there is more than one"""
 SEED = 20190
 MINIMUM_COSINE = 0.9999
 """The lowest cosine with the embeddings of the exported network."""
@@ -28,14 +31,21 @@ INT8_COSINE = 0.99
 
 
 def golden_images(size: tuple[int, int]) -> np.ndarray:
-    """uint8 RGB ``[4, *size, 3]``: smooth waves, different per channel and equal in every run."""
+    """uint8 RGB ``[N, *size, 3]``: smooth waves, different per channel and equal in every run.
+
+    There are 4 images; fewer if they would have more than 16 MiB, but at least one.
+    """
     generator = np.random.default_rng(SEED)
-    frequency = generator.uniform(0.5, 4, (COUNT, 1, 1, 3, 2))
-    phase = generator.uniform(0, 2 * np.pi, (COUNT, 1, 1, 3))
-    rows, columns = np.mgrid[0 : size[0], 0 : size[1]]
-    places = np.stack([rows / size[0], columns / size[1]], axis=-1)[None, :, :, None, :]
-    waves = np.sin(2 * np.pi * np.sum(frequency * places, axis=-1) + phase)
-    return np.round(127.5 + 127.5 * waves).astype(np.uint8)
+    frequency = generator.uniform(0.5, 4, (COUNT, 3, 2))
+    phase = generator.uniform(0, 2 * np.pi, (COUNT, 3))
+    rows, columns = np.arange(size[0])[:, None] / size[0], np.arange(size[1]) / size[1]
+    count = min(COUNT, max(1, MOST_BYTES // (3 * size[0] * size[1])))
+    images = np.empty((count, *size, 3), np.uint8)
+    for image, channel in product(range(count), range(3)):  # one at a time, to save memory
+        down, right = frequency[image, channel]
+        waves = np.sin(2 * np.pi * (down * rows + right * columns) + phase[image, channel])
+        images[image, :, :, channel] = np.round(127.5 + 127.5 * waves)
+    return images
 
 
 def write_golden(

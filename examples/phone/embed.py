@@ -24,10 +24,15 @@ def embed(session, face: dict, path: str, points: str) -> np.ndarray:
     turn = fine * np.array([[a.real, -a.imag, b.real + 0.5], [a.imag, a.real, b.imag + 0.5]])
     image = cv2.warpAffine(cv2.imread(path), turn - [[0, 0, 0.5]], (112 * fine, 112 * fine))
     image = cv2.resize(image, (112, 112), interpolation=cv2.INTER_AREA)
-    pixels, crop = face["preprocessing"], face["framing"]["crop"]
+    pixels = face["preprocessing"]
+    framing = face.get("framing") or {  # older bundles have none
+        "crop": {"top": 0, "left": 0, "height": 112, "width": 112},
+        "scaling": "none" if pixels["size"] == [112, 112] else "area",
+    }
+    crop = framing["crop"]
     image = image[crop["top"] :, crop["left"] :][: crop["height"], : crop["width"]]
-    if face["framing"]["scaling"] != "none":
-        how = cv2.INTER_AREA if face["framing"]["scaling"] == "area" else cv2.INTER_LINEAR
+    if framing["scaling"] != "none":
+        how = cv2.INTER_AREA if framing["scaling"] == "area" else cv2.INTER_LINEAR
         image = cv2.resize(image, pixels["size"][::-1], interpolation=how)
     if whole.exists():
         faces = np.ascontiguousarray(image[None, ..., ::-1])

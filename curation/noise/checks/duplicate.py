@@ -9,6 +9,7 @@ shape, but not every hair.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache, partial
 
 import numpy as np
 
@@ -40,6 +41,8 @@ _SIDE, _EDGE, _SHIFT = 64, 6, 4
 _FINE, _DETAIL = 0.9, 3.0
 """Gaussian widths in pixels: for smoothing before reduction, and for separating the fine detail"""
 _LARGEST_SQUARE = 2048
+_KEPT = 8192
+"""Reduced images in memory, 16 KiB each: those of the largest identities"""
 
 
 @check(
@@ -116,19 +119,15 @@ def find_duplicates(
     lone = images.lone if isinstance(images, EachAlone) else np.zeros(0, np.int64)
     pairs = sorted({*candidates(embedded, label_errors), *near_lone(embedded, label_errors, lone)})
     lengths = embedded.lengths()
-    grey: dict[int, np.ndarray] = {}
+    # Pairs are sorted, so the images of an identity are compared one after another.
+    grey = lru_cache(_KEPT)(partial(_reduced_image, images))
     same: list[tuple[int, int, float, float]] = []
     for done, (first, second, cosine) in enumerate(pairs):
         if progress is not None and done % 64 == 0:
             progress(done, len(pairs))
-        for image in (first, second):
-            if image not in grey:
-                grey[image] = _reduced_image(images, image)
-        correlation = likeness(grey[first], grey[second])
+        correlation = likeness(grey(first), grey(second))
         if correlation >= SAME_CORRELATION:
             same.append((first, second, cosine, correlation))
-        if len(grey) > 50_000:
-            grey.clear()
     return list(_originals(same, lengths, label_errors.probability <= 0.5))
 
 

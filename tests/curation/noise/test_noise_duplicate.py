@@ -11,6 +11,7 @@ from simulated_people import embedded, people
 from curation.conversion.convert import convert
 from curation.images import encode_jpeg
 from curation.neighbours import normalised
+from curation.noise.checks import duplicate
 from curation.noise.checks.duplicate import (
     SAME_CORRELATION,
     DuplicatePair,
@@ -113,6 +114,15 @@ def test_the_image_with_the_longest_embedding_stays(tmp_path: Path) -> None:
     assert [(one.image, one.original) for one in found] == [(0, 2), (3, 2), (5, 4)]
     assert all(one.cosine > 0.85 for one in found)
     assert all(SAME_CORRELATION <= one.correlation <= 1.001 for one in found)
+
+
+def test_few_images_are_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = photograph(0, 0)
+    pictures = [one, photograph(0, 1), photograph(0, 2), AGAIN["mirrored"](one)]
+    (tmp_path / "few").mkdir()
+    monkeypatch.setattr(duplicate, "_KEPT", 2)
+    found = repetitions(tmp_path / "few", pictures, [0] * 4, [2, 1, 1, 1])
+    assert [(each.image, each.original) for each in found] == [(3, 0)]
 
 
 def test_a_misplaced_image_is_never_the_original(tmp_path: Path) -> None:

@@ -192,6 +192,12 @@ def test_golden_images_differ_in_every_channel():
     assert len({channel.tobytes() for image in images for channel in image.T}) == 12
 
 
+def test_golden_images_of_large_faces_stay_small():
+    assert len(golden_images((112, 112))) == 4
+    large = golden_images((1500, 2000))
+    assert large.shape == (1, 1500, 2000, 3)
+
+
 @pytest.fixture
 def tiny_network() -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 16))
