@@ -226,7 +226,8 @@ def _without_extraneous_bytes(data: bytes, frame: Frame, remark: str) -> bytes:
     """The file without the bytes before its end marker that libjpeg warned about.
 
     libjpeg reports only its last warning. Without these bytes, it reports the one before. Its fast
-    path does not warn about invalid codes, so many bytes that are no padding are unread image data.
+    path does not warn about invalid codes; therefore, many bytes other than padding count as unread
+    image data.
     """
     found = _BEFORE_THE_END.search(remark)
     if found is None:

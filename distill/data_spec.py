@@ -1,4 +1,4 @@
-"""The tables of a spec that describe images: what is trained and evaluated on."""
+"""The tables of a spec that describe images: the sets for training and evaluation."""
 
 from typing import Annotated, Any
 

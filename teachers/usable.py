@@ -1,4 +1,4 @@
-"""A check of embeddings that identify nobody, whatever network they are from."""
+"""A check for embeddings that identify nobody, from any network."""
 
 import numpy as np
 

@@ -100,8 +100,8 @@ def follow_proposals(
     """Update the edited table ``mine``, which was made from ``before``, to what is ``proposed``
     now.
 
-    Lines that were changed, added or removed stay so. Other lines that are no longer proposed are
-    removed. New proposals are added unless an edited line concerns the same image or identity.
+    Lines that were changed, added or removed stay that way. Other lines that are no longer proposed
+    are removed. New proposals are added unless an edited line concerns the same image or identity.
     """
     earlier = {_key(line): line for line in before}
     now = {_key(line): line for line in proposed}

@@ -1,4 +1,4 @@
-"""The state after all events: the decision on each case, conflicts, and what is undone.
+"""The state after all events: the decision on each case, conflicts, and undone events.
 
 It depends only on the sequence of events, so it is the same in every process.
 """

@@ -26,7 +26,7 @@ _CACHE = "cache-"
 _PART = re.compile(r"-\d+-of-\d+$")
 _ROWS = 256
 _MOST_TEXT = 64 << 20
-"""Bytes of names and labels in so many rows"""
+"""Bytes of names and labels in a batch of rows"""
 _CONTINUATION = b"\xff\xff\xff\xff"
 _BATCH = "record batch"
 _AS_PARQUET = "write it as Parquet (`to_parquet` of `datasets`) and give that"

@@ -9,7 +9,7 @@ An environment is a folder or a single file. Four layouts are supported:
   HaiyuWu/SOTA-Face-Recognition-Train-and-Test.
 - Values are Caffe's ``Datum`` messages with image files and labels.
 
-Keys that begin with ``__``, and the usual ones for counts, hold metadata if their values are no
+Keys that begin with ``__``, and the usual ones for counts, hold metadata if their values are not
 images. Images are read in key order, without liblmdb, msgpack, protobuf or pickle.
 """
 

@@ -1,4 +1,4 @@
-"""Checks a job spec received over HTTP by running `distill check` in a process of its own.
+"""Checks a job spec received over HTTP by running `distill check` in a separate process.
 
 A check may take seconds, a gigabyte and torch, none of which should be in the daemon.
 """
@@ -19,7 +19,7 @@ _CHECK_SECONDS = 120.0
 
 
 def spec_check(workspace: Workspace) -> SpecCheck:
-    """The check of real job specs: whatever `distill run` would refuse is not queued."""
+    """The check of real job specs: specs that `distill run` would refuse are not queued."""
 
     def check(text: str) -> Checked:
         with tempfile.TemporaryDirectory() as folder:

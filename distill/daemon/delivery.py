@@ -75,7 +75,7 @@ def deliver(
 def _workbench(destination: Path) -> Iterator[Path]:
     """An empty private folder with the name of ``destination``, removed afterwards.
 
-    It lies in a folder beside ``destination``. A model card is titled after its folder.
+    It is in a folder next to ``destination``. A model card is titled after its folder.
     """
     partial = destination.with_name(f".{destination.name}.partial")
     replaced = replaced_name(destination)
@@ -110,7 +110,7 @@ def _same(bundle: Path, destination: Path) -> bool:
 
 
 def refuse_to_lose(destination: Path, force: bool, in_place: bool = False) -> None:
-    """Raise ``UserError`` if a delivery would replace what is not to be replaced."""
+    """Raise ``UserError`` if a delivery would replace something that must stay."""
     if not destination.exists() or _is_empty_folder(destination):
         return
     if not destination.is_dir() or not may_be_bundle(destination):

@@ -1,4 +1,4 @@
-"""An HTTP server in a thread of its own, with an event loop of its own."""
+"""An HTTP server in its own thread, with its own event loop."""
 
 import asyncio
 import ipaddress

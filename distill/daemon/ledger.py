@@ -94,7 +94,7 @@ class SharesLedger:
 
         Free resources that an earlier job needs are reserved for it, so that smaller jobs cannot
         take them again and again. Jobs that need none of them may pass. A job that can never run
-        here blocks nobody.
+        here blocks no other job.
         """
         left, passed, closed = self.free(machine), list[str](), set[str]()
         columns = {"gpus": _gpus_needed(machine), "cpus": "cpus", "memory": "memory"}

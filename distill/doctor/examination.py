@@ -24,7 +24,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """One finding of a check; ``next`` is what to do about it."""
+    """One finding of a check; ``next`` is the remedy."""
 
     verdict: Verdict
     text: str
