@@ -210,7 +210,7 @@ def test_a_refusal_says_what_is_wrong(elsewhere: Elsewhere, target: Path, status
 def test_a_wrong_checksum_is_fetched_again_next_time(elsewhere: Elsewhere, target: Path):
     good = (elsewhere.folder / "model.onnx").read_bytes()
     (elsewhere.folder / "model.onnx").write_bytes(b"x" + good[1:])
-    with pytest.raises(UserError, match=r"model\.onnx: its SHA-256 is not"):
+    with pytest.raises(UserError, match=r"model\.onnx: its SHA-256 differs"):
         fetch(elsewhere.url, target, "secret")
     assert not target.exists()
     (elsewhere.folder / "model.onnx").write_bytes(good)
