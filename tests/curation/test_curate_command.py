@@ -81,6 +81,14 @@ def test_convert_inspect_and_view(curate, write_source, tmp_path):
     assert "85" in people
 
 
+def test_convert_tells_where_a_set_of_jobs_belongs(curate, write_source, tmp_path):
+    source = write_source(COUNTS)
+    said = curate("convert", source, "faces/all").stderr
+    assert f"the store's place is the path {tmp_path}/faces/all;" in said
+    assert "for jobs to find it as SET/NAME" in said
+    assert "SET/NAME" not in curate("convert", source, "train.lmdb").stderr
+
+
 def test_a_recipe_prints_a_table_with_paths(curate, write_source, noise_images):
     source = write_source(COUNTS)
     write_pairs(source / "lfw.bin", noise_images[:4], [True, False])

@@ -86,6 +86,17 @@ def test_embed_names_photographs_without_a_face(small_bundle: Path, tmp_path: Pa
     assert "text.jpg: is a text file" in str(result.exception)
 
 
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [("*.png", "no file matches {}/*.png"), ("", "{} is a folder; give its images: {}/*.jpg")],
+    ids=["pattern", "folder"],
+)
+def test_embed_explains_paths_that_are_no_images(small_bundle, faces, tmp_path, given, told):
+    result = run("embed", small_bundle, faces[0], tmp_path / given)
+    assert isinstance(result.exception, UserError)
+    assert str(result.exception).startswith(told.format(tmp_path, tmp_path))
+
+
 def test_embed_writes_the_embeddings(small_bundle: Path, faces: list[Path], tmp_path: Path):
     succeed("embed", small_bundle, *faces, "--output", tmp_path / "embeddings.npy")
     features = np.load(tmp_path / "embeddings.npy")
