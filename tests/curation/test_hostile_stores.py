@@ -124,7 +124,7 @@ class TestImages:
         environment = lmdb.open(str(damaged), map_size=1 << 27, lock=False)
         with environment, environment.begin(write=True) as transaction:
             transaction.put(image_key(0), bytes(33 << 20))
-        with pytest.raises(UserError, match="has 34,603,008 bytes; at most 33,554,432"):
+        with pytest.raises(UserError, match="has 34,603,008 bytes; the limit is 33,554,432"):
             Store(damaged).read(0)
 
     def test_meta_data_of_many_megabytes_are_not_read(self, damaged):

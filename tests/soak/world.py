@@ -18,7 +18,7 @@ from distill.daemon import client
 from distill.daemon.processes import RUNNER_MODULE
 from distill.fence import TAG_VARIABLE
 
-PATIENCE = 60.0
+PATIENCE = 180.0
 HARM = {"start": 6, "daemon": 2, "stop": 1, "runner": 2, "job": 2, "rank": 2}
 """The possible events with their weights: start a daemon, or kill a process of this kind"""
 
@@ -62,7 +62,8 @@ class World:
         if self._daemon is None or self._daemon.poll() is not None:
             return False
         self._daemon.send_signal(number)
-        self._daemon.wait(PATIENCE)
+        # The kernel ends a killed process only after its last write, which took a minute once.
+        self._daemon.wait(None if number == signal.SIGKILL else PATIENCE)
         return True
 
     def harm(self, dice: random.Random) -> None:
