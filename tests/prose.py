@@ -146,8 +146,7 @@ def texts() -> Iterator[tuple[Path, str]]:
     """Every page, job spec, recipe, module, template and script with its prose."""
     pages = (ROOT.glob(each) for each in ("*.md", "docs/**/*.md", ".github/**/*.md"))
     for page in sorted(itertools.chain(*pages)):
-        if "lab-notes" not in page.parts:
-            yield page, prose(page.read_text("utf-8"))
+        yield page, prose(page.read_text("utf-8"))
     for spec in sorted([*ROOT.glob("jobs/*.toml"), *ROOT.glob("curation/recipes/*.toml")]):
         yield spec, spec.read_text("utf-8")
     for folder in FOLDERS:
