@@ -231,8 +231,15 @@ def _wrapped(line: str) -> str:
     )
 
 
+COLOURS = 10
+"""Number of colours that matplotlib draws lines with before it begins again"""
+
+
 def draw(results: Sequence[Result]) -> None:
-    """Mean accuracy on the sets of pairs over the epochs of one schedule, where it was scored."""
+    """Mean accuracy on the sets of pairs over the epochs of one schedule, where it was scored.
+
+    A second schedule begins where the first one ended.
+    """
     titles = {row.recipe: row.title for section in SECTIONS for row in section.rows}
     lines = [result for result in results if result.curve and result.generation == 1]
     if not lines:
@@ -242,9 +249,14 @@ def draw(results: Sequence[Result]) -> None:
 
     matplotlib.rcParams.update({"svg.hashsalt": "learning", "font.size": 9})
     figure, axes = plt.subplots(figsize=(9, 5), layout="constrained")
-    for result in lines:
+    students = {student.name: student for student in STUDENTS}
+    for number, result in enumerate(lines):
         label = f"{result.student}: {titles[result.recipe]} ({result.recipe})"
-        axes.plot(*zip(*result.curve, strict=True), marker=".", linewidth=1, label=label)
+        epochs, accuracies = zip(*result.curve, strict=True)
+        begins = RECIPES[result.recipe].begins
+        before = passes(students[result.student], begins, 1) if begins else 0
+        style = ".-" if number < COLOURS else ".--"
+        axes.plot([before + each for each in epochs], accuracies, style, linewidth=1, label=label)
     axes.set(xlabel="epochs", ylabel="mean accuracy, 3 pair sets")
     axes.grid(visible=True, alpha=0.25)
     axes.legend(loc="lower right")
