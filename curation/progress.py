@@ -11,8 +11,10 @@ Progress = Callable[[int, int], None]
 StepDisplay = Callable[[str, str], AbstractContextManager[Progress | None]]
 """Called with a step's title and unit ("bytes" or "images"); returns its progress."""
 
-WINDOW, BETWEEN = 60.0, 1.0
-"""Seconds over which the speed is measured, and between two marks"""
+SHORTEST_WINDOW = 60.0
+"""Seconds over which a speed is measured at least"""
+MARKS = 60
+"""Marks in a window"""
 
 
 def unwatched(title: str, unit: str) -> AbstractContextManager[Progress | None]:
@@ -36,13 +38,15 @@ def unsaid(sentence: str) -> None:
 
 
 class Pace:
-    """The speed of work over the last minute, or since its first mark.
+    """The speed of work over the last minute or the last half of the time, whichever is longer.
 
+    Half of the time contains regular pauses, such as evaluations during a training, in proportion.
     What was done before the first mark (by an interrupted run) is not counted.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
+        self._began = 0.0
         self._marks: deque[tuple[float, float]] = deque()
 
     def mark(self, done: float) -> None:
@@ -50,10 +54,13 @@ class Pace:
         now = self._clock()
         if self._marks and done < self._marks[-1][1]:
             self._marks.clear()  # a new count has started
-        if self._marks and now - self._marks[-1][0] < BETWEEN:
+        if not self._marks:
+            self._began = now
+        window = max(SHORTEST_WINDOW, (now - self._began) / 2)
+        if self._marks and now - self._marks[-1][0] < window / MARKS:
             return
         self._marks.append((now, done))
-        while len(self._marks) > 2 and now - self._marks[1][0] >= WINDOW:
+        while len(self._marks) > 2 and now - self._marks[1][0] >= window:
             self._marks.popleft()
 
     @property

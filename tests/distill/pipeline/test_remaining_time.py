@@ -27,12 +27,35 @@ def pace_of(*marks):
         ([(0, 5000), (2, 5200)], 100),  # a resumed run: earlier work took no time
         ([(0, 0), (0.1, 10), (0.2, 20), (2, 200)], 100),
         ([(0, 0), (5, 0)], None),  # nothing moved
-        ([(0, 0), (100, 10_000), (160, 10_060)], 1),  # the last minute counts
+        ([(0, 0), (20, 2000), (60, 2040), (80, 2060)], 1),  # the last minute counts
+        ([(0, 0), (100, 10_000), (200, 10_100)], 1),  # or half of the time
         ([(0, 500), (1, 600), (2, 0), (4, 20)], 10),  # a new count has started
     ],
 )
-def test_a_speed_is_that_of_the_last_minute(marks, per_second):
+def test_a_speed_is_that_of_the_last_minute_or_half(marks, per_second):
     assert pace_of(*marks) == per_second
+
+
+def test_a_pause_for_an_evaluation_hardly_changes_a_speed():
+    """Five minutes at 100 a second alternate with one minute without progress."""
+    now = [0.0]
+    pace, done = Pace(lambda: now[0]), 0
+    found = []
+    for second in range(4 * 360):
+        now[0] = second
+        done += 100 if second % 360 < 300 else 0
+        if second % 360 < 300:
+            pace.mark(done)
+            found.append(pace.per_second)
+    assert all(70 < speed <= 101 for speed in found[360:])
+
+
+def test_the_marks_of_a_long_work_stay_few():
+    now = [0.0]
+    pace = Pace(lambda: now[0])
+    for now[0] in range(100_000):
+        pace.mark(now[0])
+    assert len(pace._marks) < 150
 
 
 def test_the_remaining_time_follows_from_the_speed():
