@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 Result = TypeVar("Result")
-_MOST_TOLD = 20
+_MOST_LISTED = 20
 
 
 class UserError(ValueError):
@@ -27,8 +27,8 @@ def results_of(tasks: Iterable[Callable[[], Result]]) -> list[Result]:
     if len(errors) == 1:
         raise errors[0]
     if errors:
-        told = [str(error) for error in errors[:_MOST_TOLD]]
-        if len(errors) > _MOST_TOLD:
-            told.append(f"and {len(errors) - _MOST_TOLD:,} more")
-        raise UserError("\n  ".join(told))
+        lines = [str(error) for error in errors[:_MOST_LISTED]]
+        if len(errors) > _MOST_LISTED:
+            lines.append(f"and {len(errors) - _MOST_LISTED:,} more")
+        raise UserError("\n  ".join(lines))
     return results

@@ -82,9 +82,9 @@ def export_records(
             f"are not contiguous or its keys exceed float32; leave --array-labels out"
         )
     check_label(int(order.labels.max()))
-    with atomic_folder(folder, total_bytes(images)) as beside:
+    with atomic_folder(folder, total_bytes(images)) as temporary:
         files = ((images.read(index), label) for index, label, _ in order.entries(progress))
-        write_layout(beside, files, images.image_size, array_labels, ranges)
+        write_layout(temporary, files, images.image_size, array_labels, ranges)
 
 
 def export_folders(
@@ -101,11 +101,11 @@ def export_folders(
     order = order_of(images, original)
     if original:
         check_distinct(images, order.numbers, order.labels)
-    with atomic_folder(folder, total_bytes(images)) as beside:
+    with atomic_folder(folder, total_bytes(images)) as temporary:
         made = set()
         for index, label, number in order.entries(progress):
             data = images.read(index)
-            path = beside / image_file_name(label, number, data)
+            path = temporary / image_file_name(label, number, data)
             if label not in made:
                 path.parent.mkdir()
                 made.add(label)

@@ -41,9 +41,9 @@ def export_webdataset(
     ``export_folders`` for labels, numbers, order and errors; progress counts images.
     """
     folder, order = _prepared(images, folder, original)
-    with atomic_folder(folder, total_bytes(images)) as beside:
+    with atomic_folder(folder, total_bytes(images)) as temporary:
         for shard, entries in enumerate(_shards(images, order, progress)):
-            with _durable(beside / f"shard-{shard:06d}.tar") as file:
+            with _durable(temporary / f"shard-{shard:06d}.tar") as file:
                 for name, content in _members(entries):
                     file.write(_header(name, len(content)))
                     file.write(content)
@@ -63,9 +63,9 @@ def export_parquet(
     folder, order = _prepared(images, folder, original)
     count = -(-len(images) // SHARD_IMAGES)
     schema = _schema()
-    with atomic_folder(folder, total_bytes(images)) as beside:
+    with atomic_folder(folder, total_bytes(images)) as temporary:
         for shard, entries in enumerate(_shards(images, order, progress)):
-            path = beside / f"train-{shard:05d}-of-{count:05d}.parquet"
+            path = temporary / f"train-{shard:05d}-of-{count:05d}.parquet"
             with (
                 _durable(path) as file,
                 parquet.ParquetWriter(file, schema, compression="none") as writer,
@@ -149,8 +149,8 @@ def _schema() -> Any:
     import pyarrow as pa
 
     image = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-    told = json.dumps({"info": {"features": _FEATURES}})
-    return pa.schema([("image", image), ("label", pa.int64())], {"huggingface": told})
+    info = json.dumps({"info": {"features": _FEATURES}})
+    return pa.schema([("image", image), ("label", pa.int64())], {"huggingface": info})
 
 
 def _table(rows: list[Written], schema: Any) -> Any:

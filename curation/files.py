@@ -105,21 +105,21 @@ def atomic_file(path: Path, durable: bool = True) -> Iterator[BinaryIO]:
     ``path`` is either complete or unchanged; if ``durable``, also after a power cut. Raises
     ``UserError`` if a folder has the name.
     """
-    beside = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        with beside.open("wb") as file:
+        with temporary.open("wb") as file:
             yield file
             if durable:
                 file.flush()
                 os.fsync(file.fileno())
-        beside.replace(path)
+        temporary.replace(path)
     except IsADirectoryError:
         raise UserError(f"cannot write {path}: it is a folder; remove it") from None
     except OSError as error:
         error.filename = error.filename or os.fspath(path)  # none if the disk is full
         raise
     finally:
-        beside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
     if durable:
         sync_folder(path.parent)
 
@@ -152,14 +152,14 @@ def write_reserved(path: Path, data: bytes) -> None:
 
     This works on a full disk.
     """
-    beside = _reserved(path)
-    with suppress(FileNotFoundError), beside.open("r+b") as file:
+    temporary = _reserved(path)
+    with suppress(FileNotFoundError), temporary.open("r+b") as file:
         if len(data) <= os.fstat(file.fileno()).st_size:
             file.write(data)
             file.truncate()
             file.flush()
             os.fsync(file.fileno())
-            beside.replace(path)
+            temporary.replace(path)
             sync_folder(path.parent)
             return
     with atomic_file(path) as file:
@@ -209,24 +209,24 @@ def atomic_folder(path: Path, size: int = 0) -> Iterator[Path]:
     ``size`` bytes. The block itself must sync its files.
     """
     check_free(path)
-    beside = path.with_name(f"{path.name}.partial")
+    temporary = path.with_name(f"{path.name}.partial")
     try:
-        beside.mkdir(parents=True, exist_ok=True)
+        temporary.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.filename}: {error.strerror}") from None
-    with locked(beside):
+    with locked(temporary):
         check_free(path)  # another process may just have finished it
         try:
-            empty(beside)
-            check_space(beside, size)
-            yield beside
-            beside.rename(path)
+            empty(temporary)
+            check_space(temporary, size)
+            yield temporary
+            temporary.rename(path)
         except OSError as error:
             if error.errno not in DISK_ERRORS:
                 raise
             raise UserError(disk_error(path, error.errno)) from None
         finally:
-            shutil.rmtree(beside, ignore_errors=True)
+            shutil.rmtree(temporary, ignore_errors=True)
     sync_folder(path.parent)
 
 

@@ -75,9 +75,9 @@ class Neighbours:
         random = np.random.default_rng(0)
         chosen = random.integers(0, self.size, (RECALL_QUERIES, 1 + _BESIDE))
         signs = random.choice([-1.0, 1.0], (RECALL_QUERIES, _BESIDE))
-        beside = normalised(np.einsum("qk,qkd->qd", signs, vectors[chosen[:, 1:]]))
+        nearby = normalised(np.einsum("qk,qkd->qd", signs, vectors[chosen[:, 1:]]))
         queries = normalised(
-            RECALL_COSINE * vectors[chosen[:, 0]] + np.sqrt(1 - RECALL_COSINE**2) * beside
+            RECALL_COSINE * vectors[chosen[:, 0]] + np.sqrt(1 - RECALL_COSINE**2) * nearby
         )
         best, exact = np.full(RECALL_QUERIES, -np.inf), np.zeros(RECALL_QUERIES, np.int64)
         for block in blocks(self.size, _BLOCK):

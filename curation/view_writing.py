@@ -177,9 +177,9 @@ def _in_json(meta: ViewMeta) -> bytes:
 
 
 def _write_folder(path: Path, arrays: Mapping[str, np.ndarray], described: bytes) -> None:
-    with atomic_folder(path) as beside:
+    with atomic_folder(path) as temporary:
         for name, array in arrays.items():
-            with atomic_file(beside / name) as file:
+            with atomic_file(temporary / name) as file:
                 write_array(file, array)
-        with atomic_file(beside / VIEW_FILE) as file:
+        with atomic_file(temporary / VIEW_FILE) as file:
             file.write(described)

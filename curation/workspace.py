@@ -97,9 +97,9 @@ class Workspace:
                 return self.inside(candidate.name, base.parent, what)
         known = self.image_sets() + (self.pair_sets() if or_pairs else [])
         store = self.datasets / "SET" / "NAME.lmdb"
-        told = hint(name, known, f"`curate recipe` and `curate convert SOURCE {store}` make them")
+        advice = hint(name, known, f"`curate recipe` and `curate convert SOURCE {store}` make them")
         looked = f"looked for {base}.view{', .lmdb and .bin' if or_pairs else ' and .lmdb'}"
-        raise UserError(f"{what} {name!r} is not in the workspace ({looked}){told}")
+        raise UserError(f"{what} {name!r} is not in the workspace ({looked}){advice}")
 
     def full_name(self, name: str, beside: str | None = None) -> str:
         """``DATASET/NAME`` of a set of images or pairs.

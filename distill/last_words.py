@@ -19,4 +19,4 @@ def error_in(output: str) -> str | None:
 def last_line(output: str) -> str:
     """The last line, or a statement that there is none."""
     lines = output.strip().splitlines()
-    return lines[-1] if lines else "it said nothing"
+    return lines[-1] if lines else "it printed nothing"

@@ -46,5 +46,5 @@ class LicenceSpec(Strict):
         return _of(self.teacher, name)
 
 
-def _of(said: str | dict[str, str] | None, name: str) -> str | None:
-    return said.get(name) if isinstance(said, dict) else said
+def _of(given: str | dict[str, str] | None, name: str) -> str | None:
+    return given.get(name) if isinstance(given, dict) else given

@@ -33,10 +33,10 @@ class NetworkSpec(Strict):
 def _all_said(given: Any) -> Any:
     """Runs before the preprocessing is validated, so that the message includes its makers' usual
     values."""
-    said = given.get("preprocessing") if isinstance(given, dict) else None
-    if isinstance(said, dict):
+    settings = given.get("preprocessing") if isinstance(given, dict) else None
+    if isinstance(settings, dict):
         source, backbone = given.get("from"), given.get("backbone")
-        if unsaid := unsaid_preprocessing(said, str(source), str(backbone)):
+        if unsaid := unsaid_preprocessing(settings, str(source), str(backbone)):
             raise SpecError(("preprocessing",), unsaid)
     return given
 
@@ -78,11 +78,11 @@ class StudentSpec(NetworkSpec):
         is_file = self.preprocessing is not None or (source is not None and is_weights(source))
         if not self.backbone and (source is None or is_file):
             raise SpecError(("backbone",), "is missing; name the network, such as mobilefacenet")
-        said = {"part", "preprocessing", "remember"} & self.model_fields_set
+        ignored = {"part", "preprocessing", "remember"} & self.model_fields_set
         if source is None:
-            if said:
+            if ignored:
                 raise SpecError(
-                    (min(said),),
+                    (min(ignored),),
                     'needs from = "...", the network to start from; add it, or leave this out',
                 )
         elif is_onnx(source):

@@ -38,8 +38,8 @@ def keeping(path: Path, warn: Warn) -> Warn:
         kept = read_notices(path)
         if notice.key not in {each.key for each in kept}:
             with atomic_file(path) as file:
-                told = [asdict(each) for each in (*kept, notice)]
-                file.write(as_json(told, indent=2).encode())
+                notices = [asdict(each) for each in (*kept, notice)]
+                file.write(as_json(notices, indent=2).encode())
         warn(notice)
 
     return keep

@@ -207,11 +207,11 @@ def read_failure(run: Path) -> Failure | None:
     """The job's own words, shortened to one line each; or why they cannot be read."""
     if (why := damage(run / FAILURE, Failure)) is not None:
         return Failure(reason=one_line(f"it failed, and {FAILURE} cannot be read: {why}"))
-    told = found(run / FAILURE, Failure)
-    if told is None:
+    failure = found(run / FAILURE, Failure)
+    if failure is None:
         return None
-    hint = None if told.hint is None else one_line(told.hint)
-    return Failure(reason=one_line(told.reason), hint=hint, out_of_memory=told.out_of_memory)
+    hint = None if failure.hint is None else one_line(failure.hint)
+    return Failure(reason=one_line(failure.reason), hint=hint, out_of_memory=failure.out_of_memory)
 
 
 def one_line(text: str) -> str:
@@ -246,8 +246,10 @@ def steps_now(run: Path, is_running: bool) -> list[dict[str, Any]]:
 
 def read_warnings(run: Path) -> list[dict[str, Any]]:
     """``warnings.json``, plus a warning for each unreadable record of results."""
-    told = found(run / WARNINGS, WarningRecords)
-    warnings = [] if told is None else [each.model_dump(exclude_unset=True) for each in told.root]
+    records = found(run / WARNINGS, WarningRecords)
+    warnings = (
+        [] if records is None else [each.model_dump(exclude_unset=True) for each in records.root]
+    )
     for name, model in _RESULTS.items():
         if (why := damage(run / name, model)) is not None:
             text = one_line(f"{name} cannot be read and is not shown: {why}")

@@ -61,9 +61,9 @@ class StageSpec(Strict):
     def settings(self, train: TrainSettings) -> TrainSettings:
         """The settings of this stage, given those for all stages."""
         body = FROZEN if self.freeze else self.body_learning_rate
-        said = {"learning_rate": self.learning_rate, "body_learning_rate": body}
+        rates = {"learning_rate": self.learning_rate, "body_learning_rate": body}
         return train.model_copy(
-            update={key: value for key, value in said.items() if value is not None}
+            update={key: value for key, value in rates.items() if value is not None}
         )
 
 
@@ -183,8 +183,8 @@ class JobSpec(Strict):
             "teacher": [each.source for each in sources if each.source],
         }
         for kind, names in there.items():
-            said = getattr(self.licence, kind)
-            for name in said if isinstance(said, dict) else ():
+            given = getattr(self.licence, kind)
+            for name in given if isinstance(given, dict) else ():
                 if name not in names:
                     raise SpecError(
                         ("licence", kind, name),

@@ -11,7 +11,7 @@ from curation.printable import shortened
 from curation.toml_text import read_toml
 
 _LONGEST = 2000
-_MOST_TOLD, _LONGEST_TOLD = 5, 80
+_MOST_LISTED, _LONGEST_SHOWN = 5, 80
 """Keys, and characters of a value, in a sentence"""
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 
@@ -89,13 +89,13 @@ def _changes(before: str, now: str) -> str:
         return str(error)
     if not found:
         return "only comments, layout or the order of keys differ"
-    told = [
-        f"{each.key} was {_told(each.first)} and is {_told(each.second)}"
-        for each in found[:_MOST_TOLD]
+    lines = [
+        f"{each.key} was {_shown(each.first)} and is {_shown(each.second)}"
+        for each in found[:_MOST_LISTED]
     ]
-    more = len(found) - len(told)
-    return ", ".join(told) + (f", and {more} more" if more else "")
+    more = len(found) - len(lines)
+    return ", ".join(lines) + (f", and {more} more" if more else "")
 
 
-def _told(value: Any) -> str:
-    return "not set" if value is ABSENT else shown_value(value, _LONGEST_TOLD)
+def _shown(value: Any) -> str:
+    return "not set" if value is ABSENT else shown_value(value, _LONGEST_SHOWN)

@@ -185,5 +185,5 @@ def _name(location: Location) -> str:
 
 
 def _shown(text: str) -> str:
-    said = printable(text)
-    return f"--set {said if len(said) <= _LONGEST_SHOWN else f'{said[: _LONGEST_SHOWN - 3]}...'}"
+    shown = printable(text)
+    return f"--set {shown if len(shown) <= _LONGEST_SHOWN else f'{shown[: _LONGEST_SHOWN - 3]}...'}"

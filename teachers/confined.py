@@ -60,12 +60,12 @@ def confined(work: str, arguments: dict[str, Any], memory: int, seconds: int) ->
     if process.returncode in (-signal.SIGXCPU, -signal.SIGKILL):
         raise TimeoutError
     try:
-        told = {} if process.returncode else json.loads(answer)
+        result = {} if process.returncode else json.loads(answer)
     except ValueError:  # a library ended the process
-        told = {}
-    if not told:
+        result = {}
+    if not result:
         raise _crash(process.returncode, errors)
-    return _result(told)
+    return _result(result)
 
 
 class ConfinedWorker:
@@ -279,8 +279,8 @@ def _answer_many(answers: BinaryIO, module: str, name: str, seconds: int) -> Non
 
             def begin(arguments: dict[str, Any] = request) -> tuple[Any, bytes]:
                 nonlocal function
-                function, told = _find(module, name)(**arguments)
-                return told, b""
+                function, result = _find(module, name)(**arguments)
+                return result, b""
 
             answer, payload = _tried(begin)
         else:

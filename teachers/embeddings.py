@@ -205,14 +205,14 @@ def cached_rows(
 
 
 def missing_bytes(
-    embedder: Embedder, images: ImageSet, cache_root: Path, asked: Sequence[Answers]
+    embedder: Embedder, images: ImageSet, cache_root: Path, needed: Sequence[Answers]
 ) -> int:
-    """The disk space of the caches of ``asked`` that do not exist yet."""
+    """The disk space of the caches of ``needed`` that do not exist yet."""
     members = embedder.members if isinstance(embedder, Ensemble) else []
     missing = [
         _about(each, store, answers)
         for each in (embedder, *members)
-        for answers in asked
+        for answers in needed
         for store in images.store.stores
         if not (cache_root / _digest(each, store, answers) / ABOUT).exists()
     ]
@@ -220,11 +220,11 @@ def missing_bytes(
 
 
 def missing_pictures(
-    embedder: Embedder, images: ImageSet, cache_root: Path, asked: Sequence[Answers]
+    embedder: Embedder, images: ImageSet, cache_root: Path, needed: Sequence[Answers]
 ) -> int:
-    """The number of images of ``asked`` that the teacher has not embedded yet."""
+    """The number of images of ``needed`` that the teacher has not embedded yet."""
     missing, parts = 0, _parts(images)
-    for answers in asked:
+    for answers in needed:
         for part in parts:
             folder = cache_root / _digest(embedder, part.store, answers)
             about, wanted = _about(embedder, part.store, answers), part.wanted
@@ -235,10 +235,10 @@ def missing_pictures(
 
 
 def check_room(
-    embedder: Embedder, images: ImageSet, cache_root: Path, asked: Sequence[Answers] = (PLAIN,)
+    embedder: Embedder, images: ImageSet, cache_root: Path, needed: Sequence[Answers] = (PLAIN,)
 ) -> None:
     """Raise ``UserError`` if the disk has no room for the caches that do not exist yet."""
-    wanted = missing_bytes(embedder, images, cache_root, asked)
+    wanted = missing_bytes(embedder, images, cache_root, needed)
     free = shutil.disk_usage(nearest_folder(cache_root)).free
     if wanted > free:
         raise UserError(

@@ -71,14 +71,14 @@ class Pictures:
 
     def embed(self, loaded: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
         rows, pictures = loaded
-        parts, together = [self._asked(pictures)], self._together(rows)
+        parts, together = [self._embedded(pictures)], self._together(rows)
         for first in range(together, len(rows), together):
-            parts.append(self._asked(self.decoded(rows[first : first + together])))
+            parts.append(self._embedded(self.decoded(rows[first : first + together])))
         raw = np.concatenate(parts)
         views = None if self.view is None else np.full(len(rows), self.view.number)
         return check_embeddings(raw, self.store, rows, views)
 
-    def _asked(self, pictures: np.ndarray) -> np.ndarray:
+    def _embedded(self, pictures: np.ndarray) -> np.ndarray:
         """Raw embeddings float32 [n, A, D]."""
         if self.view is None:
             return embed_both(self.embedder, pictures)

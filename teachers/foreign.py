@@ -191,7 +191,7 @@ def _try_confined(path: Path, preprocessing: Preprocessing, output: str | None) 
     }
     try:
         memory = TRIAL_MEMORY + COPIES * path.stat().st_size
-        told = confined("teachers.foreign:examine", arguments, memory, TRIAL_SECONDS)
+        result = confined("teachers.foreign:examine", arguments, memory, TRIAL_SECONDS)
     except (MemoryError, TimeoutError) as error:
         limit = (
             f"{TRIAL_MEMORY / (1 << 30):g} GiB of memory beside its weights"
@@ -205,7 +205,7 @@ def _try_confined(path: Path, preprocessing: Preprocessing, output: str | None) 
         raise UserError(
             f"{path}: the network does not run: onnxruntime crashes on it ({error})"
         ) from None
-    return _Tried(**told)
+    return _Tried(**result)
 
 
 def _check_input(

@@ -118,8 +118,8 @@ def lookup(name: str) -> NetworkEntry:
             name, prefix, 512, (112, 112), lambda *settings: build(inner, *settings)
         )
     known = [*sorted(NETWORKS), *(f"{prefix}/NAME" for prefix in NAMED_FAMILIES)]
-    told = hint(name, known, "`distill backbones` shows them")
-    raise UserError(f"backbone {name!r} is not known{told}")
+    advice = hint(name, known, "`distill backbones` shows them")
+    raise UserError(f"backbone {name!r} is not known{advice}")
 
 
 def create(

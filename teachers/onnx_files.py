@@ -89,14 +89,14 @@ def _take_in(path: Path, tensors: list[Any]) -> list[str]:
     """Load the bytes of external tensors; returns the SHA-256 of each file, in order."""
     contents: dict[str, bytes] = {}
     for tensor in tensors:
-        told = {entry.key: entry.value for entry in tensor.external_data}
+        location = {entry.key: entry.value for entry in tensor.external_data}
         name = _location(tensor)
         if name not in contents:
             contents[name] = read_whole(_beside(path, name), MAXIMUM_BYTES)
             if sum(map(len, contents.values())) > MAXIMUM_BYTES:
                 raise UserError(f"{path}: more than 2 GiB of weights, which is not supported")
-        first = _number(path, told.get("offset", "0"))
-        length = _number(path, told.get("length", str(len(contents[name]) - first)))
+        first = _number(path, location.get("offset", "0"))
+        length = _number(path, location.get("length", str(len(contents[name]) - first)))
         if length < 0 or first + length > len(contents[name]):
             raise UserError(f"{path}: {name!r} beside it is too short; copy both again")
         tensor.raw_data = contents[name][first : first + length]

@@ -92,8 +92,8 @@ def run_session(
 def reason_of(error: Exception) -> str:
     """The first line of onnxruntime's message, printable, with the operator that fails."""
     lines = _PLACE.sub("", str(error)).strip().splitlines() or [type(error).__name__]
-    told = _OPERATOR.sub(lambda found: f"operator {found['run'] or found['load']}: ", lines[0])
-    return printable(told[:200])
+    text = _OPERATOR.sub(lambda found: f"operator {found['run'] or found['load']}: ", lines[0])
+    return printable(text[:200])
 
 
 def _why_not_loaded(model: Any, reason: str) -> str:

@@ -58,8 +58,8 @@ class FaceCutter:
         self._idle: SimpleQueue[ConfinedWorker] = SimpleQueue()
         for worker in self._workers:
             self._idle.put(worker)
-        told = self._try_detector()
-        self.digest, self.kind = str(told["digest"]), str(told["kind"])
+        found = self._try_detector()
+        self.digest, self.kind = str(found["digest"]), str(found["kind"])
 
     def __enter__(self) -> "FaceCutter":
         return self
@@ -175,5 +175,5 @@ def _cut(detector: Detector, settings: FaceSettings, path: Path) -> tuple[Any, b
         if error.code == cv2.Error.StsNoMem:
             raise MemoryError from None
         raise UserError(f"cannot be cut: {str(error.err)[:100]}") from None
-    told = [(face.model_dump(), len(jpeg)) for face, jpeg in cut]
-    return told, b"".join(jpeg for _, jpeg in cut)
+    faces = [(face.model_dump(), len(jpeg)) for face, jpeg in cut]
+    return faces, b"".join(jpeg for _, jpeg in cut)

@@ -83,13 +83,13 @@ def _configurations(path: Path) -> list[Path]:
 
 
 def unsaid_preprocessing(
-    said: Mapping[str, object], name: str, backbone: str | None, prefix: str = ""
+    given: Mapping[str, object], name: str, backbone: str | None, prefix: str = ""
 ) -> str | None:
-    """What ``said`` lacks about a teacher's file, and what its makers use; None if nothing.
+    """What ``given`` lacks about a teacher's file, and what its makers use; None if nothing.
 
     ``prefix`` precedes each key as the user writes it, such as "--" for options.
     """
-    missing = [f"{prefix}{key}" for key in UNSAID if said.get(key) is None]
+    missing = [f"{prefix}{key}" for key in UNSAID if given.get(key) is None]
     if not missing:
         return None
     *most, last = missing

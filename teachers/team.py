@@ -55,7 +55,7 @@ def fill_with_team(
             first = _First(work, writer, progress, int(missing.sum()))
             _go_through(source, team, first)
             writer.finish()
-            first.tell()
+            first.report()
     team.from_first(None)
 
 
@@ -85,22 +85,22 @@ class _First:
             for rows, raw in zip(shares, made, strict=True):
                 if len(rows):
                     self._writer.write(rows, raw)
-            self.tell()
+            self.report()
         except Exception as error:
             return error
         return None
 
-    def tell(self) -> None:
+    def report(self) -> None:
         """Report the progress of all processes, in rows on disk."""
         if self._progress is not None:
             self._progress(self._writer.written + self._work.by_others, self._total)
 
 
-def _go_through(source: RowSource, team: Team, first: _First | None = None) -> None:
+def _go_through(source: RowSource, team: Team, leader: _First | None = None) -> None:
     """In each round, every rank embeds one batch while it loads the next."""
 
     def next_shares() -> Shares | None:
-        shares: Shares | None = team.from_first(first and first.hand_out(team.ranks))
+        shares: Shares | None = team.from_first(leader and leader.hand_out(team.ranks))
         return shares
 
     with ThreadPoolExecutor(1, "load") as loader:
@@ -116,7 +116,7 @@ def _go_through(source: RowSource, team: Team, first: _First | None = None) -> N
             following = next_shares()
             ahead = load(following)
             made = team.to_first(_embedded(source, loading))
-            fault = team.from_first(first and made and first.take_in(shares, made))
+            fault = team.from_first(leader and made and leader.take_in(shares, made))
             if fault is not None:
                 raise fault
             shares, loading = following, ahead

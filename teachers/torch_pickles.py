@@ -89,10 +89,10 @@ class Reader(pickle.Unpickler):
         return self.names[full]
 
     def persistent_load(self, identifier: Any) -> Any:
-        what, *told = identifier
+        what, *fields = identifier
         if what != "storage":
             return _Placeholder()
-        kind, key, _, count, *view = told
+        kind, key, _, count, *view = fields
         storage = Storage(name_of(kind), key, count)
         known = self.storages.setdefault(key, storage)
         if view and view[0] is not None:

@@ -62,8 +62,8 @@ def try_teacher(
     for number, share in enumerate(shares):
         if share < least_accuracy:
             raise UserError(_complaint(members, number, share, len(pairs.same), least_accuracy))
-    told = ", ".join(f"{share:.3f}" for share in shares)
-    return f"the teacher classifies {told} of {len(pairs.same)} drawn pairs correctly"
+    listed = ", ".join(f"{share:.3f}" for share in shares)
+    return f"the teacher classifies {listed} of {len(pairs.same)} drawn pairs correctly"
 
 
 def trial_size(images: ImageSet) -> int:
@@ -138,9 +138,9 @@ def _embed(
     pictures, parts = Pictures(embedder, images.store), []
     together = count_together(images.image_size, _BATCH)
     for first in range(0, len(positions), together):
-        asked = positions[first : first + together]
-        raw = embedder.embed(pictures.decoded(images.rows[asked]))
-        parts.append(check_embeddings(raw, images, asked))
+        chosen = positions[first : first + together]
+        raw = embedder.embed(pictures.decoded(images.rows[chosen]))
+        parts.append(check_embeddings(raw, images, chosen))
         if progress is not None:
             progress(min(first + together, len(positions)), len(positions))
     return np.concatenate(parts)

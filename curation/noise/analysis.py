@@ -126,7 +126,7 @@ def _set_aside_others(folder: Path, images: ImageSet, embeddings_digest: str) ->
     findings there.
     """
     wanted = _key(images.digest, embeddings_digest)
-    said = []
+    messages = []
     if (folder / FINDINGS_FILE).exists():
         with locked(folder):
             meta = _meta_or_none(folder)
@@ -136,13 +136,13 @@ def _set_aside_others(folder: Path, images: ImageSet, embeddings_digest: str) ->
             aside = _free(folder, key)
             folder.rename(aside)
             sync_folder(folder.parent)
-        said.append(_sentence(folder, aside, meta, images))
+        messages.append(_sentence(folder, aside, meta, images))
     earlier = folder.with_name(f"{folder.name}.{wanted}")
     if earlier.exists() and not folder.exists():
         earlier.rename(folder)
         sync_folder(folder.parent)
-        said.append(f"this teacher's earlier findings are restored as {folder}")
-    return said
+        messages.append(f"this teacher's earlier findings are restored as {folder}")
+    return messages
 
 
 def _key(images_digest: str, embeddings_digest: str) -> str:

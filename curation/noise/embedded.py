@@ -121,10 +121,10 @@ class TeacherChoice(BaseModel):
     """Minimum accuracy on a few hundred pairs; None for the default, 0 to accept any"""
 
     @property
-    def said_about_file(self) -> list[str]:
+    def file_settings(self) -> list[str]:
         """The settings that differ from their defaults and apply to files, not to bundles."""
-        told = {"backbone", "part", "colour", "mean", "std", "size"}
-        return [key for key in self.model_dump(exclude_defaults=True) if key in told]
+        keys = {"backbone", "part", "colour", "mean", "std", "size"}
+        return [key for key in self.model_dump(exclude_defaults=True) if key in keys]
 
 
 class ImageSetEmbedder(Protocol):

@@ -53,8 +53,8 @@ def similarity_to_identities(
     """The similarity of ``vectors [m, D]`` to ``identities [m]``, which do not contain them."""
     found = PrototypeSimilarity(*(np.zeros(len(vectors), np.float32) for _ in range(3)))
     order = np.argsort(identities, kind="stable")
-    asked, first = np.unique(identities[order], return_index=True)
-    for identity, here in zip(asked, np.split(order, first[1:]), strict=True):
+    distinct, first = np.unique(identities[order], return_index=True)
+    for identity, here in zip(distinct, np.split(order, first[1:]), strict=True):
         which = images.images_of(int(identity))
         one = similarity_of_outsiders(vectors[here], images.vectors(which), trust[which])
         found.prototype[here] = one.prototype

@@ -56,7 +56,7 @@ def refuse_contradictions(decisions: Iterable[Decision]) -> None:
     for decision in decisions:
         about[decision.about].append(decision)
     listed = [
-        f"{subject_name(subject)}: {', '.join(_told(line) for line in lines)}"
+        f"{subject_name(subject)}: {', '.join(_described(line) for line in lines)}"
         for subject, lines in about.items()
         if len(lines) > 1 and contradict(lines)
     ]
@@ -92,7 +92,7 @@ def contradict(lines: Sequence[Decision]) -> bool:
     )
 
 
-def _told(line: Decision) -> str:
+def _described(line: Decision) -> str:
     into = "" if line.into is None else f" {line.into}"
     return f"{line.where} ({'yes' if line.apply else 'no'} {line.action}{into})"
 

@@ -231,9 +231,9 @@ def _write(work: Path, destination: Path, listed: _Photographs) -> Counter[str]:
 
 
 def _nothing_kept(root: Path, fates: Counter[str], destination: Path) -> str:
-    told = ", ".join(f"{count:,} {fate}" for fate, count in fates.most_common())
+    counts = ", ".join(f"{count:,} {fate}" for fate, count in fates.most_common())
     return (
-        f"no face of the photographs in {root} was kept: {told}; "
+        f"no face of the photographs in {root} was kept: {counts}; "
         f"{_beside(destination, _TABLE)} has the reasons; allow smaller, turned or less "
         "sharp faces, or give other photographs"
     )

@@ -87,14 +87,14 @@ def _section(folder: Path, title: str, files: list[FaceFile]) -> np.ndarray:
 def _labelled(face: np.ndarray, about: JudgedFace) -> np.ndarray:
     import cv2
 
-    told = {
+    label = {
         "small": f"{about.size:.0f} px",
         "turned": f"{max(abs(about.yaw), abs(about.pitch)):.0f} degrees",
         "blurred": f"sharp {about.sharpness:.1f}",
     }.get(about.fate)
-    if told is not None:
+    if label is not None:
         for colour, thickness in (((0, 0, 0), 3), ((255, 255, 0), 1)):
             cv2.putText(
-                face, told, (3, 107), cv2.FONT_HERSHEY_SIMPLEX, 0.4, colour, thickness, cv2.LINE_AA
+                face, label, (3, 107), cv2.FONT_HERSHEY_SIMPLEX, 0.4, colour, thickness, cv2.LINE_AA
             )
     return face

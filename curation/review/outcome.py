@@ -18,7 +18,7 @@ from curation.review.events import ReviewEvent
 from curation.review.log import DECISIONS_LOG, DecisionLog
 from curation.review.standing import Conflict, Standing
 
-_MOST_TOLD = 20
+_MOST_LISTED = 20
 
 
 @dataclass(frozen=True)
@@ -93,10 +93,10 @@ def refuse_conflicts(conflicts: Sequence[Conflict], log: Path) -> None:
     if not conflicts:
         return
     listed = [
-        f"{subject_name(one.about)}: {', '.join(map(_told, one.events))}" for one in conflicts
+        f"{subject_name(one.about)}: {', '.join(map(_described, one.events))}" for one in conflicts
     ]
-    if len(listed) > _MOST_TOLD:
-        listed[_MOST_TOLD:] = [f"and {len(listed) - _MOST_TOLD:,} more"]
+    if len(listed) > _MOST_LISTED:
+        listed[_MOST_LISTED:] = [f"and {len(listed) - _MOST_LISTED:,} more"]
     raise UserError(
         f"in {log} reviewers contradict each other; resolve it in `curate review`\n  "
         + "\n  ".join(listed)
@@ -112,5 +112,5 @@ def _leads_to(begin: int | None, end: int, into: dict[int, int | None]) -> bool:
     return begin == end
 
 
-def _told(event: ReviewEvent) -> str:
+def _described(event: ReviewEvent) -> str:
     return f"{event.who} on {event.case} ({event.choice})"

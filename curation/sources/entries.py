@@ -113,8 +113,10 @@ class EntrySource(ImageSource):
     def read(self, offsets: Iterator[int]) -> Iterator[bytes]:
         """Reads from the start because not every kind can seek; meant for a few images."""
         wanted = list(offsets)
-        asked = set(wanted)
-        found = {entry.offset: entry.payload for entry in self.entries() if entry.offset in asked}
+        distinct = set(wanted)
+        found = {
+            entry.offset: entry.payload for entry in self.entries() if entry.offset in distinct
+        }
         return iter([found[offset] for offset in wanted])
 
     def describe(self, key: int, offset: int) -> str:

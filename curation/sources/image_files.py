@@ -186,7 +186,7 @@ class ImageFiles(ImageSource):
     def _all_read(self, on_bad: OnBad, first: int) -> Iterator[tuple[ImageFile, bytes | None]]:
         """All files with their bytes, None for a bad one; reports bad files from ``first`` on."""
         for number, file in enumerate(self._files):
-            yield file, self._read(number, file, on_bad if number >= first else _told)
+            yield file, self._read(number, file, on_bad if number >= first else _ignore)
 
     def _read(self, number: int, file: ImageFile, on_bad: OnBad) -> bytes | None:
         path = self._root / file.name
@@ -223,7 +223,7 @@ class ImageFiles(ImageSource):
         return status.st_size, status.st_mtime_ns
 
 
-def _told(bad: BadRecordError) -> None:
+def _ignore(bad: BadRecordError) -> None:
     """Ignore a record: the quarantine already lists those from before the interruption."""
 
 

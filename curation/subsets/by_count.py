@@ -128,8 +128,8 @@ def write_random_identities(
     numbers = each_alone(parent.store.labels)[parent.rows[first_images]]
     count = _count(parent, len(numbers), identities, fraction)
     keep = random_identities(labels, count, numbers, seed)
-    asked = {"identities": count} if fraction is None else {"fraction": fraction}
-    return write_subset(path, parent, keep, RANDOM, asked | {"seed": seed})
+    amount = {"identities": count} if fraction is None else {"fraction": fraction}
+    return write_subset(path, parent, keep, RANDOM, amount | {"seed": seed})
 
 
 def _count(parent: ImageSet, there: int, identities: int | None, fraction: float | None) -> int:

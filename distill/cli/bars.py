@@ -33,7 +33,7 @@ def watch_phases(
         if at_once:
             work.show()
         with _heartbeat(work):
-            yield [partial(work.tell, title) for title in titles]
+            yield [partial(work.report, title) for title in titles]
         if at_once or work.total:
             work.finish()
 
@@ -44,29 +44,29 @@ class _Work:
     def __init__(self, shown: Display, title: str, unit: str) -> None:
         self._display, self._title, self._unit = shown, title, unit
         self._pace, self._started = Pace(), time.monotonic()
-        self._phase, self._told = title, (0, 0)
+        self._phase, self._counts = title, (0, 0)
         self.total = 0
         """The total of the first phase"""
         shown.begin()
 
-    def tell(self, phase: str, done: int, total: int) -> None:
+    def report(self, phase: str, done: int, total: int) -> None:
         """Update the progress of a phase."""
         if phase != self._phase:
             self._phase, self._pace = phase, Pace()
         if phase == self._title:
             self.total = total
-        self._told = done, total
+        self._counts = done, total
         self._pace.mark(done)
         self.show()
 
     def show(self) -> None:
         """Show the latest progress, or how long the work has been silent."""
-        done, total = self._told
+        done, total = self._counts
         if total:
-            told = counted(done, total, self._unit, self._pace.per_second)
+            details = counted(done, total, self._unit, self._pace.per_second)
         else:
-            told = [f"at work for {spoken(time.monotonic() - self._started)}"]
-        self._display.show(self._phase, done, total, told)
+            details = [f"at work for {spoken(time.monotonic() - self._started)}"]
+        self._display.show(self._phase, done, total, details)
 
     def finish(self) -> None:
         """Print the amount done and the duration."""

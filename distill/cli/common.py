@@ -87,8 +87,8 @@ def print_json(value: Any) -> None:
 def version_printer(command: str) -> Callable[[bool], None]:
     """The callback of ``--version``."""
 
-    def callback(asked: bool) -> None:
-        if asked:
+    def callback(wanted: bool) -> None:
+        if wanted:
             from distill import __version__
 
             typer.echo(f"{command} {__version__}")
@@ -140,9 +140,9 @@ def _run(app: typer.Typer) -> None:
     except UserError as error:
         fail(str(error))
     except ModuleNotFoundError as error:
-        if (told := what_to_install(error)) is None:
+        if (advice := what_to_install(error)) is None:
             raise
-        fail(told)
+        fail(advice)
     except SaidExit:
         raise
     except SystemExit as ended:
@@ -152,7 +152,7 @@ def _run(app: typer.Typer) -> None:
             fail(message, ended.code)
         raise
     except OSError as error:
-        fail(_told(error))
+        fail(_describe_os_error(error))
     except MemoryError as error:
         fail(
             f"out of memory{f': {error}' if str(error) else ''}; free some, or use a larger machine"
@@ -181,7 +181,7 @@ def fail(message: str, status: int = 1) -> None:
     raise SystemExit(status)
 
 
-def _told(error: OSError) -> str:
+def _describe_os_error(error: OSError) -> str:
     """The system's error and a remedy; re-raises an error that names no file."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         if error.filename is None:

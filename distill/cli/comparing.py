@@ -246,7 +246,7 @@ def _print_json(found: "list[Compared]", rows: "list[Row]", specs: dict[str, lis
         }
         for key, values in specs.items()
     ]
-    told = {
+    report = {
         "compared": [
             {"name": each.subject.name, "state": each.state, "results": each.lacks is None}
             for each in found
@@ -264,4 +264,4 @@ def _print_json(found: "list[Compared]", rows: "list[Row]", specs: dict[str, lis
         ],
         "differences": json_module.loads(json_module.dumps(differences, default=str)),
     }
-    print_json(told)
+    print_json(report)

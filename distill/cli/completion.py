@@ -43,7 +43,7 @@ def completer(names: Names) -> Completer:
 def jobs(place: Workspace, begun: str) -> Iterable[str]:
     """The jobs of the queue, the newest if there are too many."""
     question = "SELECT name FROM jobs WHERE substr(name, 1, ?) = ? ORDER BY position DESC"
-    return _asked(place, question, begun)
+    return _query(place, question, begun)
 
 
 @completer
@@ -54,7 +54,7 @@ def runs(place: Workspace, begun: str) -> Iterable[str]:
 
 @completer
 def labels(place: Workspace, begun: str) -> Iterable[str]:
-    return _asked(place, "SELECT DISTINCT label FROM jobs WHERE substr(label, 1, ?) = ?", begun)
+    return _query(place, "SELECT DISTINCT label FROM jobs WHERE substr(label, 1, ?) = ?", begun)
 
 
 @completer
@@ -96,7 +96,7 @@ def recipes(place: Workspace, begun: str) -> Iterable[str]:
     return (path.stem for path in folder.glob("*.toml"))
 
 
-def _asked(place: Workspace, question: str, begun: str) -> list[str]:
+def _query(place: Workspace, question: str, begun: str) -> list[str]:
     """One column of the queue, read without the log if the file is not writable."""
     path = place.daemon / QUEUE_FILE
     writable = os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)

@@ -67,8 +67,8 @@ class Display:
         title, share = printable(title), percent(done, total)
         room = min(BAR, width - size_of(title) - size_of(share) - 4)
         bar = f"{drawn_bar(done, total, room)}  " if room >= NARROWEST_BAR else ""
-        told = wrap(printable(", ".join(details)), width - len(INDENT)) if details else []
-        lines = [f"{title}  {bar}{share}", *(INDENT + line for line in told)]
+        wrapped = wrap(printable(", ".join(details)), width - len(INDENT)) if details else []
+        lines = [f"{title}  {bar}{share}", *(INDENT + line for line in wrapped)]
         self.clear()
         sys.stderr.write("\n".join(lines))
         sys.stderr.flush()
@@ -99,13 +99,13 @@ def drawn_bar(done: float, total: float, width: int) -> str:
 
 def counted(done: float, total: float, unit: str, per_second: float | None) -> list[str]:
     """``1,200 of 5,000 images``, ``350/s``, ``about 11 s left``, as far as known."""
-    told = []
+    parts = []
     if unit:
-        told.append(f"{amount(done, unit)} of {quantity(total, unit)}")
+        parts.append(f"{amount(done, unit)} of {quantity(total, unit)}")
     if unit and per_second:
-        told.append(speed(per_second, unit))
+        parts.append(speed(per_second, unit))
     left = seconds_left(done, total, per_second)
-    return told if not left else [*told, f"about {spoken(left)} left"]
+    return parts if not left else [*parts, f"about {spoken(left)} left"]
 
 
 def speed(per_second: float, unit: str) -> str:

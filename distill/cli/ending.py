@@ -79,8 +79,8 @@ def _print(place: Workspace, jobs: Sequence[Any], json: bool, one: bool = False)
 
     if json:
         found = client.find_reports(place, [job.name for job in jobs])
-        told = [report.model_dump(mode="json") for report in found]
-        print_json(told[0] if one else told)
+        reports = [report.model_dump(mode="json") for report in found]
+        print_json(reports[0] if one else reports)
         return
     for job in jobs:
         why = f": {job.reason}" if job.state == "failed" else ""

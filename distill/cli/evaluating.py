@@ -127,15 +127,15 @@ def identify(
     from distill.evaluation.identify_sets import identify as search
 
     place = Workspace.locate(workspace)
-    asked, enrolled, others = (
+    probe_set, enrolled, others = (
         None if name is None else open_images(locate(name, place))
         for name in (probes, gallery, distractors)
     )
-    assert asked is not None
-    check_sets(asked, enrolled, others)
+    assert probe_set is not None
+    check_sets(probe_set, enrolled, others)
     answers = open_model(model, file, place)
     with watch("identify", "images") as progress:
-        report = search(answers, asked, enrolled, others, progress)
+        report = search(answers, probe_set, enrolled, others, progress)
     if json:
         print_json({"model": model, **report})
         return

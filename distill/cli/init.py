@@ -121,8 +121,10 @@ def init(
     for notice in fit.notices:
         note(f"warning: {notice.text}")
     if json:
-        told = [{"key": each.name, "value": each.value, "reason": each.reason} for each in choices]
-        print_json({"name": named, "text": text, "choices": told})
+        settings = [
+            {"key": each.name, "value": each.value, "reason": each.reason} for each in choices
+        ]
+        print_json({"name": named, "text": text, "choices": settings})
         return
     write(sys.stdout, text.rstrip("\n"))
     note(
@@ -273,10 +275,10 @@ def _teacher_keys(
         keys.append(("backbone", file.backbone, "the network of these weights"))
     if file.part is not None:
         keys.append(("output" if is_onnx(name) else "part", file.part, "of the file"))
-    told = {**preprocessing, "size": [file.size, file.size]}
+    expected = {**preprocessing, "size": [file.size, file.size]}
     return [
         *keys,
-        ("preprocessing", told, "the pixels that the network expects, as its authors state"),
+        ("preprocessing", expected, "the pixels that the network expects, as its authors state"),
     ]
 
 
@@ -302,15 +304,15 @@ def _teacher_facts(keys: list[tuple[str, Any, str]], place: Workspace) -> "Teach
     from distill.pipeline.teacher_files import open_spec_teacher
     from teachers.setting_words import settings_are_options
 
-    said = {key: value for key, value, _ in keys}
+    given = {key: value for key, value, _ in keys}
     try:
-        spec = TeacherSpec.model_validate(said)
+        spec = TeacherSpec.model_validate(given)
     except ValidationError as error:
         fault = error.errors(include_url=False)[0]
         where = "".join(f"{each}: " for each in fault["loc"][:1])
-        raise UserError(f"--teacher {said['from']}: {where}{requirement(fault)}") from None
-    with _option_instead_of_key("--teacher", said["from"]), settings_are_options():
-        return TeacherFacts(open_spec_teacher(spec, place).embedding, said)
+        raise UserError(f"--teacher {given['from']}: {where}{requirement(fault)}") from None
+    with _option_instead_of_key("--teacher", given["from"]), settings_are_options():
+        return TeacherFacts(open_spec_teacher(spec, place).embedding, given)
 
 
 def _data_choices(train: Sequence[str], data: "DataFacts", place: Workspace) -> "list[Choice]":

@@ -72,8 +72,8 @@ def _last_words(job: JobReport) -> str:
             f"{job.name}: done; `distill show {job.name}` shows the results, `distill pull "
             f"{job.name}` copies the bundle"
         )
-    told = "; ".join(part for part in (job.waiting_for or job.reason, job.hint) if part)
-    return f"{job.name}: {job.state}: {told} (`distill show {job.name}`, `distill logs {job.name}`)"
+    text = "; ".join(part for part in (job.waiting_for or job.reason, job.hint) if part)
+    return f"{job.name}: {job.state}: {text} (`distill show {job.name}`, `distill logs {job.name}`)"
 
 
 class _JobLines:
@@ -81,7 +81,7 @@ class _JobLines:
 
     def __init__(self, shown: Display) -> None:
         self._display = shown
-        self._said: dict[str, str] = {}
+        self._shown: dict[str, str] = {}
 
     def show(self, job: JobReport, metrics: dict[str, Any]) -> None:
         if not job.state.ended:  # the end is reported separately
@@ -98,8 +98,8 @@ class _JobLines:
             show_progress(self._display, name, progress, newest)
 
     def _say(self, what: str, line: str) -> None:
-        if self._said.get(what) != line:
-            self._said[what] = line
+        if self._shown.get(what) != line:
+            self._shown[what] = line
             self._display.say(line)
 
 
@@ -113,9 +113,9 @@ def _remark(job: JobReport) -> str:
     """The progress and duration of a job, what it waits for, or why it ended."""
     progress, step = job.progress or {}, _current_step(job)
     words = progress_words(progress) if step and progress.get("step") == step else []
-    told = [", ".join([step, *words])] if words else []
+    parts = [", ".join([step, *words])] if words else []
     more = f"see `distill show {job.name}`" if job.state is State.FAILED else ""
-    return "; ".join([*told, *filter(None, [_waiting(job), job.stalled, job.hint, more])])
+    return "; ".join([*parts, *filter(None, [_waiting(job), job.stalled, job.hint, more])])
 
 
 def _waiting(job: JobReport) -> str:

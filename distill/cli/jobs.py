@@ -107,8 +107,8 @@ def serve(
     notify = Notify(notify_command, notify_webhook)
     if (lost := lost_queue(place)) is not None:
         note(f"warning: starting a new queue: {lost}")
-    told = {"address": web_address, "url": web_url, "cert": web_cert}
-    given = [f"--web-{name}={value}" for name, value in told.items() if value is not None]
+    options = {"address": web_address, "url": web_url, "cert": web_cert}
+    given = [f"--web-{name}={value}" for name, value in options.items() if value is not None]
     if given and not web:
         raise UserError(f"{given[0]} needs --web")
     settings = web_settings(web_address, web_url, web_cert) if web else None
@@ -196,10 +196,10 @@ def submit(
     Example: distill submit jobs/teacher.toml jobs/student.toml --follow
     """
     from distill.daemon.check_places import one_of_two
-    from distill.daemon.placing import Placing, said_after
+    from distill.daemon.placing import Placing, names_after
 
     place = Workspace.locate(workspace)
-    placing = Placing(priority=priority, hold=hold, label=label, after=said_after(after))
+    placing = Placing(priority=priority, hold=hold, label=label, after=names_after(after))
     with one_of_two(place):  # waiting processes have not loaded the modules of a check yet
         from distill.cli.submission import submit_files
 
@@ -210,11 +210,11 @@ def submit(
     names = [each.job.name for each in made]
     jobs = client.find_reports(place, names)
     if json:
-        told = [
+        submitted = [
             {"answer": each.answer, "job": job.model_dump(mode="json"), "warnings": each.warnings}
             for each, job in zip(made, jobs, strict=True)
         ]
-        print_json(told if len(specs) > 1 else told[0])
+        print_json(submitted if len(specs) > 1 else submitted[0])
     else:
         _print_submitted(made, jobs)
     if not all(job.state.ended for job in jobs):
@@ -275,13 +275,13 @@ def status(
         raise UserError("give either the name of a job, or --state and --label")
     if live and json:
         raise UserError("--live draws on the screen and --json prints once; give one of them")
-    asked = Wanted(state=state, label=label, page=page, limit=limit)
-    if live and _shows_live(place, job, asked):
+    selection = Wanted(state=state, label=label, page=page, limit=limit)
+    if live and _shows_live(place, job, selection):
         return
     if job is not None:
         jobs = [client.find_report(place, job)]
     else:
-        found = client.page(place, asked)
+        found = client.page(place, selection)
         if page > found.pages:
             raise UserError(f"there is no page {page}; the last one is {found.pages}")
         jobs = found.jobs

@@ -68,9 +68,9 @@ class LiveView:
         self._wanted = wanted
         self._only = only
         self._chosen = only
-        self._asked: str | None = None
+        self._to_cancel: str | None = None
         """A cancel that awaits confirmation"""
-        self._said = ""
+        self._message = ""
         self._curves = CurveStore(workspace.runs)
         self._page: ReportPage | None = None
         self._drained: float | None = None
@@ -98,11 +98,11 @@ class LiveView:
 
     def press(self, key: str) -> bool:
         """Handle a key; returns whether the view stays open."""
-        asked, self._asked = self._asked, None
-        if asked is not None:
-            self._said = ""
+        job, self._to_cancel = self._to_cancel, None
+        if job is not None:
+            self._message = ""
             if key == "y":
-                self._act("cancel", asked)
+                self._act("cancel", job)
             return True
         if key in ("q", "\x03", "\x04"):
             return False
@@ -116,7 +116,7 @@ class LiveView:
 
     def _press_on(self, key: str, job: str) -> None:
         if key == "c":
-            self._asked, self._said = job, f"cancel {job}? y, or any other key for no"
+            self._to_cancel, self._message = job, f"cancel {job}? y, or any other key for no"
             return
         verb = {"p": "pause", "r": "resume", "f": "first", "l": "last", "t": "retry"}.get(key)
         if verb is not None:
@@ -130,14 +130,14 @@ class LiveView:
 
     def _act(self, verb: str, job: str) -> None:
         """Run an action in a thread because some wait until a job has written its checkpoint."""
-        self._said = f"{verb} {job} ...".replace("  ", " ")
+        self._message = f"{verb} {job} ...".replace("  ", " ")
 
         def do() -> None:
             try:
                 _do(self._workspace, verb, job)
-                self._said = f"{verb} {job}: done"
+                self._message = f"{verb} {job}: done"
             except (UserError, OSError) as error:
-                self._said = str(error)
+                self._message = str(error)
 
         threading.Thread(target=do, daemon=True).start()
 
@@ -165,10 +165,10 @@ class LiveView:
         from rich.text import Text
 
         counts = {} if self._page is None else self._page.counts
-        told = ", ".join(f"{count:,} {state}" for state, count in counts.items() if count)
+        summary = ", ".join(f"{count:,} {state}" for state, count in counts.items() if count)
         drained = "; no job starts (drained)" if self._drained is not None else ""
         return Text(
-            printable(f"{self._workspace.root}: {told or 'no jobs'}{drained}"), style="bold"
+            printable(f"{self._workspace.root}: {summary or 'no jobs'}{drained}"), style="bold"
         )
 
     def _queue(self, room: int) -> "Text":
@@ -227,7 +227,7 @@ class LiveView:
         from rich.text import Text
 
         keys = "  ".join(f"{key} {what}" for key, what in KEYS.items())
-        return Text(printable(self._said) if self._said else keys, style="dim")
+        return Text(printable(self._message) if self._message else keys, style="dim")
 
 
 def show_live(workspace: Workspace, wanted: Wanted, only: str | None = None) -> JobReport | None:
@@ -296,13 +296,13 @@ def _pressed(read: bytes) -> list[str]:
 def _short(job: JobReport) -> str:
     """The progress and duration of a job, or what it waits for."""
     progress: dict[str, Any] = job.progress or {}
-    told = [str(progress.get("step", ""))] if progress and not job.state.ended else []
-    told += progress_words(progress) if told else []
+    parts = [str(progress.get("step", ""))] if progress and not job.state.ended else []
+    parts += progress_words(progress) if parts else []
     left = number(progress, "job_seconds_left")
-    if told and left is not None and not any("the job" in word for word in told):
-        told.append(f"about {spoken(left)} left")
+    if parts and left is not None and not any("the job" in word for word in parts):
+        parts.append(f"about {spoken(left)} left")
     why = job.waiting_for or job.stalled or job.reason or ""
-    return ", ".join(filter(None, [*told, why]))
+    return ", ".join(filter(None, [*parts, why]))
 
 
 def _do(workspace: Workspace, verb: str, job: str) -> None:

@@ -55,8 +55,10 @@ def print_slices(name: str, attribute: str, found: dict[str, Any]) -> None:
     for measure, each in found["worst"].items():
         if measure in ("tar_at_threshold", "far_at_threshold", "accuracy", "eer"):
             around = shown_interval(each["interval"])
-            told = f" ({around})" if around else ""
-            say(f"worst {measure.replace('_', ' ')}: {each['group']}, {each['value']:.4g}{told}")
+            interval = f" ({around})" if around else ""
+            say(
+                f"worst {measure.replace('_', ' ')}: {each['group']}, {each['value']:.4g}{interval}"
+            )
 
 
 _RATES = {True: ("TAR (95 %)", "FAR (95 %)"), False: ("TAR", "FAR")}

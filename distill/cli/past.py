@@ -74,8 +74,8 @@ def diff(
         line for line in differences(documents[first], documents[second]) if line.key != "name"
     ]
     if json:
-        told = [{"key": line.key, **_said(line.first, line.second)} for line in found]
-        print_json({"first": first, "second": second, "differences": told})
+        lines = [{"key": line.key, **_sides(line.first, line.second)} for line in found]
+        print_json({"first": first, "second": second, "differences": lines})
     elif found:
         rows = [[line.key, shown_value(line.first), shown_value(line.second)] for line in found]
         print_table(["key", first, second], rows)
@@ -83,12 +83,12 @@ def diff(
         say(f"the specs of {first} and {second} are equal")
 
 
-def _said(first: Any, second: Any) -> dict[str, Any]:
+def _sides(first: Any, second: Any) -> dict[str, Any]:
     """Values in JSON form; an unset one is omitted."""
     from distill.spec_difference import ABSENT
 
-    said = {"first": first, "second": second}
+    sides = {"first": first, "second": second}
     plain = json_module.dumps(
-        {side: value for side, value in said.items() if value is not ABSENT}, default=str
+        {side: value for side, value in sides.items() if value is not ABSENT}, default=str
     )
     return dict(json_module.loads(plain))

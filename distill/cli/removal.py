@@ -105,8 +105,8 @@ def print_removed(
 ) -> None:
     """Print what was or would be removed; the JSON also lists what was ``left``."""
     if json:
-        told = {} if left is None else {"left": left}
-        print_json({**asdict(removed), **told, "dry_run": dry_run})
+        extra = {} if left is None else {"left": left}
+        print_json({**asdict(removed), **extra, "dry_run": dry_run})
         return
     from curation.wording import counted  # imports numpy
 

@@ -113,7 +113,7 @@ def report(
         for name, reason in each.missing.items():
             note(f"{name} is not measured on {each.set.name}: {reason}")
     if json:
-        print_json(_told(target, len(content), written, subjects, results))
+        print_json(_summary(target, len(content), written, subjects, results))
         return
     what = f"{counted(len(subjects), 'network')} on {counted(len(sets), 'set')}"
     say(f"{target}: {what}, {max(len(content) / 1e6, 0.1):.1f} MB")
@@ -222,7 +222,7 @@ def _file_name(title: str) -> str:
     return "".join(each if each.isalnum() or each in "-._" else "-" for each in title)[:200]
 
 
-def _told(
+def _summary(
     path: Path,
     size: int,
     pictures: list[str],

@@ -114,8 +114,8 @@ def pull(
         target = place.bundles / job if destination is None else destination
         written = deliver(bundle, target, force, key=key)
     if json:
-        told = {"job": job, "bundle": str(target), "written": written, "checksums": "ok"}
-        print_json(told if key is None else {**told, "signature": "ok"})
+        result = {"job": job, "bundle": str(target), "written": written, "checksums": "ok"}
+        print_json(result if key is None else {**result, "signature": "ok"})
         return
     already = "" if written else " already"
     signed = "" if key is None else f", and so does the signature by the owner of {key}"

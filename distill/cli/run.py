@@ -75,15 +75,15 @@ def check(
     coming = client.unfinished(place, teachers_in(given.text)) - {given.job.name}
     fit = check_job(given, place, coming)
     found = checked(given, fit, code_on_disk(), place)
-    told = {"name": given.job.name, **found.model_dump(mode="json")}
+    result = {"name": given.job.name, **found.model_dump(mode="json")}
     if not json:
         for warning in found.warnings:
             note(f"warning: {warning}")
         say(f"{spec}: job {given.job.name!r} can be run")
     if cost:
-        told["estimate"] = estimated(given, place, fit, as_json=json)
+        result["estimate"] = estimated(given, place, fit, as_json=json)
     if json:
-        print_json(told)
+        print_json(result)
 
 
 def run(spec: SpecArgument, overrides: SetOption = None, workspace: WorkspaceOption = None) -> None:
@@ -127,8 +127,8 @@ def _say_failed_rank(folder: Path, failed: "RankFailed") -> None:
     """Print the failed rank's own error, if any; exits with the status of the job."""
     from distill.run_directory import read_failure
 
-    if failed.status > 0 and (said := read_failure(folder)):
-        fail(said.reason, failed.exit_status)
+    if failed.status > 0 and (failure := read_failure(folder)):
+        fail(failure.reason, failed.exit_status)
     _say_failure(folder, failed)
     fail(str(failed), failed.exit_status)
 

@@ -192,8 +192,8 @@ def _cut_photographs(folder: Path, detector: Path, place: "Workspace") -> "Image
         known = hashlib.sha256(f"{folder.resolve()}\n{cutter.digest}\n".encode())
         for path in sorted(path for path in folder.rglob("*") if path.is_file()):
             status = path.stat()
-            told = f"{path.relative_to(folder)}|{status.st_size}|{status.st_mtime_ns}\n"
-            known.update(told.encode(errors="surrogateescape"))
+            line = f"{path.relative_to(folder)}|{status.st_size}|{status.st_mtime_ns}\n"
+            known.update(line.encode(errors="surrogateescape"))
         kept = place.cache / "photographs" / known.hexdigest()[:16]
         kept.mkdir(parents=True, exist_ok=True)
         destination = kept / f"{folder.resolve().name}.lmdb"

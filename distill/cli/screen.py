@@ -77,9 +77,9 @@ def size_of(text: str) -> int:
 def screen_width(stream: TextIO | None = None) -> int:
     """The layout width, such as that of a table: COLUMNS, else the terminal's, else 80."""
     stream = stream or sys.stdout
-    asked = os.environ.get("COLUMNS", "")
-    if asked.isascii() and asked.isdigit():
-        return max(LEAST_WIDTH, int(asked[:6]))
+    columns = os.environ.get("COLUMNS", "")
+    if columns.isascii() and columns.isdigit():
+        return max(LEAST_WIDTH, int(columns[:6]))
     if not stream.isatty():
         return USUAL_WIDTH
     # A terminal that does not know its size reports 0.

@@ -31,11 +31,11 @@ def progress_words(progress: Mapping[str, Any]) -> list[str]:
     done, total = number(progress, "done"), number(progress, "total")
     if done is None or total is None:
         return []
-    told = counted(done, total, UNIT, number(progress, "per_second"))
+    parts = counted(done, total, UNIT, number(progress, "per_second"))
     step, job = number(progress, "seconds_left"), number(progress, "job_seconds_left")
     if job is not None and step is not None and job > step:
-        told.append(f"the job about {spoken(job)}")
-    return told
+        parts.append(f"the job about {spoken(job)}")
+    return parts
 
 
 def number(values: Mapping[str, Any], key: str) -> float | None:

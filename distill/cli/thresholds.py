@@ -117,8 +117,8 @@ def _check_far(sets: "list[VerificationPairs | ImageSet]", far: str) -> None:
 def _unmeasured(far: str, reasons: dict[str, str]) -> Exception:
     from curation.errors import UserError
 
-    told = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
-    return UserError(f"no set measures FAR {far}: {told}; give a larger --far or a larger set")
+    missing = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
+    return UserError(f"no set measures FAR {far}: {missing}; give a larger --far or a larger set")
 
 
 def _why(report: dict[str, Any], far: str) -> str:

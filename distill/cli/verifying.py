@@ -96,9 +96,9 @@ def _check(bundle: Path, runtime: str) -> GoldenCheck:
     try:
         return GoldenCheck(BundleEmbedder(bundle, runtime).check_golden())
     except ModuleNotFoundError as error:
-        if (told := what_to_install(error)) is None:
+        if (advice := what_to_install(error)) is None:
             raise
-        return GoldenCheck(unchecked=told)
+        return GoldenCheck(unchecked=advice)
     except UserError as error:
         return GoldenCheck(fault=str(error))
 

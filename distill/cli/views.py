@@ -91,16 +91,17 @@ def views(
         made = make_sheet(job.augment, data, look, teacher, drawn.tolist(), most, progress)
     with atomic_file(sheet) as file:
         file.write(made.png())
-    told = _told(made.views)
+    summary = _summary(made.views)
     if json:
-        print_json({"sheet": str(sheet), **told, "views": [asdict(view) for view in made.views]})
+        print_json({"sheet": str(sheet), **summary, "views": [asdict(view) for view in made.views]})
         return
     if teacher is None and job.teacher is not None:
         note("warning: the teacher is not trained yet, so no cosines are shown")
-    say(f"{sheet}: {len(drawn):,} images, {told['augmented']:,} augmented views{_cosines(told)}")
+    cosines = _cosines(summary)
+    say(f"{sheet}: {len(drawn):,} images, {summary['augmented']:,} augmented views{cosines}")
 
 
-def _told(views: "list[SheetView]") -> dict[str, Any]:
+def _summary(views: "list[SheetView]") -> dict[str, Any]:
     """The numbers of the sheet; cosines only of views without mixing."""
     from statistics import median
 
@@ -116,10 +117,10 @@ def _told(views: "list[SheetView]") -> dict[str, Any]:
     }
 
 
-def _cosines(told: dict[str, Any]) -> str:
-    if told["median_cosine"] is None:
+def _cosines(summary: dict[str, Any]) -> str:
+    if summary["median_cosine"] is None:
         return ""
     return (
-        f"; cosine to the plain image: median {told['median_cosine']:.3f}, lowest "
-        f"{told['lowest_cosine']:.3f}; {told['unused']} are below augment.least_cosine"
+        f"; cosine to the plain image: median {summary['median_cosine']:.3f}, lowest "
+        f"{summary['lowest_cosine']:.3f}; {summary['unused']} are below augment.least_cosine"
     )

@@ -44,8 +44,8 @@ def listener(workspace: Workspace) -> int | None:
             probe.connect(path)
         except (FileNotFoundError, ConnectionRefusedError):
             return None
-        told = probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size)
-    pid, _, _ = CREDENTIALS.unpack(told)
+        credentials = probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size)
+    pid, _, _ = CREDENTIALS.unpack(credentials)
     return int(pid)
 
 

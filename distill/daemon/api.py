@@ -112,8 +112,8 @@ def _answer_errors(app: FastAPI, workspace: Workspace) -> None:
 
     @app.exception_handler(HTTPException)
     def unknown(request: Request, error: HTTPException) -> JSONResponse:
-        asked = f"{request.method} {request.url.path[:80]}"
-        words = f"{asked}: {error.detail}; GET /openapi.json lists the endpoints"
+        requested = f"{request.method} {request.url.path[:80]}"
+        words = f"{requested}: {error.detail}; GET /openapi.json lists the endpoints"
         return problem(words, error.status_code, error.headers)
 
     @app.exception_handler(RequestValidationError)

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query, Request
 from curation.errors import UserError
 from distill.daemon.api_reports import Reporting, Submitted
 from distill.daemon.names import name_in
-from distill.daemon.placing import Placing, said_after
+from distill.daemon.placing import Placing, names_after
 from distill.daemon.service import JobService
 from distill.daemon.submitting import Outcome, Prepared
 from distill.daemon.turns import Batched, RequestOrder
@@ -60,8 +60,8 @@ class SubmitEndpoint:
         """The response, once the job is on disk. Raises what refused it."""
         name = name_in(spec)
         with self._turns.taken() as turn:
-            asked = ({name: spec}, replace, placing)
-            prepared = await run_sync(self._service.prepare, *asked, limiter=self._checking)
+            arguments = ({name: spec}, replace, placing)
+            prepared = await run_sync(self._service.prepare, *arguments, limiter=self._checking)
             await turn()
             queued = self._batches.add(prepared)
         submitted = await queued()
@@ -70,9 +70,9 @@ class SubmitEndpoint:
         return submitted
 
     def _queue_all(self, prepared: Sequence[Prepared]) -> list[Submitted | Exception]:
-        return [self._told(outcome) for outcome in self._service.queue_all(prepared)]
+        return [self._submitted(outcome) for outcome in self._service.queue_all(prepared)]
 
-    def _told(self, outcome: Outcome) -> Submitted | Exception:
+    def _submitted(self, outcome: Outcome) -> Submitted | Exception:
         if isinstance(outcome, Exception):
             return outcome
         (done,) = outcome
@@ -94,7 +94,7 @@ def submit_routes(submits: SubmitEndpoint) -> APIRouter:
         after: Annotated[list[str] | None, Query()] = None,
     ) -> Submitted:
         """Queue the job spec in the body (TOML). The response is sent after it is on disk."""
-        placing = Placing(priority=priority, hold=hold, label=label, after=said_after(after))
+        placing = Placing(priority=priority, hold=hold, label=label, after=names_after(after))
         spec = decode_spec(await _limited_body(request))
         return await submits.submit(spec, replace, placing)
 

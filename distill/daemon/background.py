@@ -30,8 +30,8 @@ def start(
     workspace.daemon.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = workspace.daemon / daemon_lock.LOG
     options = ["--workspace", str(workspace.root), "--slots", str(slots), "--executor", executor]
-    told = {"--notify-command": notify.command, "--notify-webhook": notify.webhook}
-    options += [f"{option}={value}" for option, value in told.items() if value is not None]
+    given = {"--notify-command": notify.command, "--notify-webhook": notify.webhook}
+    options += [f"{option}={value}" for option, value in given.items() if value is not None]
     options += more
     with path.open("ab") as log:
         begin = log.tell()
@@ -45,8 +45,8 @@ def start(
     deadline = time.monotonic() + _START_SECONDS
     while time.monotonic() < deadline:
         if process.poll() is not None:
-            said = read_log(path, begin)[0].decode(errors="replace")
-            reason = error_in(said) or last_line(said)
+            text = read_log(path, begin)[0].decode(errors="replace")
+            reason = error_in(text) or last_line(text)
             raise UserError(f"the daemon did not start: {reason} (see {path})")
         if (health := client.health(workspace)) is not None:
             return health

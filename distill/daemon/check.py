@@ -54,5 +54,5 @@ def _check(path: Path, workspace: Workspace) -> Checked:
         ) from None
     if checked.returncode == 0:
         return parse_record(checked.stdout, Checked)
-    said = checked.stderr.decode(errors="replace")
-    raise UserError(error_in(said) or f"{UNNAMED_SPEC} cannot be checked: {last_line(said)}")
+    text = checked.stderr.decode(errors="replace")
+    raise UserError(error_in(text) or f"{UNNAMED_SPEC} cannot be checked: {last_line(text)}")

@@ -44,7 +44,7 @@ _ANSWER_SECONDS = 150.0
 
 def health(workspace: Workspace) -> dict[str, Any] | None:
     """The daemon's health report; ``None`` if none responds."""
-    return _ask(workspace, "GET", "/health")
+    return _request(workspace, "GET", "/health")
 
 
 def submit(
@@ -119,8 +119,8 @@ def clean(
             return Removed(jobs=(), bundles_kept=(), steps=0, bytes=0), {}
     with changing(workspace) as service:
         old = old_jobs(workspace, service.queue, time.time() - age, state, label)
-        told = removal.remove(workspace, service.queue, old.names, bundles=bundles, dry=dry)
-    return told, old.left
+        removed = removal.remove(workspace, service.queue, old.names, bundles=bundles, dry=dry)
+    return removed, old.left
 
 
 def retry(workspace: Workspace, names: Sequence[str]) -> list[Job]:
@@ -274,11 +274,11 @@ def changing(workspace: Workspace, check: SpecCheck | None = None) -> Iterator[J
 
     Raises ``UserError`` if a running daemon has another queue than the one on disk.
     """
-    _ask(workspace, "POST", "/wake")
+    _request(workspace, "POST", "/wake")
     with _opened(workspace) as queue:
         capacity = partial(_capacity, workspace)
         yield JobService(workspace, queue, check or spec_check(workspace), capacity=capacity)
-    _ask(workspace, "POST", "/wake")
+    _request(workspace, "POST", "/wake")
 
 
 @contextmanager
@@ -304,7 +304,7 @@ class _Connection(HTTPConnection):
         self.sock.connect(self._address)
 
 
-def _ask(workspace: Workspace, method: str, path: str) -> dict[str, Any] | None:
+def _request(workspace: Workspace, method: str, path: str) -> dict[str, Any] | None:
     """One request; ``None`` if no daemon listens, ``UserError`` if it refuses."""
     if not somebody_listens(workspace):
         return None

@@ -30,8 +30,8 @@ class DaemonLog(logging.StreamHandler):
             self._begin_anew()
 
     def _begin_anew(self) -> None:
-        told = os.fstat(sys.stderr.fileno())
-        if self._file is None or told.st_size < LARGEST or not _leads_to(told, self._file):
+        status = os.fstat(sys.stderr.fileno())
+        if self._file is None or status.st_size < LARGEST or not _leads_to(status, self._file):
             return
         self._file.replace(self._file.with_name(f"{self._file.name}.1"))
         print_to(self._file, 0o600)

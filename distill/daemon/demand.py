@@ -29,7 +29,7 @@ class Demand:
     nodes: int = 1
 
     @property
-    def says_nothing(self) -> bool:
+    def fits_anywhere(self) -> bool:
         """Whether it fits on any machine."""
         return not (self.gpus or self.cpus or self.memory) and self.nodes == 1
 
@@ -46,10 +46,10 @@ def demand_of(spec: str) -> Demand:
     document, resources = _document(spec), resources_in(spec)
     trainings = (document.get("train"), _table(document.get("teacher")).get("train"))
     ranks = [_table(training).get("ranks") for training in trainings]
-    said = [each for each in ranks if isinstance(each, int) and 0 < each <= 4096]
+    valid = [each for each in ranks if isinstance(each, int) and 0 < each <= 4096]
     return Demand(
         gpus=resources.gpus,
-        ranks=max(said, default=None),
+        ranks=max(valid, default=None),
         cpus=resources.cpus or 0,
         memory=resources.memory_bytes or 0,
         disk=resources.disk_bytes or 0,

@@ -82,8 +82,8 @@ class Guards:
 class _Memory:
     """Memory of the job's processes against its request, and of their control group."""
 
-    def __init__(self, asked: int | None, clock: Callable[[], float]) -> None:
-        self._asked = asked
+    def __init__(self, requested: int | None, clock: Callable[[], float]) -> None:
+        self._requested = requested
         self._clock = clock
         self._group = memory_group()
         self._kills = 0 if self._group is None else self._group.kills
@@ -97,18 +97,18 @@ class _Memory:
     def look(self) -> Stop | None:
         for used, limit in self._measured():
             if used >= FULL * limit:
-                told = f"it used {in_gigabytes(used)} of {in_gigabytes(limit)} of memory"
-                return Stop(why="memory", reason=told)
+                reason = f"it used {in_gigabytes(used)} of {in_gigabytes(limit)} of memory"
+                return Stop(why="memory", reason=reason)
         return None
 
     def _measured(self) -> Iterator[tuple[int, int]]:
         """Usage and limit, for each limit that exists."""
         limit = None if self._group is None else self._group.limit
-        if self._asked is None and limit is None:
+        if self._requested is None and limit is None:
             return
         own = self._own()
-        if self._asked is not None:
-            yield own, self._asked
+        if self._requested is not None:
+            yield own, self._requested
         # The group may contain other processes: only its largest user is stopped.
         if self._group is not None and limit is not None and own > limit / 2:
             yield self._group.used, limit
@@ -148,11 +148,11 @@ class GuardWatch:
 
     def look_at_end(self) -> None:
         """Check the disk: it may have filled up between two looks and made the job fail."""
-        self._ask(self._guards.disk)
+        self._stopped_by(self._guards.disk)
 
     def _look(self) -> None:
         while not self._over.wait(LOOK_SECONDS):
-            if self._ask(self._guards.look):
+            if self._stopped_by(self._guards.look):
                 assert self.stopped is not None
                 note(f"stopping the job: {self.stopped.reason}")
                 self._stop.end_job()
@@ -160,9 +160,9 @@ class GuardWatch:
                     self._stop.kill()
                 return
 
-    def _ask(self, guard: Callable[[], Stop | None]) -> bool:
+    def _stopped_by(self, guard: Callable[[], Stop | None]) -> bool:
         """Whether there is a reason to stop now. A guard that raises is ignored."""
-        if self.stopped is not None or self._stop.asked:
+        if self.stopped is not None or self._stop.received:
             return False
         try:
             self.stopped = guard()

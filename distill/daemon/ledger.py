@@ -178,16 +178,16 @@ def environment(
     It gets one thread per core, divided among its ranks. If it states no cores and other jobs may
     run beside it, it gets an equal share of them.
     """
-    told: dict[str, str] = {}
+    variables: dict[str, str] = {}
     if gpus or machine.gpus:
-        told["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
-        told["CUDA_VISIBLE_DEVICES"] = ",".join(gpu.uuid for gpu in gpus)
+        variables["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
+        variables["CUDA_VISIBLE_DEVICES"] = ",".join(gpu.uuid for gpu in gpus)
     ranks = len(gpus) or demand.gpus or demand.ranks or 1
     if demand.cpus:
-        told["OMP_NUM_THREADS"] = str(max(1, demand.cpus // ranks))
+        variables["OMP_NUM_THREADS"] = str(max(1, demand.cpus // ranks))
     elif slots > 1:
-        told["OMP_NUM_THREADS"] = str(max(1, machine.cores // slots // ranks))
-    return told
+        variables["OMP_NUM_THREADS"] = str(max(1, machine.cores // slots // ranks))
+    return variables
 
 
 def numbers(gpus: Sequence[Gpu]) -> str:

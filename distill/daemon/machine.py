@@ -58,8 +58,8 @@ def listed_gpus() -> list[Gpu]:
             timeout=_LOOK_SECONDS, check=True, stdin=subprocess.DEVNULL,
         )  # fmt: skip
     except (OSError, subprocess.SubprocessError) as error:
-        said = str(getattr(error, "stdout", None) or error).strip().splitlines()
-        _log.warning("no usable GPU: nvidia-smi -L: %s", said[0][:200] if said else error)
+        lines = str(getattr(error, "stdout", None) or error).strip().splitlines()
+        _log.warning("no usable GPU: nvidia-smi -L: %s", lines[0][:200] if lines else error)
         return []
     return read_list(answer.stdout)
 

@@ -51,7 +51,7 @@ class Notify:
         if self.webhook is not None:
             _check_address(self.webhook)
 
-    def tell(self, text: str) -> None:
+    def send(self, text: str) -> None:
         """Send the text to each recipient; ``OSError`` or a subclass if one does not accept it."""
         if self.command is not None:
             _run(_words(self.command), text)
@@ -94,20 +94,20 @@ def _run(words: list[str], text: str) -> None:
     except subprocess.TimeoutExpired:
         raise TimeoutError(f"{words[0]} took longer than {PATIENCE_SECONDS:g} s") from None
     if ended.returncode:
-        said = last_line(ended.stderr.decode(errors="replace"))
-        raise OSError(f"{words[0]} ended with status {ended.returncode}: {said}")
+        reason = last_line(ended.stderr.decode(errors="replace"))
+        raise OSError(f"{words[0]} ended with status {ended.returncode}: {reason}")
 
 
 def _post(address: str, text: str) -> None:
     import urllib.request  # slow to import, and most daemons notify nobody
     from http.client import HTTPException
 
-    asked = urllib.request.Request(
+    request = urllib.request.Request(
         address, text.encode(), {"Content-Type": "application/json"}, method="POST"
     )
     try:
         with within(
-            PATIENCE_SECONDS, partial(urllib.request.urlopen, asked, None, PATIENCE_SECONDS)
+            PATIENCE_SECONDS, partial(urllib.request.urlopen, request, None, PATIENCE_SECONDS)
         ):
             pass
     except HTTPException as error:
@@ -121,8 +121,8 @@ def notifying(notify: Notify, queue: Queue, workspace: Workspace) -> Iterator[No
         yield
         return
     over = threading.Event()
-    teller = _Teller(notify, queue, workspace, queue.last_transition())
-    thread = threading.Thread(target=teller.run, args=(over,), name="notify", daemon=True)
+    sender = _Sender(notify, queue, workspace, queue.last_transition())
+    thread = threading.Thread(target=sender.run, args=(over,), name="notify", daemon=True)
     thread.start()
     try:
         yield
@@ -131,39 +131,39 @@ def notifying(notify: Notify, queue: Queue, workspace: Workspace) -> Iterator[No
         thread.join(1.0)  # do not wait for a slow recipient
 
 
-class _Teller:
-    def __init__(self, notify: Notify, queue: Queue, workspace: Workspace, told: int) -> None:
+class _Sender:
+    def __init__(self, notify: Notify, queue: Queue, workspace: Workspace, last_sent: int) -> None:
         self._notify, self._queue, self._workspace = notify, queue, workspace
-        self._told = told
+        self._last_sent = last_sent
         self._troubles = Troubles(_log.warning)
 
     def run(self, over: threading.Event) -> None:
         while not over.wait(LOOK_SECONDS):
             with suppress(sqlite3.Error):  # locked, or closed at the daemon's end
                 for number, text in self._new():
-                    self._told = number
+                    self._last_sent = number
                     if text is not None:
-                        self._tell(text)
+                        self._send(text)
                     if over.is_set():
                         return
 
     def _new(self) -> Iterator[tuple[int, str | None]]:
         """Each new transition, and its notification if it has one."""
-        for number, name, line in self._queue.transitions_after(self._told):
+        for number, name, line in self._queue.transitions_after(self._last_sent):
             job = self._queue.job(name) if line.state.ended else None
             if job is None:
                 yield number, None
                 continue
             began = job.started_at
-            told = {"name": name, "state": line.state, "attempt": line.attempt}
-            told |= {"reason": line.reason, "hint": job.hint, "label": job.label}
-            told |= {"submitted_at": iso(job.submitted_at), "finished_at": iso(line.at)}
-            told |= {"started_at": None if began is None else iso(began)}
-            yield number, as_json({**told, "workspace": str(self._workspace.root)})
+            message = {"name": name, "state": line.state, "attempt": line.attempt}
+            message |= {"reason": line.reason, "hint": job.hint, "label": job.label}
+            message |= {"submitted_at": iso(job.submitted_at), "finished_at": iso(line.at)}
+            message |= {"started_at": None if began is None else iso(began)}
+            yield number, as_json({**message, "workspace": str(self._workspace.root)})
 
-    def _tell(self, text: str) -> None:
+    def _send(self, text: str) -> None:
         try:
-            self._notify.tell(text)
+            self._notify.send(text)
         except (OSError, ValueError, UserError) as error:
             why = one_line(f"could not notify of the end of a job: {error or type(error).__name__}")
             self._troubles.met("notify", why)
@@ -177,8 +177,8 @@ def take_failure(workspace: Workspace) -> str | None:
     """Why the last notification failed, if that has not been reported yet."""
     path = workspace.daemon / FAILED
     try:
-        said = read_log(path, 0)[0].decode(errors="replace")
+        text = read_log(path, 0)[0].decode(errors="replace")
         path.unlink()
     except (OSError, UserError):
         return None
-    return one_line(said) or None
+    return one_line(text) or None

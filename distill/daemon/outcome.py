@@ -58,8 +58,8 @@ def judge_exit(
         killed = number == signal.SIGKILL and record.out_of_memory
         return replace(ended, reason=_KILLED_FOR_MEMORY, out_of_memory=True) if killed else ended
     if status == RANK_LOST:
-        told = "a rank was lost, perhaps with its machine" if failure is None else failure.reason
-        return Outcome(event=Event.INTERRUPT, reason=f"interrupted: {told}", exit_status=status)
+        text = "a rank was lost, perhaps with its machine" if failure is None else failure.reason
+        return Outcome(event=Event.INTERRUPT, reason=f"interrupted: {text}", exit_status=status)
     if failure is not None:
         failed = Outcome(
             event=Event.FAIL, reason=failure.reason, hint=failure.hint, exit_status=status

@@ -40,7 +40,7 @@ AS_BEFORE = Placing()
 """Keeps everything from earlier submits"""
 
 
-def said_after(names: Iterable[str] | None) -> tuple[str, ...] | None:
+def names_after(names: Iterable[str] | None) -> tuple[str, ...] | None:
     """``Placing.after`` from a command or a request: a single empty name removes all."""
     return None if names is None else tuple(name for name in names if name)
 

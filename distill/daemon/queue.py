@@ -89,8 +89,8 @@ class Queue(QueueReader):
         It keeps its place in the queue. Raises ``CircleError`` if it would wait for itself.
         """
         with self.exclusive():
-            if said := _said(placing):
-                self._update(name, **said)
+            if changes := _given(placing):
+                self._update(name, **changes)
             if placing.after is not None:
                 self._dependencies.set(name, placing.after)
             return self.pause(name, now) if placing.hold else self._existing(name)
@@ -225,11 +225,11 @@ class Queue(QueueReader):
         with self.exclusive():
             job = self._existing(name)
             if job.state is State.QUEUED:
-                told = {"reason": "cancelled by the user", "hint": None, "blocked_by": None}
-                self._move(job, Event.CANCEL, now, finished_at=now, held=False, **told)
+                outcome = {"reason": "cancelled by the user", "hint": None, "blocked_by": None}
+                self._move(job, Event.CANCEL, now, finished_at=now, held=False, **outcome)
             elif job.state is State.RUNNING:
-                asked = job.cancel_requested_at or now
-                self._update(job.name, cancel_requested_at=asked, forced=job.forced or force)
+                requested = job.cancel_requested_at or now
+                self._update(job.name, cancel_requested_at=requested, forced=job.forced or force)
             return self._existing(name)
 
     def forget(self, names: Collection[str]) -> None:
@@ -244,7 +244,7 @@ class Queue(QueueReader):
             "INSERT INTO jobs (name, spec, state, position, submitted_at) VALUES (?, ?, ?, ?, ?)",
             (name, spec, State.QUEUED, self._ordering.behind_all(), now),
         )
-        self._update(name, held=placing.hold, **_said(placing), **asdict(demand_of(spec)))
+        self._update(name, held=placing.hold, **_given(placing), **asdict(demand_of(spec)))
         self._log(self._existing(name), Event.SUBMIT, now)
 
     def _resubmit(self, name: str, spec: str, now: float, placing: Placing) -> None:
@@ -255,7 +255,7 @@ class Queue(QueueReader):
         fresh |= {"forced": False, "pause_requested_at": None}
         fresh |= {"interruptions": 0, "not_before": 0.0, "back_off": 0.0, "blocked_by": None}
         fresh |= {"halved": None, **asdict(NOTHING_MADE)}
-        fresh |= {"held": placing.hold, **_said(placing), **asdict(demand_of(spec))}
+        fresh |= {"held": placing.hold, **_given(placing), **asdict(demand_of(spec))}
         self._move(self._existing(name), Event.SUBMIT, now, **fresh)
 
     def _move(self, job: Job, event: Event, now: float, **changes: Any) -> None:
@@ -283,25 +283,29 @@ class Queue(QueueReader):
         )
 
 
-def _said(placing: Placing) -> dict[str, Any]:
+def _given(placing: Placing) -> dict[str, Any]:
     """The columns that a placing sets; ``None`` values are left out."""
-    said = {"priority": placing.priority, "label": placing.label}
-    return {column: value for column, value in said.items() if value is not None}
+    columns = {"priority": placing.priority, "label": placing.label}
+    return {column: value for column, value in columns.items() if value is not None}
 
 
 def _changes(job: Job, outcome: Outcome, now: float) -> dict[str, Any]:
     """The columns besides the state that an outcome sets."""
-    told: dict[str, Any] = {"reason": outcome.reason, "hint": outcome.hint}
-    told |= {"exit_status": outcome.exit_status, "pause_requested_at": None}
+    changes: dict[str, Any] = {"reason": outcome.reason, "hint": outcome.hint}
+    changes |= {"exit_status": outcome.exit_status, "pause_requested_at": None}
     if outcome.event is Event.PAUSE:
-        return told | {"started_at": None}
+        return changes | {"started_at": None}
     if outcome.event is Event.WAIT:
-        return told | {"blocked_by": outcome.blocked_by, "started_at": None}
+        return changes | {"blocked_by": outcome.blocked_by, "started_at": None}
     if outcome.event is Event.INTERRUPT:
-        told |= {"not_before": now + outcome.delay, "back_off": outcome.delay, "started_at": None}
-        told |= {"halved": outcome.reason} if outcome.out_of_memory else {}
-        return told | {"disk": max(job.demand.disk, outcome.disk)}
-    return told | {"finished_at": now, "held": False}
+        changes |= {
+            "not_before": now + outcome.delay,
+            "back_off": outcome.delay,
+            "started_at": None,
+        }
+        changes |= {"halved": outcome.reason} if outcome.out_of_memory else {}
+        return changes | {"disk": max(job.demand.disk, outcome.disk)}
+    return changes | {"finished_at": now, "held": False}
 
 
 def _storable(value: object) -> object:

@@ -35,7 +35,7 @@ def make(path: Path) -> None:
 
     An empty file is therefore a queue that has lost its content.
     """
-    beside = path.with_name(f".{path.name}.new")
+    temporary = path.with_name(f".{path.name}.new")
     try:
         with held(path.parent, _BUSY_SECONDS):
             if path.exists():
@@ -45,9 +45,9 @@ def make(path: Path) -> None:
                 leftover = path.with_name(path.name + suffix)
                 if leftover.exists():
                     leftover.rename(unused_name(leftover))
-            beside.unlink(missing_ok=True)
-            _write_tables(beside)
-            beside.rename(path)
+            temporary.unlink(missing_ok=True)
+            _write_tables(temporary)
+            temporary.rename(path)
             sync_folder(path.parent)
     except BlockingIOError:
         raise sqlite3.OperationalError("locked") from None

@@ -61,5 +61,5 @@ def unknown_job(name: str, known: Iterable[str], workspace: Workspace) -> UserEr
             f"with "
             "`distill submit jobs/sample.toml`, or name another workspace with --workspace"
         )
-    told = hint(name, sorted(names), "`distill status` shows them")
-    return UnknownJobError(f"there is no job {name!r} in the workspace {workspace.root}{told}")
+    advice = hint(name, sorted(names), "`distill status` shows them")
+    return UnknownJobError(f"there is no job {name!r} in the workspace {workspace.root}{advice}")

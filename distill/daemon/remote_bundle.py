@@ -130,16 +130,16 @@ class _RemoteFiles:
                 return
             except (httpx.HTTPError, httpx.InvalidURL) as error:
                 if attempt == ATTEMPTS or isinstance(error, httpx.ConnectError):
-                    said = str(error)[:200].rstrip(".") or type(error).__name__
+                    reason = str(error)[:200].rstrip(".") or type(error).__name__
                     raise UserError(
-                        f"{self._url}: {said} at {name}; run the same command again to continue "
+                        f"{self._url}: {reason} at {name}; run the same command again to continue "
                         "there"
                     ) from None
 
     def _take_on(self, name: str, path: Path, most: int, optional: bool) -> None:
         there = path.stat().st_size if path.exists() else 0
-        asked = {"Range": f"bytes={there}-"} if there else {}
-        with closing(self._answer(name, asked)) as answer:
+        headers = {"Range": f"bytes={there}-"} if there else {}
+        with closing(self._answer(name, headers)) as answer:
             if there and answer.status_code == 416:
                 return  # already complete
             if optional and answer.status_code == 404:

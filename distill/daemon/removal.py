@@ -72,10 +72,10 @@ def remove(
     """
     removal = _Removal(workspace, queue, tuple(dict.fromkeys(map(check_name, names))), bundles)
     removal.check()
-    told = removal.told()
+    removed = removal.report()
     if not dry:
         removal.do()
-    return told
+    return removed
 
 
 class _Removal:
@@ -114,7 +114,7 @@ class _Removal:
             ran = "is running" if job.state is State.RUNNING else "is queued again after it ran"
             raise ConflictError(f"job {name!r} {ran}; `distill cancel {name}` first")
 
-    def told(self) -> Removed:
+    def report(self) -> Removed:
         """What would be removed."""
         steps = self._unused(self._candidates())
         pruned = [path for run in self._pruned for path in _prunable(run)]

@@ -36,7 +36,7 @@ def outcome_in(queue: QueueReader | None, place: Workspace, name: str) -> dict[s
     if job is None and not run.is_dir():
         raise unknown_job(name, [], place)
     # A run started by hand was never queued; its process holds the folder until it ends.
-    told = job or read_failure(run)
+    failure = job or read_failure(run)
     is_running = in_use(run) if job is None else job.state is State.RUNNING
     kept = None if queue is None else queue.provenance(name)
     origin = parse_provenance(kept) if kept else read_provenance(run)
@@ -44,8 +44,8 @@ def outcome_in(queue: QueueReader | None, place: Workspace, name: str) -> dict[s
     return {
         "name": name,
         "state": job.state if job else _without_queue(run),
-        "reason": told and told.reason,
-        "hint": told and told.hint,
+        "reason": failure and failure.reason,
+        "hint": failure and failure.hint,
         "run": str(run),
         "gpus": [gpu.number for gpu in gpus],
         "provenance": origin and origin.model_dump(mode="json"),

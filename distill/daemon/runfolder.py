@@ -159,8 +159,8 @@ def keep_halved(run: Path, reason: str | None) -> None:
     """Record why the job halves its micro-batches; ``None`` if it does not."""
     if reason is None:
         remove_record(run / HALVED)
-    elif (told := Halved(reason=reason)) != read_halved(run):
-        write_whole(run / HALVED, told.model_dump_json())
+    elif (halved := Halved(reason=reason)) != read_halved(run):
+        write_whole(run / HALVED, halved.model_dump_json())
 
 
 def read_runner_record(run: Path) -> RunnerRecord | None:

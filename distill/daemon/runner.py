@@ -66,7 +66,7 @@ def main(arguments: list[str]) -> int:
     stop_with = signal.Signals[f"SIG{options.stop_with}"]
     run = partial(_run, attempt, options.after, options.command, options.grace, stop_with)
     if options.foreground:
-        return run(lambda said: None)
+        return run(lambda message: None)
     reader, writer = os.pipe()
     if os.fork() > 0:
         os.close(writer)
@@ -81,17 +81,17 @@ def main(arguments: list[str]) -> int:
 def _report(reader: int) -> int:
     """Wait for the runner to report its start; returns the corresponding exit status."""
     with os.fdopen(reader, "rb") as pipe:
-        said = pipe.read()
-    if said == _READY:
+        message = pipe.read()
+    if message == _READY:
         return 0
-    sys.stderr.write(f"{said.decode(errors='replace').strip()}\n")
-    return 1 if said else DIED
+    sys.stderr.write(f"{message.decode(errors='replace').strip()}\n")
+    return 1 if message else DIED
 
 
-def _say(pipe: BinaryIO, said: bytes) -> None:
+def _say(pipe: BinaryIO, message: bytes) -> None:
     """Report to the process that waits for the start, once. Its daemon may have ended."""
     with suppress(OSError, ValueError):
-        pipe.write(said)
+        pipe.write(message)
         pipe.close()
 
 
@@ -167,7 +167,7 @@ def _record_end(run: Path, record: ExitRecord, stop: StopRequest) -> None:
         try:
             return write_exit_record(run, record)
         except OSError as error:
-            if error.errno not in DISK_ERRORS or stop.asked:
+            if error.errno not in DISK_ERRORS or stop.received:
                 raise
             note(f"its end cannot be recorded ({error.strerror}); trying again in {pause:.0f} s")
         stop.wait(pause)
@@ -199,7 +199,7 @@ def _supervise(
         exit_status=status if status >= 0 else None,
         signal=-status if status < 0 else None,
         error=error,
-        stopped=watch.stopped or (_TIME_OVER if stop.asked == signal.SIGUSR1 else None),
+        stopped=watch.stopped or (_TIME_OVER if stop.received == signal.SIGUSR1 else None),
         out_of_memory=watch.killed_for_memory,
         started_at=started_at,
         finished_at=time.time(),

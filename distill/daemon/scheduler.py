@@ -132,14 +132,14 @@ class Scheduler:
             yield
             self._troubles.over(job.name, f"{job.name}: supervised again")
         except (OSError, sqlite3.Error) as error:
-            self._tell(job, error)
+            self._report(job, error)
         except Exception as error:
-            self._tell(job, error)
+            self._report(job, error)
             self._give_up(job, error)
 
-    def _tell(self, job: Job, error: Exception) -> None:
-        told = one_line(f"{type(error).__name__}: {error}")
-        self._troubles.met(job.name, f"{job.name}: cannot be supervised: {told}")
+    def _report(self, job: Job, error: Exception) -> None:
+        reason = one_line(f"{type(error).__name__}: {error}")
+        self._troubles.met(job.name, f"{job.name}: cannot be supervised: {reason}")
 
     def _give_up(self, job: Job, error: Exception) -> None:
         """Fail the job as soon as none of its processes is running."""
@@ -149,7 +149,7 @@ class Scheduler:
             if self._executor.close(self._attempt(job)):
                 self._settle(job, lambda cancelled: outcome)
         except Exception as again:
-            self._tell(job, again)
+            self._report(job, again)
 
     def _move_on(self, job: Job, attempt: Attempt, liveness: Liveness) -> None:
         """Settle the job if its attempt is over; an exit record takes precedence."""
@@ -158,12 +158,12 @@ class Scheduler:
         if not job.launched and _has_begun(attempt):
             self._note_launched(job)
         if liveness is Liveness.ALIVE:
-            self._stop_if_asked(job, attempt)
+            self._stop_if_requested(job, attempt)
         elif liveness is Liveness.UNSTARTED and not (job.launched or _is_to_stop(job)):
             if has_room(self._runs):
                 self._start(job)
         elif liveness is Liveness.DISPLACED:
-            self._leave_if_asked(job)
+            self._settle_if_cancelled(job)
         elif liveness is Liveness.UNREACHABLE:
             raise OSError(f"it is unknown whether a process works in {attempt.run}")
         else:
@@ -204,15 +204,15 @@ class Scheduler:
         why = damage(attempt.run / EXIT, ExitRecord)
         return partial(judge_loss, self._executor.rebooted_since(attempt), damage=why)
 
-    def _stop_if_asked(self, job: Job, attempt: Attempt) -> None:
+    def _stop_if_requested(self, job: Job, attempt: Attempt) -> None:
         if not _is_to_stop(job):
             return
         # Not from the time of the request, because clocks can be set.
-        asked = self._stopped.setdefault(attempt, time.monotonic())
-        overdue = time.monotonic() - asked > self._grace + _OVERTIME_SECONDS
+        since = self._stopped.setdefault(attempt, time.monotonic())
+        overdue = time.monotonic() - since > self._grace + _OVERTIME_SECONDS
         self._executor.stop(attempt, kill=overdue or job.forced)
 
-    def _leave_if_asked(self, job: Job) -> None:
+    def _settle_if_cancelled(self, job: Job) -> None:
         """Settle a cancelled job whose folder another job holds, without stopping that one."""
         if _is_to_stop(job):
             self._settle(job, judge_displaced)

@@ -69,7 +69,7 @@ class SlurmListing:
         self._added: dict[str, float] = {}
         self._as_of = -float("inf")
         self._asking: subprocess.Popen[bytes] | None = None
-        self._asked_at = -float("inf")
+        self._refreshed_at = -float("inf")
         self._again_at = -float("inf")
         self._pause = 0.0
 
@@ -78,7 +78,7 @@ class SlurmListing:
         now = time.monotonic()
         due = now - self._as_of >= _LOOK_SECONDS or self._as_of < since
         if self._asking is None and due and now >= self._again_at:
-            self._ask(now)
+            self._refresh(now)
         if self._asking is not None:
             self._collect(self._asking)
         known = self._as_of >= max(since, time.monotonic() - _STALE_SECONDS)
@@ -89,7 +89,7 @@ class SlurmListing:
         self._added[name] = time.monotonic()
         self._entries.setdefault(name, []).append(_SUBMITTED)
 
-    def _ask(self, now: float) -> None:
+    def _refresh(self, now: float) -> None:
         command = ["squeue", "--noheader", f"--user={os.getuid()}", "--format=%T|%r|%j"]
         try:
             self._asking = subprocess.Popen(
@@ -101,14 +101,14 @@ class SlurmListing:
             )
         except OSError as error:
             return self._fail(f"squeue cannot be run: {error}")
-        self._asked_at = now
+        self._refreshed_at = now
         return None
 
     def _collect(self, asking: subprocess.Popen[bytes]) -> None:
         try:
             output, errors = asking.communicate(timeout=_WAIT_SECONDS)
         except subprocess.TimeoutExpired:
-            if time.monotonic() - self._asked_at < _ANSWER_SECONDS:
+            if time.monotonic() - self._refreshed_at < _ANSWER_SECONDS:
                 return None
             asking.kill()
             output, errors = asking.communicate()
@@ -117,10 +117,10 @@ class SlurmListing:
             return self._fail(last_line(errors.decode(errors="replace")))
         if self._pause:
             _log.info("Slurm answers again")
-        self._pause, self._as_of = 0.0, self._asked_at
+        self._pause, self._as_of = 0.0, self._refreshed_at
         self._entries = parsed(output.decode(errors="replace").splitlines())
         # `squeue` may have looked before a job was submitted.
-        self._added = {name: at for name, at in self._added.items() if at >= self._asked_at}
+        self._added = {name: at for name, at in self._added.items() if at >= self._refreshed_at}
         for name in self._added:
             self._entries.setdefault(name, [_SUBMITTED])
         return None
@@ -163,10 +163,10 @@ def submit(options: list[str], script: str) -> None:
         ) from None
     if submitted.returncode == 0:
         return
-    said = submitted.stderr.decode(errors="replace")
-    if submitted.returncode < 0 or _LATER.search(said):
-        raise SlurmBusyError(last_line(said))
-    raise SlurmRefusedError(last_line(said))
+    text = submitted.stderr.decode(errors="replace")
+    if submitted.returncode < 0 or _LATER.search(text):
+        raise SlurmBusyError(last_line(text))
+    raise SlurmRefusedError(last_line(text))
 
 
 def cancel(name: str, *options: str) -> None:

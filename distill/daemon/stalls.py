@@ -36,20 +36,20 @@ class StallNote:
 
     def __init__(self, attempt: Attempt) -> None:
         self._attempt = attempt
-        self._told: str | None = None
+        self._written: str | None = None
 
     def update(self, silent: float, allowed: float) -> None:
         """Record that the job has been silent for ``silent`` minutes, if that is too long."""
-        told = in_minutes(silent) if silent >= allowed else None
-        if told == self._told:
+        note = in_minutes(silent) if silent >= allowed else None
+        if note == self._written:
             return
         place = self._attempt.run / STALL
-        if told is None:
+        if note is None:
             remove_record(place)
         else:
             record = StallRecord(attempt=self._attempt.number, id=self._attempt.id, minutes=silent)
             write_whole(place, record.model_dump_json(), durable=False)
-        self._told = told
+        self._written = note
 
 
 def stall(attempt: Attempt, spec: str) -> str | None:
@@ -60,8 +60,8 @@ def stall(attempt: Attempt, spec: str) -> str | None:
     record = found(attempt.run / STALL, StallRecord)
     if record is None or (record.attempt, record.id) != (attempt.number, attempt.id):
         return None
-    told = f"it has shown no sign of life for {in_minutes(record.minutes)}"
-    return f"{told} (resources.stall_minutes: {in_minutes(allowed)})"
+    note = f"it has shown no sign of life for {in_minutes(record.minutes)}"
+    return f"{note} (resources.stall_minutes: {in_minutes(allowed)})"
 
 
 def in_minutes(minutes: float) -> str:

@@ -21,8 +21,8 @@ def cancel(workspace: Workspace, names: Sequence[str], force: bool = False) -> l
     """See `JobService.cancel`; returns the jobs when none of their processes is left."""
     client.find_jobs(workspace, names)
     with client.changing(workspace) as service:
-        asked = service.cancel(names, force)
-    return _stopped(workspace, asked)
+        jobs = service.cancel(names, force)
+    return _stopped(workspace, jobs)
 
 
 def cancel_all(workspace: Workspace, label: str | None, force: bool = False) -> list[Job]:
@@ -30,26 +30,26 @@ def cancel_all(workspace: Workspace, label: str | None, force: bool = False) -> 
     if not client.names(workspace):
         return []  # creates nothing in an empty workspace
     with client.changing(workspace) as service:
-        asked = service.cancel_all(label, force)
-    return _stopped(workspace, asked)
+        jobs = service.cancel_all(label, force)
+    return _stopped(workspace, jobs)
 
 
 def pause(workspace: Workspace, names: Sequence[str]) -> list[Job]:
     """See `JobService.pause`; returns the jobs when their attempts have stopped."""
     client.find_jobs(workspace, names)
     with client.changing(workspace) as service:
-        asked = service.pause(names)
-    return _stopped(workspace, asked)
+        jobs = service.pause(names)
+    return _stopped(workspace, jobs)
 
 
-def _stopped(workspace: Workspace, asked: Sequence[Job]) -> list[Job]:
-    running = [job for job in asked if job.state is State.RUNNING]
+def _stopped(workspace: Workspace, jobs: Sequence[Job]) -> list[Job]:
+    running = [job for job in jobs if job.state is State.RUNNING]
     if not running:
-        return list(asked)
+        return list(jobs)
     with client.changing(workspace) as service:
         queue, executor = service.queue, client.last_executor(workspace)
         _wait_for_end(workspace, queue, Scheduler(queue, executor, workspace.runs), running)
-        return [_there(queue, job.name) for job in asked]
+        return [_there(queue, job.name) for job in jobs]
 
 
 def _wait_for_end(

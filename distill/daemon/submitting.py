@@ -138,7 +138,7 @@ class Submits:
     def _refuse_excess(self, name: str, spec: str) -> None:
         """Raise ``UserError`` if the job asks for more than the machine has."""
         demand = demand_of(spec)
-        if demand.says_nothing or (machine := self._capacity()) is None:
+        if demand.fits_anywhere or (machine := self._capacity()) is None:
             return
         if (why := excess(demand, machine)) is not None:
             raise UserError(f"job {name!r} needs {why}; change [resources] of its spec")
@@ -150,8 +150,10 @@ class Submits:
             if placing == AS_BEFORE:
                 return Submission(answer, job)
             if job.state is not State.QUEUED:
-                told = f"{name} is {job.state}: priority, label, hold and after are for jobs that "
-                return Submission(answer, job, (f"{told}wait",))
+                warning = (
+                    f"{name} is {job.state}: priority, label, hold and after are for jobs that wait"
+                )
+                return Submission(answer, job, (warning,))
             before = (job, self._queue.after(name))
             if placing.after is not None:
                 placing = self._with_teachers(name, job.spec, placing)
@@ -168,9 +170,9 @@ class Submits:
         """
         before = self._queue.job(name)
         kept = self._queue.after(name) if before is not None and before.spec == spec else []
-        said = kept if placing.after is None else [self._job(each).name for each in placing.after]
+        given = kept if placing.after is None else [self._job(each).name for each in placing.after]
         made = [each for each in teachers_in(spec) if self._makes_teacher(each, name)]
-        return replace(placing, after=tuple(dict.fromkeys([*said, *made])))
+        return replace(placing, after=tuple(dict.fromkeys([*given, *made])))
 
     def _makes_teacher(self, teacher: str, student: str) -> bool:
         """Whether a job of the queue has trained this teacher, or will."""

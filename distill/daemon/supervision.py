@@ -30,7 +30,7 @@ class StopRequest:
 
     def __init__(self, grace: float, stop_with: signal.Signals = signal.SIGTERM) -> None:
         self._grace, self._stop_with = grace, stop_with
-        self.asked: signal.Signals | None = None
+        self.received: signal.Signals | None = None
         """The first signal that came"""
         self._job: int | None = None
         on_stop(self._on_stop, signal.SIGHUP, signal.SIGUSR1)
@@ -39,13 +39,13 @@ class StopRequest:
     def watch(self, job: int) -> None:
         """Set the job to the process of this pidfd."""
         self._job = job
-        if self.asked:
+        if self.received:
             self._send(self._stop_with)
 
     def wait(self, seconds: float) -> None:
         """Sleep until the time is over or a stop is requested."""
         deadline = time.monotonic() + seconds
-        while not self.asked and (left := deadline - time.monotonic()) > 0:
+        while not self.received and (left := deadline - time.monotonic()) > 0:
             time.sleep(min(left, 0.25))
 
     def end_job(self) -> None:
@@ -57,9 +57,9 @@ class StopRequest:
         self._send(signal.SIGKILL)
 
     def _on_stop(self, number: int, frame: FrameType | None) -> None:
-        if self.asked:
+        if self.received:
             return
-        self.asked = signal.Signals(number)
+        self.received = signal.Signals(number)
         signal.setitimer(signal.ITIMER_REAL, max(self._grace, 0.001))
         self._send(self._stop_with)
 

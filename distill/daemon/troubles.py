@@ -11,7 +11,7 @@ FIRST_PAUSE, LONGEST_PAUSE = 1.0, 3600.0
 @dataclass
 class _Trouble:
     began: float
-    told: float
+    reported: float
     pause: float = FIRST_PAUSE
     times: int = 1
 
@@ -35,8 +35,8 @@ class Troubles:
             self._say(what)
             return
         trouble.times += 1
-        if now - trouble.told >= trouble.pause:
-            trouble.told, trouble.pause = now, min(2 * trouble.pause, LONGEST_PAUSE)
+        if now - trouble.reported >= trouble.pause:
+            trouble.reported, trouble.pause = now, min(2 * trouble.pause, LONGEST_PAUSE)
             self._say(f"{what} ({trouble.times} times in {now - trouble.began:.0f} s)")
 
     def over(self, name: str, what: str) -> None:

@@ -112,8 +112,8 @@ def _jobs_ahead(job: Job, around: Surroundings) -> str:
     if (root := around.in_vain.get(job.name)) is not None:
         return f"after {_way_to(root, ahead)}, which {_ended(root)}"
     unmet = [other for other in ahead if other.state is not State.DONE]
-    told = " and ".join(f"{each.name}, which {_stands(each, around.runs)}" for each in unmet[:2])
-    return f"after {told}{f' and {len(unmet) - 2} more' if len(unmet) > 2 else ''}"
+    jobs = " and ".join(f"{each.name}, which {_stands(each, around.runs)}" for each in unmet[:2])
+    return f"after {jobs}{f' and {len(unmet) - 2} more' if len(unmet) > 2 else ''}"
 
 
 def _way_to(root: Ahead, ahead: Sequence[Ahead]) -> str:

@@ -39,9 +39,9 @@ def watch(workspace: Workspace, name: str) -> Iterator[JobReport]:
             if queue is None or job is None:
                 raise unknown_job(name, [] if queue is None else queue.names(), workspace)
             slots, machine = patience.daemon(job)
-            told = report(job, surroundings(queue, slots, workspace.runs, [job], machine))
-            yield told
-            if over(told):
+            current = report(job, surroundings(queue, slots, workspace.runs, [job], machine))
+            yield current
+            if over(current):
                 return
             time.sleep(_LOOK_SECONDS)
 

@@ -28,13 +28,13 @@ def ask(command: Sequence[str], seconds: float) -> str:
     In every case its process group is killed at the end. Its output goes to a file, because a
     process that it leaves running could keep a pipe open forever.
     """
-    with tempfile.TemporaryFile() as said, tempfile.TemporaryFile() as complained:
+    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
         try:
             process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
-                stdout=said,
-                stderr=complained,
+                stdout=output,
+                stderr=errors,
                 start_new_session=True,
             )
         except OSError as error:
@@ -45,11 +45,11 @@ def ask(command: Sequence[str], seconds: float) -> str:
             raise NoAnswerError(f"no answer in {seconds:.0f} s") from None
         finally:
             _kill(process)
-        for file in (said, complained):
+        for file in (output, errors):
             file.seek(0)
-        answer = said.read(_LARGEST_ANSWER).decode(errors="replace")
+        answer = output.read(_LARGEST_ANSWER).decode(errors="replace")
         if status != 0:
-            why = last_line(complained.read(_LARGEST_ANSWER).decode(errors="replace") or answer)
+            why = last_line(errors.read(_LARGEST_ANSWER).decode(errors="replace") or answer)
             raise NoAnswerError(why or _status_in_words(status))
         return answer
 

@@ -97,13 +97,13 @@ class _Running:
         try:
             self.found += self.entry.check(self.workspace)
         except Exception as error:
-            told = f"the check itself failed: {type(error).__name__}: {error}"
-            self.found.append(wrong(told, "please report this"))
+            text = f"the check itself failed: {type(error).__name__}: {error}"
+            self.found.append(wrong(text, "please report this"))
 
     def findings(self) -> list[Diagnosis]:
         """Wait for the findings, up to the check's time limit."""
         self._thread.join(max(0.0, self.began + self.entry.seconds - time.monotonic()))
         if self._thread.is_alive():
-            told = f"no answer in {self.entry.seconds:.0f} s"
-            return [wrong(told, "look for a file server, a driver or a network that hangs")]
+            text = f"no answer in {self.entry.seconds:.0f} s"
+            return [wrong(text, "look for a file server, a driver or a network that hangs")]
         return self.found

@@ -117,10 +117,10 @@ def pairs_beside(
     identities, sizes = np.unique(labels, return_counts=True)
     genuine = int(np.sum(sizes * (sizes - 1) // 2))
     own = len(labels) * (len(labels) - 1) // 2 - genuine
-    beside = len(labels) * len(distractors)
+    comparisons = len(labels) * len(distractors)
     if genuine > MOST_GENUINE:
         raise UserError(f"{genuine:,} genuine pairs are too many; at most {MOST_GENUINE:,}")
-    planned = plan_rates(genuine, own + beside, MAXIMUM_KEPT)
+    planned = plan_rates(genuine, own + comparisons, MAXIMUM_KEPT)
     largest = _largest_allowed(planned)
     if largest < 0:
         report = rate_report(planned, [], [])
@@ -133,7 +133,7 @@ def pairs_beside(
             _scores(PairScan(features, labels, tile=tile), pairs, kept, None, collectors),
             _scores(
                 PairScan(features, labels, distractors, nobody, tile),
-                replace(pairs, genuine=0, impostors=beside),
+                replace(pairs, genuine=0, impostors=comparisons),
                 kept,
                 progress,
                 collectors,
@@ -146,7 +146,7 @@ def pairs_beside(
         "identities": len(sizes),
         "distractors": len(distractors),
         "genuine": genuine,
-        "impostors": own + beside,
+        "impostors": own + comparisons,
         "tar_at_far": report,
     }
 

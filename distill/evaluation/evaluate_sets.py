@@ -160,15 +160,15 @@ def score_all(
     ``progress`` counts scanned images.
     """
     counted = CountedScores()
-    told: dict[str, Any] = {
+    options: dict[str, Any] = {
         "intervals": intervals,
         "collectors": [counted, *collectors],
         "progress": progress,
     }
     if others is None or other_labels is None:
-        report = all_pairs(features, labels, **told)
+        report = all_pairs(features, labels, **options)
     else:
-        report = cross_pairs(features, labels, others, other_labels, **told)
+        report = cross_pairs(features, labels, others, other_labels, **options)
     return with_curve(report, counted.counts, features, labels, intervals)
 
 

@@ -39,15 +39,15 @@ def identify(
     if gallery is None:
         first, others = enrolment(labels)
         searched, searched_labels = features[first], labels[first]
-        asked, asked_labels = features[others], labels[others]
+        probe_features, probe_labels = features[others], labels[others]
     else:
         searched, searched_labels = next(embedded), people_of(gallery)
-        asked, asked_labels = features, labels
+        probe_features, probe_labels = features, labels
     report: dict[str, Any] = {
         "embedder": answers.embedder,
         "preprocessing": answers.preprocessing,
         "mirror": "sum",
-        "probes": {"set": probes.name, "digest": probes.digest, "images": len(asked)},
+        "probes": {"set": probes.name, "digest": probes.digest, "images": len(probe_features)},
         "gallery": {
             "set": probes.name if gallery is None else gallery.name,
             "digest": probes.digest if gallery is None else gallery.digest,
@@ -69,7 +69,7 @@ def identify(
         nobody = np.full(len(others_features), -1, searched_labels.dtype)
         searched = np.concatenate([searched, others_features])
         searched_labels = np.concatenate([searched_labels, nobody])
-    found = search(asked, asked_labels, searched, searched_labels)
+    found = search(probe_features, probe_labels, searched, searched_labels)
     return {**report, "closed_set": closed_set(found), "open_set": open_set(found)}
 
 

@@ -138,12 +138,12 @@ class NetworkFeatures:
     def _embed(
         self, each: EvaluationSet, progress: Progress | None, parts: EmbeddedParts | None
     ) -> Embedded:
-        told = (progress, self._share, parts)
+        options = (progress, self._share, parts)
         if isinstance(each, VerificationPairs):
-            found = embed_distinct(self._network, each.images, each.name, *told)
+            found = embed_distinct(self._network, each.images, each.name, *options)
         else:
             pixels = each.faces.pixels if isinstance(each, ProtocolSet) else _pixels_of(each)
-            found = embed_pixels(self._network, pixels, range(image_count(each)), *told)
+            found = embed_pixels(self._network, pixels, range(image_count(each)), *options)
         _check_usable(found.unit, each)
         return found
 

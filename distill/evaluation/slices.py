@@ -59,13 +59,13 @@ class Passed:
                 return above / self.impostors(weights)
 
         once = np.ones((1, people), np.float32)
-        told: dict[str, Any] = {}
+        report: dict[str, Any] = {}
         measures = (("tar", tar, self.genuine.sum()), ("far", far, self.impostors(once)[0]))
         for name, measure, count in measures:
-            told[name] = float(measure(once)[0]) if count else None
+            report[name] = float(measure(once)[0]) if count else None
             if intervals and count and people > 1:
-                told[f"{name}_interval"] = interval(bootstrap(measure, people))
-        return told
+                report[f"{name}_interval"] = interval(bootstrap(measure, people))
+        return report
 
 
 class AboveThreshold:
@@ -126,14 +126,14 @@ def slice_pairs(
                 np.concatenate([left[chosen], right[chosen]]), return_inverse=True
             )
             lefts, rights = numbered[: len(chosen)], numbered[len(chosen) :]
-            told = Passed(
+            passed = Passed(
                 np.bincount(lefts[same], minlength=len(people)),
                 np.bincount(lefts[same & above], minlength=len(people)),
                 lefts[~same & above],
                 rights[~same & above],
                 _listed_total(lefts[~same], rights[~same]),
             )
-            report["at_threshold"] = {**point, **told.rates(intervals)}
+            report["at_threshold"] = {**point, **passed.rates(intervals)}
         return report
 
     return _reported(attribute, measured, progress)
@@ -176,8 +176,8 @@ def slice_images(
         scanned = scans[0] if one == other else (*scans[0], *scans[1])
         report = score(*scanned, intervals=intervals, collectors=[above] if above else [])
         if point is not None and above is not None:
-            told = _passed(above, labels[sides[0]], labels[sides[1]], one == other)
-            report["at_threshold"] = {**point, **told.rates(intervals)}
+            passed = _passed(above, labels[sides[0]], labels[sides[1]], one == other)
+            report["at_threshold"] = {**point, **passed.rates(intervals)}
         return report
 
     return _reported(attribute, measured, progress)

@@ -114,10 +114,10 @@ def _write_files(
         except FormatRefusedError as error:
             if each in DEFAULT_FORMATS:
                 raise
-            source.told[each] = {**source.told.get(each, {}), "not run": str(error)}
-    scores = source.told
+            source.details[each] = {**source.details.get(each, {}), "not run": str(error)}
+    scores = source.details
     if score is not None:
-        scores = format_scores(folder, files, preprocessing, score, source.told)
+        scores = format_scores(folder, files, preprocessing, score, source.details)
     refused = left_out(scores, files)
     if not files or any(each in refused for each in DEFAULT_FORMATS):
         raise FormatRefusedError("; ".join(refused.values()))

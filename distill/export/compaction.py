@@ -57,9 +57,9 @@ def compacted(model: "onnx.ModelProto") -> "onnx.ModelProto":
     short: dict[str, str] = {}
     for node in graph.node:
         node.name = node.doc_string = ""
-        said = [each for each in node.attribute if not _is_default(node, each, opsets)]
+        attributes = [each for each in node.attribute if not _is_default(node, each, opsets)]
         del node.attribute[:]
-        node.attribute.extend(said)
+        node.attribute.extend(attributes)
         for name in (*node.input, *node.output):
             if name not in kept and name not in short:
                 short[name] = next(fresh)

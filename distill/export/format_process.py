@@ -39,10 +39,10 @@ class FormatProcess:
         weakref.finalize(self, worker.close)
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
-        parts = [self._ask(pixels[i : i + BATCH]) for i in range(0, len(pixels), BATCH)]
+        parts = [self._embed(pixels[i : i + BATCH]) for i in range(0, len(pixels), BATCH)]
         return np.concatenate(parts)
 
-    def _ask(self, pixels: np.ndarray) -> np.ndarray:
+    def _embed(self, pixels: np.ndarray) -> np.ndarray:
         encoded = base64.b64encode(np.ascontiguousarray(pixels, "<f4").tobytes()).decode()
         try:
             shape, content = self._worker.ask({"pixels": encoded, "shape": pixels.shape})
@@ -83,8 +83,8 @@ def _failing(name: str, folder: str) -> Iterator[None]:
     except (UserError, MemoryError):
         raise
     except Exception as error:
-        said = (str(error).strip().splitlines() or [type(error).__name__])[-1]
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
         raise UserError(
-            f"{folder}: its {name} files cannot be run ({printable(said[:200])}); update what runs "
-            f"{name}, or use another format of the bundle"
+            f"{folder}: its {name} files cannot be run ({printable(reason[:200])}); update what "
+            f"runs {name}, or use another format of the bundle"
         ) from None

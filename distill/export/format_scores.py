@@ -21,14 +21,14 @@ def format_scores(
     files: dict[str, tuple[str, ...]],
     preprocessing: Preprocessing,
     score: Score,
-    told: Mapping[str, Mapping[str, Any]],
+    details: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, Any]:
     """By format: the scores by set, or why there are none.
 
-    Includes the details that its exporter has ``told``. ``files`` are those of each format; one
+    Includes the ``details`` that its exporter recorded. ``files`` are those of each format; one
     whose embeddings are unusable is removed from them and from ``folder``.
     """
-    found: dict[str, Any] = {name: dict(said) for name, said in told.items()}
+    found: dict[str, Any] = {name: dict(detail) for name, detail in details.items()}
     for name in list(files):
         exporter = exporters()[name]
         if reason := exporter.why_not_run():

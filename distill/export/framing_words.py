@@ -10,14 +10,14 @@ def framing_words(face: FaceConfig) -> str:
     height, width = face.preprocessing.size
     framing = face.framing or Framing.of(face.image_size, face.preprocessing.size)
     crop, (image_height, image_width) = framing.crop, framing.image_size
-    said = f"as an image of {image_height}x{image_width} pixels"
+    text = f"as an image of {image_height}x{image_width} pixels"
     if (crop.height, crop.width) != framing.image_size:
-        said += (
+        text += (
             f", of which the middle {crop.height}x{crop.width} is taken, from row {crop.top} and "
             f"column {crop.left} on (cropped, never squeezed)"
         )
     return (
-        said
+        text
         if framing.scaling == "none"
-        else f"{said}, scaled to {height}x{width} ({_SCALING[framing.scaling]})"
+        else f"{text}, scaled to {height}x{width} ({_SCALING[framing.scaling]})"
     )

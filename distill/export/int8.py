@@ -51,9 +51,9 @@ class Quantised(Generic[Made]):
     losses: list[MeasuredLoss]
     unusable: str = "no measure"
 
-    def told(self) -> dict[str, Any]:
+    def details(self) -> dict[str, Any]:
         """The losses, the layers kept in float32 and the sensitivities, as JSON."""
-        gate = [each.told() for each in self.losses]
+        gate = [each.details() for each in self.losses]
         return {"gate": gate, "float_layers": self.kept, "sensitivity": self.costs}
 
     def __str__(self) -> str:
@@ -96,7 +96,7 @@ def through_the_gate(
 ) -> Made:
     """The result of ``build`` for the format ``name`` that passes the gate.
 
-    Records losses and sensitivities in ``source.told``, and the judged network in
+    Records losses and sensitivities in ``source.details``, and the judged network in
     ``source.judged``. Raises ``FormatRefusedError`` if the gate refuses all tries, ``UserError``
     without a calibration.
     """
@@ -105,7 +105,7 @@ def through_the_gate(
         return source.judge(ExportedNetwork(run, source.preprocessing))
 
     found = quantised(source.calibrated, build, judge, shares)
-    source.told[name] = found.told()
+    source.details[name] = found.details()
     if not passes(found.losses):
         raise FormatRefusedError(
             f"the {name} format is refused: it must lose less than 0.2 points of accuracy and 2 "

@@ -52,7 +52,7 @@ class MeasuredLoss:
             f"({low:+.2f} to {high:+.2f} points: {self.verdict})"
         )
 
-    def told(self) -> dict[str, Any]:
+    def details(self) -> dict[str, Any]:
         """The loss and its verdict, as JSON."""
         return {
             "set": self.name,

@@ -30,7 +30,7 @@ LEAST_RUNS, LEAST_SECONDS = 30, 2.0
 
 
 def latencies(
-    bundle: Path, threads: list[int], told: Callable[[str], None] = lambda line: None
+    bundle: Path, threads: list[int], report: Callable[[str], None] = lambda line: None
 ) -> list[dict[str, Any]]:
     """Measure every runtime with every number of threads.
 
@@ -45,7 +45,7 @@ def latencies(
         size = sum((bundle / name).stat().st_size for name in names)
         reason = _no_torch() if runtime == TORCH else exporters()[runtime].why_not_run()
         for count in threads[:1] if reason else threads:
-            told(f"{runtime}, {counted(count, 'thread')}")
+            report(f"{runtime}, {counted(count, 'thread')}")
             row = {"runtime": runtime, "threads": count, "bytes": size}
             rows.append(
                 row | ({"why_not": reason} if reason else _measured(bundle, runtime, count))
@@ -71,8 +71,8 @@ def _measured(bundle: Path, runtime: str, threads: int) -> dict[str, Any]:
     except subprocess.TimeoutExpired:
         return {"why_not": f"it took more than {LONGEST} s"}
     if done.returncode:
-        said = done.stderr.decode(errors="replace").strip().splitlines()
-        return {"why_not": f"it failed: {said[-1] if said else done.returncode}"[:300]}
+        lines = done.stderr.decode(errors="replace").strip().splitlines()
+        return {"why_not": f"it failed: {lines[-1] if lines else done.returncode}"[:300]}
     return json.loads(done.stdout.splitlines()[-1])
 
 

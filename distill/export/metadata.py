@@ -20,7 +20,7 @@ MIRROR = {
 def metadata_of(config: BundleConfig) -> dict[str, str]:
     """The metadata of an ONNX file, by key; structures are JSON."""
     face = config.face
-    said: dict[str, Any] = {
+    metadata: dict[str, Any] = {
         "input": f"{face.input_name}: float32 [N, 3, {face.preprocessing.size[0]}, "
         f"{face.preprocessing.size[1]}], {face.layout}: an aligned face {framing_words(face)}",
         "colour": face.preprocessing.colour,
@@ -35,14 +35,16 @@ def metadata_of(config: BundleConfig) -> dict[str, str]:
         "architecture": config.architecture,
     }
     if config.thresholds is not None:
-        said["thresholds"] = config.thresholds.model_dump(mode="json")
+        metadata["thresholds"] = config.thresholds.model_dump(mode="json")
     if config.origin is not None:
-        told = config.origin.model_dump(mode="json")
-        said |= {key: told[key] for key in ("licences", "data", "scores")}
-        said["lineage"] = {key: told[key] for key in ("job", "spec", "teachers", "generations")}
+        origin = config.origin.model_dump(mode="json")
+        metadata |= {key: origin[key] for key in ("licences", "data", "scores")}
+        metadata["lineage"] = {
+            key: origin[key] for key in ("job", "spec", "teachers", "generations")
+        }
     texts = {
         key: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-        for key, value in said.items()
+        for key, value in metadata.items()
     }
     return {key: text for key, text in texts.items() if len(text.encode()) <= LARGEST}
 
@@ -54,15 +56,15 @@ def stamp(folder: Path, config: BundleConfig) -> None:
     """
     for format, names in config.formats.items():
         known = exporters().get(format)
-        said = metadata_of(config) | (known.contract(config) if known else {})
+        metadata = metadata_of(config) | (known.contract(config) if known else {})
         for name in names:
             if name.endswith(".onnx"):
-                _stamp(folder / name, said)
+                _stamp(folder / name, metadata)
 
 
-def _stamp(path: Path, said: dict[str, str]) -> None:
+def _stamp(path: Path, metadata: dict[str, str]) -> None:
     model, _ = read_onnx(path)
     del model.metadata_props[:]
-    for key, value in said.items():
+    for key, value in metadata.items():
         model.metadata_props.add(key=key, value=value)
     path.write_bytes(model.SerializeToString(deterministic=True))

@@ -147,7 +147,7 @@ def _front_matter(name: str, config: BundleConfig, origin: Origin) -> str:
         if found.student.accuracy is not None
     ]
     known = weights is not None and weights.lower() in _HUB_LICENCES
-    said: dict[str, Any] = {
+    front: dict[str, Any] = {
         "license": weights.lower() if weights and known else "other",
         **({} if known else {"license_name": "training-data-terms"}),
         "library_name": "face-distill",
@@ -156,7 +156,7 @@ def _front_matter(name: str, config: BundleConfig, origin: Origin) -> str:
         "metrics": ["accuracy"],
         **({"model-index": [{"name": name, "results": results}]} if results else {}),
     }
-    return "\n".join(f"{key}: {_yaml(value)}" for key, value in said.items())
+    return "\n".join(f"{key}: {_yaml(value)}" for key, value in front.items())
 
 
 def _yaml(value: Any) -> str:

@@ -46,7 +46,7 @@ def add_formats(
     evaluation = read_object(folder / "evaluation.json")
     if score is not None:
         known = evaluation.get("formats")
-        found = format_scores(folder, files, source.preprocessing, score, source.told)
+        found = format_scores(folder, files, source.preprocessing, score, source.details)
         if refused := left_out(found, files):
             raise FormatRefusedError("; ".join(refused.values()))
         evaluation["formats"] = {**(known if isinstance(known, dict) else {}), **found}

@@ -68,8 +68,8 @@ def _with_scores(config: BundleConfig, evaluation: dict[str, Any]) -> BundleConf
     this form, because the model card shows their keys as they are.
     """
     Thresholds.model_validate_json(json.dumps(evaluation["thresholds"]))
-    told = {**(config.origin or Origin()).model_dump(), "scores": scores_of(evaluation)}
-    return config.model_copy(update={"origin": Origin.model_validate(told)})
+    origin = {**(config.origin or Origin()).model_dump(), "scores": scores_of(evaluation)}
+    return config.model_copy(update={"origin": Origin.model_validate(origin)})
 
 
 @contextmanager

@@ -31,7 +31,7 @@ class ExportSource:
 
     The network's input is float32 [N, 3, H, W], with the height and width of ``preprocessing``.
     int8 formats use ``calibration``; ``mirror`` is the mirror rule, ``thresholds`` those of the
-    bundle. Exporters write details for the bundle's evaluation to ``told``, by format, and the
+    bundle. Exporters write details for the bundle's evaluation to ``details``, by format, and the
     networks that passed the int8 gate to ``judged``.
     """
 
@@ -46,7 +46,7 @@ class ExportSource:
         self.network, self.preprocessing = network, preprocessing
         self.size, self.calibration, self.mirror = preprocessing.size, calibration, mirror
         self.thresholds = thresholds
-        self.told: dict[str, dict[str, Any]] = {}
+        self.details: dict[str, dict[str, Any]] = {}
         self.judged: dict[str, Embed] = {}
 
     @cached_property

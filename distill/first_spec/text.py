@@ -33,8 +33,8 @@ def spec_text(choices: Sequence[Choice]) -> str:
 
 def _lines(choice: Choice) -> list[str]:
     setting = f"{choice.key} = {toml_value(choice.value)}"
-    beside = f"{setting}  # {choice.reason}"
-    if len(beside) <= LINE:
-        return [beside]
+    line = f"{setting}  # {choice.reason}"
+    if len(line) <= LINE:
+        return [line]
     above = textwrap.wrap(choice.reason, LINE, initial_indent="# ", subsequent_indent="# ")
     return [*above, setting]

@@ -67,7 +67,7 @@ class SharedKeys:
 class OldNetwork:
     """A network with its weights, as found; ``digest`` identifies all of it.
 
-    ``beside`` are the keys of its file that are not the network's, such as class weights, and
+    ``ignored`` are the keys of its file that are not the network's, such as class weights, and
     ``counters`` are the network's counters that the file lacks. A student has its tensors under
     names that begin with ``prefix``.
     """
@@ -75,7 +75,7 @@ class OldNetwork:
     architecture: Architecture
     module: "torch.nn.Module"
     digest: str
-    beside: tuple[str, ...] = ()
+    ignored: tuple[str, ...] = ()
     counters: tuple[str, ...] = ()
     prefix: str = ""
 
@@ -88,7 +88,7 @@ class OldNetwork:
 
     def begun(self, student: StudentSpec) -> Architecture:
         """The student's architecture, taken from this network unless the spec says otherwise."""
-        old, said = self.architecture, student.model_fields_set
+        old, given = self.architecture, student.model_fields_set
         if student.backbone and student.backbone != old.backbone:
             raise SpecError(
                 ("student", "backbone"),
@@ -102,7 +102,7 @@ class OldNetwork:
             old.backbone,
             student.embedding or old.embedding,
             size,
-            student.width if "width" in said else old.width,
+            student.width if "width" in given else old.width,
             look,
         )
 
@@ -116,7 +116,7 @@ class OldNetwork:
         overlap = SharedKeys(
             tuple(key for key in found.taken if key not in self.counters),
             found.new,
-            found.left + self.beside,
+            found.left + self.ignored,
             tuple(key for key in found.taken if key in self.counters),
         )
         if 2 * len(overlap.taken) < len(new):
@@ -143,7 +143,7 @@ def given_beginning(student: StudentSpec | None, workspace: Workspace) -> OldNet
     """The network that ``student.from`` names, if any; ``SpecError`` if it is not usable."""
     if student is None or student.source is None:
         return None
-    beside: tuple[str, ...] = ()
+    ignored: tuple[str, ...] = ()
     counters: tuple[str, ...] = ()
     prefix = ""
     with within("student", "from"):
@@ -170,7 +170,7 @@ def given_beginning(student: StudentSpec | None, workspace: Workspace) -> OldNet
                 width=student.width,
             )
             module, report = load_weights(path, look.size, spec, student.part)
-            beside, counters = report.ignored, report.absent
+            ignored, counters = report.ignored, report.absent
             if student.backbone.startswith(f"{FAMILY}/"):
                 prefix = BODY
                 counters = tuple(prefix + key for key in counters)
@@ -178,13 +178,13 @@ def given_beginning(student: StudentSpec | None, workspace: Workspace) -> OldNet
         found = replace(Architecture.resolve(spec), given=_unlike_ours(look))
         text = f"{found.describe()}|{module_digest(module)}"
         digest = hashlib.sha256(text.encode()).hexdigest()
-        return OldNetwork(found, module, digest, beside, counters, prefix)
+        return OldNetwork(found, module, digest, ignored, counters, prefix)
 
 
-def check_beginning(old: OldNetwork, said: StudentSpec, student: Architecture) -> list[Notice]:
+def check_beginning(old: OldNetwork, spec: StudentSpec, student: Architecture) -> list[Notice]:
     """Notices about weights that are not copied; ``SpecError`` if almost none are, or if the
     student cannot be compared with the old network's embeddings as ``remember`` asks."""
-    if said.remember is not None:
+    if spec.remember is not None:
         _check_remembers(old, student)
     overlap = old.overlap(student)
     if not (overlap.new or overlap.left or overlap.counters):

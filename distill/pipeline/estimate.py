@@ -188,13 +188,13 @@ class _Estimating:
                 step = StepCost("embed", "embed", "done")
             self.found.steps.append(step)  # trainings do not depend on it
             return None
-        asked = asked_answers(self.images, augment, spec.precision)
+        needed = asked_answers(self.images, augment, spec.precision)
         root = self.workspace.cache if known else Path("nowhere")
-        pictures = missing_pictures(teacher, self.images, root, asked)
-        size = missing_bytes(teacher, self.images, root, asked)
-        digest = cache_digest(teacher, self.images, asked[0])
+        pictures = missing_pictures(teacher, self.images, root, needed)
+        size = missing_bytes(teacher, self.images, root, needed)
+        digest = cache_digest(teacher, self.images, needed[0])
         if pictures:
-            views = Augmentation(augment.strengths, self.images) if len(asked) > 1 else None
+            views = Augmentation(augment.strengths, self.images) if len(needed) > 1 else None
             each = asking_seconds(teacher, self.images, views)
             note = f"{pictures:,} images, {1 / each:,.1f} a second in one process"
             seconds = (trial + pictures / self.ranks) * each

@@ -31,15 +31,15 @@ def facts(spec: JobSpec, images: ImageSet, old: OldNetwork | None) -> dict[str, 
 
 def origin(spec: JobSpec, images: ImageSet, record: RunRecord) -> dict[str, Any]:
     """What a bundle tells of its job, without the author's paths, and what changed since."""
-    told: dict[str, Any] = {"data": trained_on(spec.data, images)}
+    facts: dict[str, Any] = {"data": trained_on(spec.data, images)}
     if (record.folder / SPEC).is_file():
-        told["spec"] = read_spec(record.folder / SPEC)
+        facts["spec"] = read_spec(record.folder / SPEC)
     provenance = read_provenance(record.folder)
     if provenance is None:
-        return told
+        return facts
     frozen = provenance.model_dump(mode="json", exclude={"file", "written"})
     changed = [each["text"] for each in record.warnings if each["key"] == CHANGED]
-    return {**told, "provenance": frozen | ({"changed": changed} if changed else {})}
+    return {**facts, "provenance": frozen | ({"changed": changed} if changed else {})}
 
 
 def finished_steps(record: RunRecord) -> list[dict[str, Any]]:

@@ -81,9 +81,9 @@ def check_fit(spec: JobSpec, workspace: Workspace, coming: Collection[str] = fro
     awaited = bool(coming_teachers(spec, coming))
     teacher = None if awaited else given_teacher(spec, workspace)
     if spec.teacher is not None and teacher is not None and guided(spec):
-        asked = asked_answers(images, spec.augment, spec.teacher.precision)
+        needed = asked_answers(images, spec.augment, spec.teacher.precision)
         if spec.teacher.answers != "online":
-            check_room(teacher, images, workspace.cache, asked)
+            check_room(teacher, images, workspace.cache, needed)
     length = _teacher_embedding(spec, teacher)
     later = comes_later(spec.student, coming)
     old = None if later else given_beginning(spec.student, workspace)

@@ -96,8 +96,8 @@ class JobRun:
             "protocols": interval_protocols(spec),
             "seconds": spec.evaluate.seconds,
         }
-        told = read_halved(record.folder)
-        self.halved = None if told is None else told.reason
+        halved = read_halved(record.folder)
+        self.halved = None if halved is None else halved.reason
         self._facts = facts(spec, self.images, fit.old)
         self.guidance: Guidance | None = None
         self.watch = Watch(record.metrics, record.progress, record.stop, record.warn)
@@ -159,8 +159,10 @@ class JobRun:
                 tried = on_first_rank(lambda: self._try(teacher))
                 state.note = f"{tried}; it runs at every step"
                 if self.spec.augment.augments:
-                    told = (teacher, self.images, self.spec.augment)
-                    state.note += self._rejected(on_first_rank(lambda: share_below_online(*told)))
+                    arguments = (teacher, self.images, self.spec.augment)
+                    state.note += self._rejected(
+                        on_first_rank(lambda: share_below_online(*arguments))
+                    )
             self.guidance = Guidance(online=teacher, digest=cache_digest(teacher, self.images))
             return None
         plain, *views = self._embed(teacher, self.spec.teacher.precision)
@@ -345,8 +347,12 @@ class JobRun:
         sets: Sequence[SetSource],
         protocols: Sequence[str] = (),
     ) -> StepOutcome:
-        told = (self.steps, self.record.interruptible_progress, self.workspace.cache / FEATURES)
-        return on_first_rank(lambda: evaluate_network(opened(), sets, *told, protocols))
+        arguments = (
+            self.steps,
+            self.record.interruptible_progress,
+            self.workspace.cache / FEATURES,
+        )
+        return on_first_rank(lambda: evaluate_network(opened(), sets, *arguments, protocols))
 
     def _drawn(self, each: Candidate, sets: Sequence[SetSource]) -> Candidate:
         """A candidate scored on ``sets``, with its bootstrap scores."""

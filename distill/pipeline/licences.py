@@ -15,10 +15,10 @@ from distill.spec_checks import teacher_path
 def licences(spec: JobSpec, workspace: Workspace) -> list[dict[str, Any]]:
     """`Terms` as JSON: of the weights, the data, the teachers and their training data, and the
     network that the student starts from."""
-    said = spec.licence
-    found = [Terms(of="weights", name=spec.name, licence=said.weights)]
+    given = spec.licence
+    found = [Terms(of="weights", name=spec.name, licence=given.weights)]
     found += [
-        Terms(of="data", name=each.set, licence=said.of_data(each.set)) for each in spec.data.sets
+        Terms(of="data", name=each.set, licence=given.of_data(each.set)) for each in spec.data.sets
     ]
     for source in spec.teacher.sources.values() if spec.teacher is not None else ():
         name = source.source or ""
@@ -27,14 +27,14 @@ def licences(spec: JobSpec, workspace: Workspace) -> list[dict[str, Any]]:
             Terms(
                 of="teacher",
                 name=name,
-                licence=said.of_teacher(name) or licence_of_weights(inherited),
+                licence=given.of_teacher(name) or licence_of_weights(inherited),
             )
         )
         found += _through(name, inherited)
     student = spec.student
     if student is not None and student.source is not None:
         inherited = _inherited(student, workspace)
-        licence = said.beginning or licence_of_weights(inherited)
+        licence = given.beginning or licence_of_weights(inherited)
         found.append(Terms(of="beginning", name=student.source, licence=licence))
         found += _through(student.source, inherited)
     return [each.model_dump(mode="json") for each in found]

@@ -48,8 +48,8 @@ def changed_since_submit(run: Path, spec: JobSpec, fit: Fit) -> list[Notice]:
     if before is None:
         return []
     now = _circumstances(spec, fit, code_on_disk())
-    told = "; ".join(changes(before, now))
-    return [Notice(CHANGED, f"changed since submission: {told}")] if told else []
+    changed = "; ".join(changes(before, now))
+    return [Notice(CHANGED, f"changed since submission: {changed}")] if changed else []
 
 
 def changed_since_run(run: Path, spec: SpecFile, fit: Fit, code: Code) -> list[Notice]:
@@ -57,10 +57,10 @@ def changed_since_run(run: Path, spec: SpecFile, fit: Fit, code: Code) -> list[N
     before = read_provenance(run)
     if before is None or before.spec != _digest(spec):
         return []
-    told = "; ".join(input_changes(before, _circumstances(spec.job, fit, code)))
-    if not told:
+    changed = "; ".join(input_changes(before, _circumstances(spec.job, fit, code)))
+    if not changed:
         return []
-    text = f"changed since the last run: {told}; what depends on it is computed again"
+    text = f"changed since the last run: {changed}; what depends on it is computed again"
     return [Notice("changed since the last run", text)]
 
 
@@ -73,10 +73,10 @@ def done_with_other_data(run: Path, spec: JobSpec, workspace: Workspace) -> list
         now = digests(spec.data, open_training_images(spec.data, workspace))
     except UserError:  # the data sets are no longer there
         return []
-    told = "; ".join(input_changes(before, before.model_copy(update={"data": now})))
-    if not told:
+    changed = "; ".join(input_changes(before, before.model_copy(update={"data": now})))
+    if not changed:
         return []
-    return [f"changed since the job was submitted: {told}; give the job another name to use it"]
+    return [f"changed since the job was submitted: {changed}; give the job another name to use it"]
 
 
 def _digest(spec: SpecFile) -> str:

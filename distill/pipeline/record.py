@@ -141,8 +141,8 @@ class RunRecord:
     def warn(self, notice: Notice) -> None:
         """Add a notice about the current step to warnings.json, and report it once."""
         warning = {"step": self._current, **asdict(notice)}
-        told = [(each["step"], each["key"]) for each in self.warnings]
-        if (self._current, notice.key) not in told:
+        recorded = [(each["step"], each["key"]) for each in self.warnings]
+        if (self._current, notice.key) not in recorded:
             self.warnings.append(warning)
             self.write_json(WARNINGS, self.warnings)
             self.observer(StepEvent("warning", self._current, asdict(notice)))
@@ -167,8 +167,8 @@ class RunRecord:
 
     def gave_way(self, busy: StepBusy) -> None:
         """Record in waiting.json which step of another job this job needs."""
-        told = {"step": busy.step.name, "name": self._current, "job": busy.job}
-        self.write_json(WAITING, told)
+        waiting = {"step": busy.step.name, "name": self._current, "job": busy.job}
+        self.write_json(WAITING, waiting)
 
     def progress(self, done: int, total: int) -> None:
         """Report how many images of the current step are done; rate-limited on disk."""
@@ -180,8 +180,8 @@ class RunRecord:
         now = time.monotonic()
         if now - self._written >= PROGRESS_INTERVAL or done == total:
             self._written = now
-            told = {"step": self._current, "time": round(time.time(), 3), **values}
-            self.write_json(PROGRESS, told)
+            report = {"step": self._current, "time": round(time.time(), 3), **values}
+            self.write_json(PROGRESS, report)
 
     def interruptible_progress(self, done: int, total: int) -> None:
         """``progress`` for work that keeps partial results; raises ``Stopped`` when asked to."""
@@ -241,11 +241,11 @@ def write_failure(folder: Path, error: Exception) -> None:
     if isinstance(error, RankLost) and (folder / FAILURE).exists():
         return
     reason, hint = failure(error, folder)
-    said = {"reason": reason, "hint": hint, "out_of_memory": is_out_of_memory(error)}
-    told = as_json(said).encode()
+    record = {"reason": reason, "hint": hint, "out_of_memory": is_out_of_memory(error)}
+    content = as_json(record).encode()
     with suppress(OSError, Displaced):  # the original error matters more
         check_fence()
-        write_reserved(folder / FAILURE, told)
+        write_reserved(folder / FAILURE, content)
 
 
 def failure(error: Exception, folder: Path) -> tuple[str, str | None]:

@@ -58,11 +58,11 @@ class Question:
 
         None if the work is negligible.
         """
-        asked = (self.teacher, self.images, self.cache_root, self.answers)
-        pictures = missing_pictures(*asked)
+        arguments = (self.teacher, self.images, self.cache_root, self.answers)
+        pictures = missing_pictures(*arguments)
         if pictures < _FEW:
             return None
-        size, kept = missing_bytes(*asked), self.answers[0].precision
+        size, kept = missing_bytes(*arguments), self.answers[0].precision
         speed = pictures_per_second(self.teacher)
         return (
             f"the teacher embeds {pictures:,} views of {len(self.images):,} images: "
@@ -96,11 +96,11 @@ def pictures_per_second(teacher: Embedder) -> float:
     seconds = 0.0
     for each, batch in zip(members, pictures, strict=True):
         each.embed(batch[:1])
-        began, asked = time.monotonic(), 0
-        while not asked or (time.monotonic() - began < _TRIED_SECONDS and asked < _MOST_TRIED):
+        began, tried = time.monotonic(), 0
+        while not tried or (time.monotonic() - began < _TRIED_SECONDS and tried < _MOST_TRIED):
             each.embed(batch)
-            asked += 1
-        seconds += (time.monotonic() - began) / asked
+            tried += 1
+        seconds += (time.monotonic() - began) / tried
     return count / max(seconds, 1e-9)
 
 
@@ -110,8 +110,10 @@ def share_below(caches: list[Embeddings], images: ImageSet, augment: AugmentSett
     rows = images.rows[_sample(images, _SAMPLE)]
     plain, below, held = caches[0].vectors(rows, slice(None)).astype(np.float32), 0, 0
     for number, cache in enumerate(caches[1:]):
-        beside = plain[np.arange(len(rows)), augmentation.mirrored(rows, number).astype(np.int64)]
-        cosines = (cache.vectors(rows, 0).astype(np.float32) * beside).sum(axis=1)
+        unchanged = plain[
+            np.arange(len(rows)), augmentation.mirrored(rows, number).astype(np.int64)
+        ]
+        cosines = (cache.vectors(rows, 0).astype(np.float32) * unchanged).sum(axis=1)
         single = ~augmentation.mixed(rows, number)
         below += int((cosines[single] < augment.least_cosine).sum())
         held += int(single.sum())
@@ -131,8 +133,8 @@ def share_below_online(teacher: Embedder, images: ImageSet, augment: AugmentSett
         raw = check_embeddings(
             teacher.embed(both), images, np.array([index, index]), np.array([PLAIN, 0])
         )
-        found, beside = unit_and_norm(raw)[0].astype(np.float32)
-        below += int(found @ beside < augment.least_cosine)
+        found, unchanged = unit_and_norm(raw)[0].astype(np.float32)
+        below += int(found @ unchanged < augment.least_cosine)
         held += 1
     return below / max(1, held)
 

@@ -81,7 +81,7 @@ def make_sheet(
         )
     numbers = np.arange(count)
     cells: list[np.ndarray] = []
-    told: list[SheetView] = []
+    shown: list[SheetView] = []
     for done, index in enumerate(chosen):
         if progress is not None:
             progress(done, len(chosen))
@@ -109,9 +109,9 @@ def make_sheet(
                 cosine,
                 near,
             )
-            told.append(one)
+            shown.append(one)
             cells.append(_cell(view, student, teacher, one))
-    return ViewSheet(contact_sheet(cells, count + 1, gap=6), told)
+    return ViewSheet(contact_sheet(cells, count + 1, gap=6), shown)
 
 
 def _to_plain(

@@ -141,8 +141,8 @@ def export_network(
 
     def work(folder: Path) -> dict[str, Any]:
         bundle = folder / "bundle"
-        told, module = {**lineage, **origin}, trained.load()
-        given = (module, config, evaluation, told, name, formats)
+        facts, module = {**lineage, **origin}, trained.load()
+        given = (module, config, evaluation, facts, name, formats)
         if "formats" not in inputs:
             export_bundle(bundle, *given)
         else:

@@ -58,10 +58,10 @@ class AugmentSettings(Strengths):
 
     @model_validator(mode="after")
     def _fits_together(self) -> "AugmentSettings":
-        said = sorted(self.model_fields_set - {"views"})
-        if self.views == 1 and said:
+        given = sorted(self.model_fields_set - {"views"})
+        if self.views == 1 and given:
             raise SpecError(
-                (said[0],), "needs augmented views: views = 16, say, or any number from 3"
+                (given[0],), "needs augmented views: views = 16, say, or any number from 3"
             )
         if self.views == 2:
             raise SpecError(

@@ -148,13 +148,13 @@ class _LoopState:
     latest: dict[str, float] = field(default_factory=dict)
 
     @classmethod
-    def at(cls, step: int, said: Mapping[str, Any]) -> "_LoopState":
+    def at(cls, step: int, saved: Mapping[str, Any]) -> "_LoopState":
         """The state from a checkpoint; raises errors of many kinds for malformed content."""
-        rate_scale, latest = float(said["rate_scale"]), said["latest"]
+        rate_scale, latest = float(saved["rate_scale"]), saved["latest"]
         if not 0 < rate_scale <= 1:
             raise ValueError(f"rate_scale is {rate_scale}")
         losses = {str(name): float(loss) for name, loss in latest.items()}
-        return cls(step, rate_scale, int(said["retries"]), losses)
+        return cls(step, rate_scale, int(saved["retries"]), losses)
 
 
 class _Run:

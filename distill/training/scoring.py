@@ -63,7 +63,7 @@ class Scoring:
             measured = self.evaluate(weights, self._until_stopped)
         except _Interrupted:
             return None
-        return distributed.on_first_rank(lambda: self._tell(measured, done, began))
+        return distributed.on_first_rank(lambda: self._report(measured, done, began))
 
     def are_best(self, scores: dict[str, float]) -> bool:
         """Whether they beat the scores of every checkpoint; equal on every rank."""
@@ -74,7 +74,7 @@ class Scoring:
             better = scores.get(SCORE, -math.inf) > before
         return distributed.from_first_rank(better)
 
-    def _tell(
+    def _report(
         self, measured: Mapping[str | Measure, float], done: int, began: float
     ) -> dict[str, float]:
         accuracies = {name: each for name, each in measured.items() if isinstance(name, str)}

@@ -121,5 +121,5 @@ def _gathered(
 
 
 def _digest(sources: Sequence[TrainedSet]) -> str:
-    told = [[each.images.digest, each.share, each.labels] for each in sources]
-    return hashlib.sha256(f"several sets 1 {json.dumps(told)}".encode()).hexdigest()
+    content = [[each.images.digest, each.share, each.labels] for each in sources]
+    return hashlib.sha256(f"several sets 1 {json.dumps(content)}".encode()).hexdigest()

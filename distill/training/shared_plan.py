@@ -53,11 +53,11 @@ class SharedShuffle:
         first = epoch * self.steps_per_epoch
         taken = self._taken(np.arange(first, first + self.steps_per_epoch + 1))
         random = np.random.default_rng([self.seed, epoch, 6])
-        whose = self._whose(np.diff(taken, axis=0), random)
-        blocks = np.empty((len(whose), self.block), np.int64)
+        owners = self._owners(np.diff(taken, axis=0), random)
+        blocks = np.empty((len(owners), self.block), np.int64)
         for number, group in enumerate(self.groups):
             begin, end = (taken[[0, -1], number] * self.block).tolist()
-            blocks[whose == number] = group.images(begin, end).reshape(-1, self.block)
+            blocks[owners == number] = group.images(begin, end).reshape(-1, self.block)
         return blocks.ravel(), random.random(blocks.size) < 0.5
 
     def _taken(self, steps: np.ndarray) -> np.ndarray:
@@ -69,10 +69,10 @@ class SharedShuffle:
             left, rest = left - taken[-1], rest - group.share
         return np.stack([*taken, left], axis=1)
 
-    def _whose(self, counts: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    def _owners(self, counts: np.ndarray, random: np.random.Generator) -> np.ndarray:
         """int64 ``[blocks]``: the group of each block in random order, given ``counts`` ``[steps,
         groups]`` of each step."""
         numbers = np.tile(np.arange(len(self.groups)), len(counts))
-        whose = np.repeat(numbers, counts.ravel())
+        owners = np.repeat(numbers, counts.ravel())
         each = self.batch_size // self.block
-        return random.permuted(whose.reshape(-1, each), axis=1).ravel()
+        return random.permuted(owners.reshape(-1, each), axis=1).ravel()

@@ -39,19 +39,19 @@ def job_ranks(trainings: Mapping[Location, TrainSettings], resources: Resources 
     """
     if (launched := launched_ranks()) is not None:
         return launched
-    said = {key: each.ranks for key, each in trainings.items() if each.ranks}
-    if len(set(said.values())) > 1:
-        both = " and ".join(f"{in_words(key)}.ranks is {ranks}" for key, ranks in said.items())
+    given = {key: each.ranks for key, each in trainings.items() if each.ranks}
+    if len(set(given.values())) > 1:
+        both = " and ".join(f"{in_words(key)}.ranks is {ranks}" for key, ranks in given.items())
         message = f"{both}; every rank runs the whole job: give both the same value, or one alone"
-        raise SpecError((*max(said), "ranks"), message)
+        raise SpecError((*max(given), "ranks"), message)
     if resources.ranks is not None:
         return resources.ranks
     if resources.nodes > 1:
-        return _ranks_on(resources.nodes, said)
+        return _ranks_on(resources.nodes, given)
     gpus = gpu_count() if resources.gpus is None else 0
     cores = os.cpu_count() or 1
     most, of_what = (gpus, f"{gpus} GPUs") if gpus else (max(MOST_RANKS, cores), f"{cores} cores")
-    for key, ranks in said.items():
+    for key, ranks in given.items():
         if ranks > most:
             raise SpecError(
                 (*key, "ranks"),
@@ -62,9 +62,9 @@ def job_ranks(trainings: Mapping[Location, TrainSettings], resources: Resources 
     return max(1, gpus)
 
 
-def _ranks_on(nodes: int, said: Mapping[Location, int]) -> int:
+def _ranks_on(nodes: int, given: Mapping[Location, int]) -> int:
     """An equal number on each of several nodes, which are not this machine."""
-    for key, ranks in said.items():
+    for key, ranks in given.items():
         if ranks % nodes:
             raise SpecError(
                 (*key, "ranks"),

@@ -78,7 +78,7 @@ class Guard:
             return refused(403, "the request comes from another site")
         if by_token or self._is_signed_in(headers) or path.startswith(OPEN):
             return None
-        return _asked_to_sign_in(scope, headers)
+        return _require_sign_in(scope, headers)
 
     def _is_signed_in(self, headers: Headers) -> bool:
         try:
@@ -106,7 +106,7 @@ def refused(status: int, why: str, headers: Mapping[str, str] | None = None) -> 
     return problem(why, status, {"Connection": "close", **(headers or {})})
 
 
-def _asked_to_sign_in(scope: Scope, headers: Headers) -> Response:
+def _require_sign_in(scope: Scope, headers: Headers) -> Response:
     """Redirects a person to the sign-in page; tells a program how to sign in."""
     if scope["method"] == "GET" and "text/html" in headers.get("accept", ""):
         return RedirectResponse("/sign-in", 303)

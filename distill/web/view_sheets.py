@@ -62,21 +62,21 @@ class ViewSheets:
         return self._workspace.daemon / _SHEETS / f"{digest}.png"
 
     def _run(self, spec: str, sheet: Path) -> None:
-        with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as told:
+        with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as output:
             path = Path(folder) / "spec.toml"
             path.write_text(spec, encoding="utf-8", newline="")
             command = [sys.executable, "-m", "distill.cli.main", "views", str(path)]
             places = ["--sheet", str(sheet), "--workspace", str(self._workspace.root)]
             process = subprocess.Popen(
-                [*command, *places], stdin=subprocess.DEVNULL, stdout=told, stderr=told
+                [*command, *places], stdin=subprocess.DEVNULL, stdout=output, stderr=output
             )
             if not self._ended(process):
                 late = f"the sheet was not finished in {LONGEST_SECONDS:.0f} s"
                 raise UserError("the server stops" if self._ending.is_set() else late)
-            told.seek(0)
-            said = told.read(1 << 20).decode(errors="replace").replace(str(path), UNNAMED_SPEC)
+            output.seek(0)
+            text = output.read(1 << 20).decode(errors="replace").replace(str(path), UNNAMED_SPEC)
         if process.returncode:
-            raise UserError(error_in(said) or f"`distill views` ended: {last_line(said)}")
+            raise UserError(error_in(text) or f"`distill views` ended: {last_line(text)}")
 
     def _ended(self, process: "subprocess.Popen[bytes]") -> bool:
         """Wait for the process; False if the time limit passed or the server stopped."""

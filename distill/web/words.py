@@ -26,10 +26,10 @@ def _progress(job: JobReport) -> str:
     progress = job.progress
     if progress is None or not running or progress["step"] != running[0]:
         return str(running[0]) if running else job.reason or "starting"
-    told = [str(running[0]), f"{number(progress['done'])} of {number(progress['total'])} images"]
+    parts = [str(running[0]), f"{number(progress['done'])} of {number(progress['total'])} images"]
     if (speed := progress.get("per_second")) is not None:
-        told.append(f"{number(round(speed, 1 if speed < 10 else 0))} a second")
-    return ", ".join(told)
+        parts.append(f"{number(round(speed, 1 if speed < 10 else 0))} a second")
+    return ", ".join(parts)
 
 
 def left(job: JobReport) -> str:

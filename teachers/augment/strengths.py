@@ -98,8 +98,8 @@ class Strengths(_Table):
 
         ``images`` is the digest of the data set, whose images are blended in with ``mix``.
         """
-        said: dict[str, Any] = {"version": VERSION, **self.model_dump()}
+        content: dict[str, Any] = {"version": VERSION, **self.model_dump()}
         if self.mix:
-            said["images"] = images
-        text = json.dumps(said, sort_keys=True, separators=(",", ":"))
+            content["images"] = images
+        text = json.dumps(content, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()

@@ -190,9 +190,9 @@ def _recognise(path: Path, model: Any) -> tuple[_Interface, dict[int, dict[str, 
             stride: {kind: names[3 * k + i] for k, kind in enumerate(kinds)}
             for i, stride in enumerate(STRIDES)
         }
-    told = ", ".join(name[:40] for name in names[:12]) or "none"
+    listed = ", ".join(name[:40] for name in names[:12]) or "none"
     raise UserError(
-        f"{path}: its {len(names)} outputs ({told}) are not those of a known face detector; "
+        f"{path}: its {len(names)} outputs ({listed}) are not those of a known face detector; "
         f"expected YuNet (OpenCV Zoo, face_detection_yunet_2023mar.onnx) or SCRFD with five points "
         "(insightface, scrfd_*_bnkps.onnx, det_*.onnx)"
     )

@@ -23,4 +23,4 @@ def test_a_log_that_cannot_be_read_says_nothing(tmp_path, make):
     make(log)
     failed = RankFailed(1, 2, -signal.SIGKILL, log)
     assert "SIGKILL; was there enough memory?" in str(failed)
-    assert str(failed).endswith("ends: it said nothing")
+    assert str(failed).endswith("ends: it printed nothing")

@@ -138,8 +138,8 @@ def relabel_probability(
     own = images.labels[sample].astype(np.int64)
     in_class = _features_in(images, label_errors, sample, own)
     ratio = fit_ratio(_hard_negatives(images, label_errors, sample, own), in_class)
-    asked = which[there]
-    features = _features_in(images, label_errors, asked, label_errors.candidate[asked])
+    targets = which[there]
+    features = _features_in(images, label_errors, targets, label_errors.candidate[targets])
     probability[there] = probabilities(ratio(features))
     return probability
 
@@ -153,15 +153,15 @@ def _features_in(
     """
     features = []
     for block in blocks(len(which), BLOCK):
-        here, asked = which[block], identities[block]
+        here, targets = which[block], identities[block]
         vectors = images.vectors(here)
         near, found = label_errors.search.search(vectors, OTHERS)
-        rival = best_except(near, found, asked)[0]
-        inside = (images.labels[here] == asked).all()
+        rival = best_except(near, found, targets)[0]
+        inside = (images.labels[here] == targets).all()
         if inside:
             features.append(similarity_features(label_errors.similarity, here, rival))
             continue
-        outside = similarity_to_identities(images, label_errors.trust, vectors, asked)
+        outside = similarity_to_identities(images, label_errors.trust, vectors, targets)
         features.append(similarity_features(outside, np.arange(len(here)), rival))
     return np.concatenate(features)
 

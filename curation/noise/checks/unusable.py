@@ -112,20 +112,20 @@ def _distance(
 
     None if the measures are constant.
     """
-    short = [_shortfall(known, asked) for known, asked in zip(faces, loose, strict=True)]
-    known, asked = (np.sum(parts, axis=0) for parts in zip(*short, strict=True))
+    short = [_shortfall(known, scored) for known, scored in zip(faces, loose, strict=True)]
+    known, scored = (np.sum(parts, axis=0) for parts in zip(*short, strict=True))
     middle = np.median(known)
     spread = middle - np.quantile(known, 0.1587)
-    return None if spread < 1e-3 else (asked - middle) / spread
+    return None if spread < 1e-3 else (scored - middle) / spread
 
 
-def _shortfall(known: np.ndarray, asked: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _shortfall(known: np.ndarray, scored: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Both in standard deviations of ``known`` below its median; 0 above it."""
     middle = np.median(known)
     spread = middle - np.quantile(known, 0.1587)
     if spread < 1e-3:
-        return np.zeros(len(known)), np.zeros(len(asked))
-    return np.minimum((known - middle) / spread, 0), np.minimum((asked - middle) / spread, 0)
+        return np.zeros(len(known)), np.zeros(len(scored))
+    return np.minimum((known - middle) / spread, 0), np.minimum((scored - middle) / spread, 0)
 
 
 def _second_group(distance: np.ndarray) -> np.ndarray:

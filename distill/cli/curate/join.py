@@ -100,15 +100,20 @@ def join(
     else:
         found = _by_faces(both, options.choice(str(teacher)), place)
     count = sum(each.apply for each in found)
-    told: dict[str, Any] = {"people_in_both": count, "table": str(table)}
+    result: dict[str, Any] = {"people_in_both": count, "table": str(table)}
     table.parent.mkdir(parents=True, exist_ok=True)
     written = decisions_with(table, both.images.digest, found)
     with nullcontext() if decisions else written:
         if not dry_run:
             made = write_join(path, both, found, by or ("decisions" if decisions else "teacher"))
             step = made.history[-1].model_dump(exclude={"other": {"history"}})
-            told |= {"path": str(path), "images": len(made), "identities": made.identities, **step}
-    print_report(told | ({"people": _described(found)} if as_json else {}), as_json)
+            result |= {
+                "path": str(path),
+                "images": len(made),
+                "identities": made.identities,
+                **step,
+            }
+    print_report(result | ({"people": _described(found)} if as_json else {}), as_json)
     if dry_run and not as_json:
         note(f"nothing else was written; inspect {table}, then apply it with --decisions")
 

@@ -168,14 +168,14 @@ def _print_results(results: "list[StepResult]", folder: Path) -> None:
             str(entry.path.relative_to(folder))
             if entry.path.is_relative_to(folder)
             else _near(entry.path),
-            "; ".join(_told(entry)),
+            "; ".join(_contents(entry)),
         )
         for entry in results
     ]
     print_table(["what", "name", "contents"], rows)
 
 
-def _told(entry: "StepResult") -> Iterator[str]:
+def _contents(entry: "StepResult") -> Iterator[str]:
     if entry.images is not None:
         people = "" if entry.identities is None else f" of {shown(entry.identities)} identities"
         yield f"{shown(entry.images)} images{people}"

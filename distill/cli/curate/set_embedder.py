@@ -84,9 +84,9 @@ def _open(choice: TeacherChoice, workspace: Workspace) -> Embedder:
 
 def check_file_options(choice: TeacherChoice, path: Path) -> None:
     """Raise ``UserError`` for an option that would have no effect on the network at ``path``."""
-    if is_bundle(path) and (said := choice.said_about_file):
+    if is_bundle(path) and (given := choice.file_settings):
         raise UserError(
-            f"{choice.name}: --{said[0]} is for .onnx files and files of weights, and a bundle "
+            f"{choice.name}: --{given[0]} is for .onnx files and files of weights, and a bundle "
             "states its own; leave it out"
         )
     if choice.backbone is not None and is_onnx(path.name):

@@ -61,7 +61,7 @@ class SlurmExecutor:
         self._grace = grace
         self._listing = slurm.SlurmListing()
         self._submits: dict[Attempt, int] = {}
-        self._told: dict[Attempt, str] = {}
+        self._reported: dict[Attempt, str] = {}
         self._again_at: dict[tuple[str, Attempt], float] = {}
 
     def capacity(self) -> Machine | None:
@@ -98,18 +98,22 @@ class SlurmExecutor:
         entries = self._listing.entries() if attempts else {}
         self._forget_but(set(attempts))
         for attempt in attempts:
-            self._tell(attempt, entries)
+            self._report(attempt, entries)
         return {attempt: _liveness(attempt, entries) for attempt in attempts}
 
-    def _tell(self, attempt: Attempt, entries: slurm.Entries | None) -> None:
+    def _report(self, attempt: Attempt, entries: slurm.Entries | None) -> None:
         """Record why it has not started, for the reports."""
         [entry, *_] = [None] if entries is None else entries.get(job_name(attempt), [None])
         why = "which does not answer" if entries is None else None
         if entry is not None and entry.state == "PENDING":
             why = f"where it is pending ({entry.reason[:200]})"
-        if why is None or self._told.get(attempt) == why or own_runner_record(attempt) is not None:
+        if (
+            why is None
+            or self._reported.get(attempt) == why
+            or own_runner_record(attempt) is not None
+        ):
             return
-        self._told[attempt] = why
+        self._reported[attempt] = why
         with suppress(OSError):  # full disk or missing folder: only this text is lost
             write_pending(attempt, f"Slurm, {why}")
 
@@ -158,7 +162,7 @@ class SlurmExecutor:
 
     def _forget_but(self, attempts: set[Attempt]) -> None:
         self._submits = {each: self._submits[each] for each in attempts & self._submits.keys()}
-        self._told = {each: self._told[each] for each in attempts & self._told.keys()}
+        self._reported = {each: self._reported[each] for each in attempts & self._reported.keys()}
         kept = {(what, of): at for (what, of), at in self._again_at.items() if of in attempts}
         self._again_at = kept
 

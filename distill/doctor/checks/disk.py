@@ -48,19 +48,19 @@ def file_system(workspace: Workspace) -> Iterator[Diagnosis]:
 
 
 def judge_room(folder: Path, free: int) -> Diagnosis:
-    told = f"{in_megabytes(free)} free at {folder}"
+    text = f"{in_megabytes(free)} free at {folder}"
     if free < VERY_FEW_BYTES:
-        return wrong(told, "free some: `distill clean --older-than 30d --dry-run`")
+        return wrong(text, "free some: `distill clean --older-than 30d --dry-run`")
     if free < FEW_BYTES:
-        return warning(told, "free some: `distill clean --older-than 30d --dry-run`")
-    return ok(told)
+        return warning(text, "free some: `distill clean --older-than 30d --dry-run`")
+    return ok(text)
 
 
 def judge_speed(per_second: float) -> Diagnosis:
-    told = f"writes {in_megabytes(per_second)} a second"
+    text = f"writes {in_megabytes(per_second)} a second"
     if per_second < SLOW:
-        return warning(told, "checkpoints will take long: use a faster disk, or save less often")
-    return ok(told)
+        return warning(text, "checkpoints will take long: use a faster disk, or save less often")
+    return ok(text)
 
 
 def _written_per_second(folder: Path) -> float:

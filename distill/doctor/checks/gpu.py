@@ -67,11 +67,11 @@ def gpus(workspace: Workspace) -> Iterator[Diagnosis]:
 def torch(workspace: Workspace) -> Iterator[Diagnosis]:
     """Whether torch can be imported and use the GPUs; NCCL if there are several."""
     if find_spec("torch") is None:
-        told = "torch is not installed: bundles can be used here, but nothing can be trained"
-        yield wrong(told, "`pip install 'face-distill[train]'`")
+        found = "torch is not installed: bundles can be used here, but nothing can be trained"
+        yield wrong(found, "`pip install 'face-distill[train]'`")
         return
     try:
-        told = ask_python(_TORCH)
+        found = ask_python(_TORCH)
     except NoAnswerError as error:
         yield wrong(f"torch does not work: {error}", "`pip install --force-reinstall torch`")
         return
@@ -79,7 +79,7 @@ def torch(workspace: Workspace) -> Iterator[Diagnosis]:
         count = len(_gpus())
     except NoAnswerError:
         return  # reported by the check of the GPUs
-    yield from judge_torch(told, count)
+    yield from judge_torch(found, count)
     if count > 0:
         yield judge_shared(shutil.disk_usage("/dev/shm").total if Path("/dev/shm").is_dir() else 0)
 
@@ -88,8 +88,8 @@ def torch(workspace: Workspace) -> Iterator[Diagnosis]:
 def faiss(workspace: Workspace) -> Iterator[Diagnosis]:
     """FAISS, which searches for neighbours, on the GPU if there is one."""
     if find_spec("faiss") is None:
-        told = "FAISS is not installed: data cannot be curated here"
-        yield wrong(told, "`pip install 'face-distill[curate]'`, or [gpu]")
+        text = "FAISS is not installed: data cannot be curated here"
+        yield wrong(text, "`pip install 'face-distill[curate]'`, or [gpu]")
         return
     try:
         version, usable = ask_python(_FAISS)
@@ -121,45 +121,45 @@ def _mebibytes(text: str) -> int | None:
 
 
 def judge_memory(gpu: GpuMemory) -> Diagnosis:
-    told = f"GPU {gpu.index}: {gpu.name}, driver {gpu.driver}"
+    text = f"GPU {gpu.index}: {gpu.name}, driver {gpu.driver}"
     if gpu.free is None or gpu.total is None:
-        return ok(told)
-    told = f"{told}, {gpu.free:,} of {gpu.total:,} MiB free"
+        return ok(text)
+    text = f"{text}, {gpu.free:,} of {gpu.total:,} MiB free"
     if gpu.free < _LEAST_FREE * gpu.total:
-        return warning(told, "another process holds the rest: `nvidia-smi` shows which")
-    return ok(told)
+        return warning(text, "another process holds the rest: `nvidia-smi` shows which")
+    return ok(text)
 
 
-def judge_torch(told: dict[str, Any], gpus: int) -> Iterator[Diagnosis]:
-    """``told`` is torch's own report, ``gpus`` the number of GPUs in nvidia-smi."""
-    built = f"CUDA {told['cuda']}" if told["cuda"] else "CPUs"
-    text = f"torch {told['version']}, built for {built}"
-    if gpus == 0 or told["devices"] >= gpus:
+def judge_torch(found: dict[str, Any], gpus: int) -> Iterator[Diagnosis]:
+    """``found`` is torch's own report, ``gpus`` the number of GPUs in nvidia-smi."""
+    built = f"CUDA {found['cuda']}" if found["cuda"] else "CPUs"
+    text = f"torch {found['version']}, built for {built}"
+    if gpus == 0 or found["devices"] >= gpus:
         yield ok(text)
-    elif not told["cuda"]:
+    elif not found["cuda"]:
         yield wrong(text, "install the build with CUDA: https://pytorch.org/get-started/locally")
-    elif told["devices"] == 0:
+    elif found["devices"] == 0:
         yield wrong(
-            f"{text}, cannot use the driver: {told['reason'] or 'no reason given'}",
-            f"install a driver for CUDA {told['cuda']}, or a torch build for the installed driver",
+            f"{text}, cannot use the driver: {found['reason'] or 'no reason given'}",
+            f"install a driver for CUDA {found['cuda']}, or a torch build for the installed driver",
         )
     else:
         yield warning(
-            f"{text}, sees {told['devices']} of {gpus} GPUs",
+            f"{text}, sees {found['devices']} of {gpus} GPUs",
             "CUDA_VISIBLE_DEVICES may hide the others; the daemon sets it for each job",
         )
-    if gpus > 1 and not told["nccl"]:
+    if gpus > 1 and not found["nccl"]:
         yield wrong("torch has no NCCL: ranks cannot exchange gradients on GPUs", "install "
                     "torch's build for CUDA on Linux")  # fmt: skip
     elif gpus > 1:
-        yield ok(f"NCCL {told['nccl_version'] or 'is there'}")
+        yield ok(f"NCCL {found['nccl_version'] or 'is there'}")
 
 
 def judge_shared(size: int) -> Diagnosis:
     """``size`` is that of /dev/shm, in bytes."""
     if size < _LEAST_SHARED:
-        told = f"/dev/shm has {size // _MIB} MiB: too little for NCCL and the loader's processes"
-        return warning(told, "give the container more: `docker run --shm-size 8g`, or --ipc=host")
+        text = f"/dev/shm has {size // _MIB} MiB: too little for NCCL and the loader's processes"
+        return warning(text, "give the container more: `docker run --shm-size 8g`, or --ipc=host")
     return ok(f"/dev/shm has {size / 1e9:.1f} GB")
 
 

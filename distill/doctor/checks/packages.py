@@ -33,16 +33,16 @@ def versions(workspace: Workspace) -> Iterator[Diagnosis]:
     try:
         wanted = [Requirement(each) for each in requires(_PRODUCT) or ()]
     except PackageNotFoundError:
-        told = f"{_PRODUCT} is not installed: it runs from its source folder"
-        yield warning(told, "`pip install -e .` there, so that its dependencies are checked too")
+        text = f"{_PRODUCT} is not installed: it runs from its source folder"
+        yield warning(text, "`pip install -e .` there, so that its dependencies are checked too")
         return
     always = [each for each in wanted if _applies(each, "") or _is_installed_extra(each)]
     lines = [line for each in always if (line := _wrong(each.name, each.specifier)) is not None]
     for line in lines:
         yield wrong(line, f"`pip install --upgrade {_PRODUCT}`")
     if not lines:
-        told = f"{_PRODUCT} {__version__} and {len(always)} packages, Python"
-        yield ok(f"{told} {platform.python_version()}")
+        text = f"{_PRODUCT} {__version__} and {len(always)} packages, Python"
+        yield ok(f"{text} {platform.python_version()}")
 
 
 def _is_installed_extra(wanted: "Requirement") -> bool:

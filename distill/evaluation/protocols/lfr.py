@@ -38,9 +38,9 @@ def open_lfr(folder: Path, weights: TemplateWeights) -> ProtocolSet:
     check_labels(labels, folder / _LABELS)
     frames = [_frames(folder / each, f"{listed}: line {line}") for line, each in entries]
     entry = np.repeat(np.arange(len(entries)), [len(each) for each in frames])
-    told = f"{file_digest(listed)} {file_digest(folder / _LABELS)}"
+    listing = f"{file_digest(listed)} {file_digest(folder / _LABELS)}"
     paths = [path for each in frames for path in each]
-    faces = FaceFiles(folder, paths, hashlib.sha256(told.encode()).hexdigest())
+    faces = FaceFiles(folder, paths, hashlib.sha256(listing.encode()).hexdigest())
     return ProtocolSet(
         "lfr", "lfr", faces, partial(score, labels, entry), partial(_written, len(entries))
     )

@@ -50,10 +50,10 @@ def open_megaface(folder: Path, weights: TemplateWeights) -> ProtocolSet:
     people = {name: number for number, name in enumerate(sorted({_person(each) for each in scrub}))}
     labels = np.array([people[_person(each)] for each in scrub] + [UNLABELLED] * len(others))
     check_labels(labels, files[0])
-    told = "".join(f"{path.name} {file_digest(path)}\n" for path in files if path.exists())
+    listing = "".join(f"{path.name} {file_digest(path)}\n" for path in files if path.exists())
     paths = [folder / "facescrub_images" / each for each in scrub]
     paths += [folder / "megaface_images" / each for each in others]
-    faces = FaceFiles(folder, paths, hashlib.sha256(told.encode()).hexdigest())
+    faces = FaceFiles(folder, paths, hashlib.sha256(listing.encode()).hexdigest())
     names = [f"facescrub/{each}" for each in scrub] + [f"megaface/{each}" for each in others]
     return ProtocolSet(
         "megaface", "megaface", faces, partial(score, labels), partial(_written, names), True

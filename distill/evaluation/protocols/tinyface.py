@@ -40,9 +40,9 @@ def open_tinyface(folder: Path, weights: TemplateWeights) -> ProtocolSet:
     root = next((each for each in places if (each / _PROBE).is_dir()), None)
     if root is None:
         raise UserError(f"{folder} has no folder {_PROBE}; give TinyFace's Testing_Set")
-    told = hashlib.sha256()
-    probes, probe_labels = _people(root, _PROBE, told)
-    mates, mate_labels = _people(root, _MATCH, told)
+    digest = hashlib.sha256()
+    probes, probe_labels = _people(root, _PROBE, digest)
+    mates, mate_labels = _people(root, _MATCH, digest)
     others = _images(root / _DISTRACTOR) if (root / _DISTRACTOR).is_dir() else []
     lonely = ~np.isin(probe_labels, mate_labels)
     if lonely.any():
@@ -50,7 +50,7 @@ def open_tinyface(folder: Path, weights: TemplateWeights) -> ProtocolSet:
             f"{probes[int(np.argmax(lonely))]}: {_MATCH} has no image of person "
             f"{probe_labels[lonely][0]} (probes without a mate: {int(lonely.sum()):,})"
         )
-    faces = FaceFiles(root, [*probes, *mates, *others], told.hexdigest())
+    faces = FaceFiles(root, [*probes, *mates, *others], digest.hexdigest())
     labels = np.concatenate([probe_labels, mate_labels, np.full(len(others), UNLABELLED)])
     return ProtocolSet("tinyface", "tinyface", faces, partial(score, labels, len(probes)))
 
@@ -74,15 +74,15 @@ def score(
     }
 
 
-def _people(root: Path, part: str, told: Any) -> tuple[list[Path], np.ndarray]:
-    """The images of a folder and their identities, int64 [N]; adds the list to hash ``told``."""
+def _people(root: Path, part: str, digest: Any) -> tuple[list[Path], np.ndarray]:
+    """The images of a folder and their identities, int64 [N]; adds the list to hash ``digest``."""
     name, images, people = _LISTS[part]
     listed = next((each / name for each in (root, root.parent) if (each / name).exists()), None)
     if listed is None:
         paths = _images(root / part)
         labels = [_label(path) for path in paths]
     else:
-        told.update(f"{name} {file_digest(listed)}\n".encode())
+        digest.update(f"{name} {file_digest(listed)}\n".encode())
         names, labels = _listed(listed, images, people)
         paths = [root / part / each for each in names]
     if not paths:

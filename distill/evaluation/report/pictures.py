@@ -86,9 +86,9 @@ def _whiskers(measured: Mapping[str, NetworkOnSet], model: str) -> list[tuple[fl
     """The intervals of the measured rates, shifted sideways so that networks do not overlap."""
     if len(measured) > _MOST_WHISKERS:
         return []
-    beside = 10 ** (_BESIDE * (list(measured).index(model) - (len(measured) - 1) / 2))
+    shift = 10 ** (_BESIDE * (list(measured).index(model) - (len(measured) - 1) / 2))
     return [
-        (float(rate) * beside, *each["interval"])
+        (float(rate) * shift, *each["interval"])
         for rate, each in measured[model].report["tar_at_far"].items()
         if each.get("interval") is not None
     ]

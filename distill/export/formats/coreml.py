@@ -105,15 +105,15 @@ def _content(weight: np.ndarray) -> bytes:
 
 def _name_by_place(manifest: Path) -> None:
     """Replace the random names of a package's parts by names derived from their paths."""
-    said = json.loads(manifest.read_text())
-    entries = said["itemInfoEntries"].values()
+    content = json.loads(manifest.read_text())
+    entries = content["itemInfoEntries"].values()
     parts = {str(uuid5(NAMESPACE_URL, each["path"])): each for each in entries}
     root = str(uuid5(NAMESPACE_URL, PROGRAM))
     assert root in parts, "coremltools names its program otherwise"
-    said |= {"itemInfoEntries": dict(sorted(parts.items())), "rootModelIdentifier": root}
-    manifest.write_text(json.dumps(said, indent=4) + "\n")
+    content |= {"itemInfoEntries": dict(sorted(parts.items())), "rootModelIdentifier": root}
+    manifest.write_text(json.dumps(content, indent=4) + "\n")
 
 
 def first_line(error: Exception) -> str:
     """The first line of an exception's message, at most 200 characters."""
-    return (str(error).strip().splitlines() or ["it says nothing"])[0][:200]
+    return (str(error).strip().splitlines() or ["it printed nothing"])[0][:200]

@@ -44,8 +44,8 @@ class InspireFaceExporter(MnnExporter):
         length = source.onnx.graph.output[0].type.tensor_type.shape.dim[1].dim_value
         if reason := self.why_not_fit(length, source.size):
             raise UserError(reason)
-        with tempfile.TemporaryDirectory() as beside:
-            model = Path(beside) / MNN_FILE
+        with tempfile.TemporaryDirectory() as scratch:
+            model = Path(scratch) / MNN_FILE
             # InspireFace's image processing fills a tensor in the layout of the session.
             convert(source, model, "--keepInputFormat=0")
             content = model.read_bytes()
@@ -66,15 +66,15 @@ class InspireFaceExporter(MnnExporter):
         )
 
     def run(self, folder: Path) -> Embed:
-        with tempfile.TemporaryDirectory() as beside:
-            (Path(beside) / MNN_FILE).write_bytes(_model_in(folder / FILE))
-            return super().run(Path(beside))
+        with tempfile.TemporaryDirectory() as scratch:
+            (Path(scratch) / MNN_FILE).write_bytes(_model_in(folder / FILE))
+            return super().run(Path(scratch))
 
 
 def manifest_of(source: ExportSource) -> dict[str, Any]:
     """The description of the network for InspireFace."""
     preprocessing = source.preprocessing
-    said: dict[str, Any] = {
+    manifest: dict[str, Any] = {
         "tag": "face-distill",
         "version": "1.0",
         "major": "1",
@@ -105,8 +105,8 @@ def manifest_of(source: ExportSource) -> dict[str, Any]:
     }
     decision = source.thresholds and choose_decision(source.thresholds)
     if decision:
-        said["similarity_converter"] = {"threshold": round(decision.cosine, 6), **CURVE}
-    return said
+        manifest["similarity_converter"] = {"threshold": round(decision.cosine, 6), **CURVE}
+    return manifest
 
 
 def _model_in(path: Path) -> bytes:

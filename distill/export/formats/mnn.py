@@ -51,8 +51,8 @@ class MnnExporter(Exporter):
 
 def convert(source: ExportSource, model: Path, *options: str) -> None:
     """Write the network as the MNN file ``model``; ``UserError`` if MNN cannot convert it."""
-    with tempfile.TemporaryDirectory() as beside:
-        graph = Path(beside) / "model.onnx"
+    with tempfile.TemporaryDirectory() as scratch:
+        graph = Path(scratch) / "model.onnx"
         graph.write_bytes(source.onnx.SerializeToString(deterministic=True))
         files = ["-f", "ONNX", "--modelFile", str(graph), "--MNNModel", str(model)]
         done = subprocess.run(

@@ -47,26 +47,26 @@ class NcnnExporter(Exporter):
         import pnnx
 
         height, width = size
-        with tempfile.TemporaryDirectory() as beside:
-            script = Path(beside) / "model.pt"
+        with tempfile.TemporaryDirectory() as scratch:
+            script = Path(scratch) / "model.pt"
             traced.save(script)
             done = subprocess.run(
                 [pnnx.EXEC_PATH, script.name, f"inputshape=[1,3,{height},{width}]", "fp16=0"],
-                cwd=beside,
+                cwd=scratch,
                 capture_output=True,
                 text=True,
                 errors="replace",
                 check=False,
             )
-            if done.returncode or not all((Path(beside) / name).is_file() for name in PNNX_FILES):
-                said = (done.stderr.strip() or done.stdout.strip()).splitlines()
+            if done.returncode or not all((Path(scratch) / name).is_file() for name in PNNX_FILES):
+                lines = (done.stderr.strip() or done.stdout.strip()).splitlines()
                 raise UserError(
                     f"pnnx cannot convert the network (exit {done.returncode}: "
-                    f"{said[-1] if said else 'it says nothing'}); leave {self.name} out of the "
-                    "formats"
+                    f"{lines[-1] if lines else 'it printed nothing'}); leave {self.name} out of "
+                    "the formats"
                 )
             for theirs, ours in zip(PNNX_FILES, self.files, strict=True):
-                shutil.move(Path(beside) / theirs, folder / ours)
+                shutil.move(Path(scratch) / theirs, folder / ours)
 
     def run(self, folder: Path) -> Embed:
         import ncnn

@@ -42,8 +42,8 @@ class NcnnInt8Exporter(NcnnExporter):
         return found
 
     def export(self, folder: Path, source: ExportSource) -> None:
-        with TemporaryDirectory() as beside:
-            whole, tries = Path(beside) / "whole", Path(beside) / "tries"
+        with TemporaryDirectory() as scratch:
+            whole, tries = Path(scratch) / "whole", Path(scratch) / "tries"
             whole.mkdir()
             tries.mkdir()
             self.convert(whole, source.traced(source.equalised), source.size)

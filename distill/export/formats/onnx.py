@@ -37,21 +37,21 @@ class OnnxExporter(Exporter):
         return with_names(OnnxEmbedder(folder / self.file, preprocessing), INPUT_NAME, OUTPUT_NAME)
 
 
-def with_names(network: OnnxEmbedder, given: str, asked: str) -> OnnxEmbedder:
+def with_names(network: OnnxEmbedder, given: str, wanted: str) -> OnnxEmbedder:
     """The network itself; ``UserError`` unless its input and output have these names."""
-    if network.names != (given, asked):
+    if network.names != (given, wanted):
         raise UserError(
             f"{network.path}: its input and output are {network.names}; those of a bundle are "
-            f"{(given, asked)}, so do not use it"
+            f"{(given, wanted)}, so do not use it"
         )
     return network
 
 
-def onnx_runner(path: Path, threads: int, given: str, asked: str) -> Embed:
-    """A function from the values of the input ``given`` to those of the output ``asked``.
+def onnx_runner(path: Path, threads: int, given: str, wanted: str) -> Embed:
+    """A function from the values of the input ``given`` to those of the output ``wanted``.
 
     Reads nothing outside the bundle, like `read_onnx`. It and the function raise ``UserError`` for
     a graph that cannot be loaded or run, the function ``MemoryError`` for one that is too large.
     """
     session = open_session(read_onnx(path)[0], path, threads)
-    return lambda values: run_session(session, path, [asked], {given: values})[0]
+    return lambda values: run_session(session, path, [wanted], {given: values})[0]

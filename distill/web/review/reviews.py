@@ -59,8 +59,8 @@ def _images_of(findings: Path) -> ImageSet:
     """The store or view next to the findings, to which they refer."""
     wanted = read_meta(findings).images_digest
     name = findings.name.partition(".findings")[0]
-    for beside in (findings.with_name(f"{name}{suffix}") for suffix in (".view", ".lmdb")):
-        if beside.is_dir() and (found := open_images(beside)).digest == wanted:
+    for candidate in (findings.with_name(f"{name}{suffix}") for suffix in (".view", ".lmdb")):
+        if candidate.is_dir() and (found := open_images(candidate)).digest == wanted:
             return found
     raise UserError(
         f"{findings} is about images that are not beside it as {name}.view or {name}.lmdb"

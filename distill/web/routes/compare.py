@@ -28,8 +28,8 @@ def router(site: Site) -> APIRouter:
         job: Annotated[list[str] | None, Query(max_length=100)] = None, step: str | None = None
     ) -> Response:
         """The jobs ``job`` side by side, with the curves of one step."""
-        asked = dict.fromkeys(each.strip() for each in job or [] if each.strip())
-        names = [check_name(each) for each in asked][:MOST]
+        given = dict.fromkeys(each.strip() for each in job or [] if each.strip())
+        names = [check_name(each) for each in given][:MOST]
         found = [look_in(site.service.queue, each, place) for each in names]
         rows = compare([each.subject for each in found]) if len(found) > 1 else []
         specs = varying([each.spec for each in found if each.spec is not None])

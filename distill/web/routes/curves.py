@@ -24,9 +24,9 @@ def router(site: Site) -> APIRouter:
         last: float = math.inf,
     ) -> Response:
         """The curves of ``key`` in a step of each ``job``, between two iterations."""
-        asked = [(name, each) for name in job for each in key][:MOST_CURVES]
+        given = [(name, each) for name in job for each in key][:MOST_CURVES]
         found = []
-        for name, each in asked:
+        for name, each in given:
             x, y = site.curves.of(check_name(name)).curve(step, each, first, last)
             found.append({"job": name, "key": each, "x": x, "y": y})
         return JSONResponse(found)

@@ -34,8 +34,8 @@ def router(pages: SetPages) -> APIRouter:
         people = data.by_size(images, order, (page - 1) * PEOPLE, PEOPLE)
 
         def address(**other: Any) -> str:
-            asked = {"order": order, "page": page, **other}
-            return "?" + urlencode({key: value for key, value in asked.items() if value})
+            query = {"order": order, "page": page, **other}
+            return "?" + urlencode({key: value for key, value in query.items() if value})
 
         return pages.page(
             "set.html",

@@ -46,14 +46,14 @@ def router(site: Site) -> APIRouter:
     ) -> Response:
         """The page of a job; of its log, the end or the lines that contain ``words``."""
         queued = service.job(name)
-        told = report(queued, site.around([queued]))
+        current = report(queued, site.around([queued]))
         past = service.queue.history(queued.name)[-_MOST_EVENTS:]
         curves = site.curves.of(queued.name).steps()
         shown = step if step in curves else next(reversed(curves), None)
         outcome = outcome_in(service.queue, place, queued.name)
         return site.page(
             "job.html",
-            job=told,
+            job=current,
             outcome=outcome,
             history=[(iso(each.at), each) for each in past],
             curves=curves,
@@ -69,7 +69,7 @@ def router(site: Site) -> APIRouter:
             log=_log(place.runs / queued.name / LOG, words),
             has_views=has_views(queued.spec),
             sheet=stamp_of(sheets.find(queued.spec)),
-            queued=[] if told.state is not State.QUEUED else _queued(site, name),
+            queued=[] if current.state is not State.QUEUED else _queued(site, name),
         )
 
     @routes.get("/events/jobs/{name}")

@@ -59,8 +59,8 @@ def router(site: Site) -> APIRouter:
 
 def _address(wanted: Wanted, **other: Any) -> str:
     """The address of the queue as it is shown, or with ``other`` filters or another page."""
-    asked = {"state": wanted.state, "label": wanted.label, "page": wanted.page, **other}
-    kept = {key: str(value) for key, value in asked.items() if value not in (None, "", 1)}
+    query = {"state": wanted.state, "label": wanted.label, "page": wanted.page, **other}
+    kept = {key: str(value) for key, value in query.items() if value not in (None, "", 1)}
     return f"/?{urlencode(kept)}"
 
 

@@ -132,7 +132,7 @@ def test_an_answer_of_endless_headers_is_given_up(monkeypatch: pytest.MonkeyPatc
         threading.Thread(target=answer, daemon=True).start()
         monkeypatch.setattr(notifications, "PATIENCE_SECONDS", 0.3)
         with pytest.raises(OSError, match=r"no answer in 0\.3 s"):
-            Notify(webhook=address).tell("{}")
+            Notify(webhook=address).send("{}")
 
 
 @pytest.mark.parametrize("code", ["raise SystemExit('no \\udcff')", "import time; time.sleep(99)"])

@@ -221,7 +221,7 @@ def test_a_process_without_an_answer_is_killed_with_its_children(tmp_path: Path)
     ("code", "words"),
     [
         ("import no_such_module", "ModuleNotFoundError: No module named 'no_such_module'"),
-        ("import os; os.kill(os.getpid(), 11)", "it said nothing"),
+        ("import os; os.kill(os.getpid(), 11)", "it printed nothing"),
         ("print('hello')", "its output is not the expected JSON"),
         ("print('x' * 9_000_000)", "its output is not the expected JSON"),
     ],

@@ -173,7 +173,7 @@ def _values(images: "ImageSet", measure: str | None, values: Path | None) -> tup
         with watch("measure", "images", at_once=False) as progress:
             numbers, name = measure_images(images, measure, progress), measure
     else:
-        told = f"allowed: {', '.join(MEASURES)}{meant(str(measure), MEASURES)}"
-        raise UserError(f"--measure is {measure!r}; {told}")
+        allowed = f"allowed: {', '.join(MEASURES)}{meant(str(measure), MEASURES)}"
+        raise UserError(f"--measure is {measure!r}; {allowed}")
     note(f"{name} of these images: {spread(numbers)}")
     return numbers, name
