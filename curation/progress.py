@@ -33,7 +33,7 @@ Say = Callable[[str], None]
 """Receives a sentence for the user"""
 
 
-def unsaid(sentence: str) -> None:
+def silent(sentence: str) -> None:
     """A ``Say`` that ignores the sentence."""
 
 

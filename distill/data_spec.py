@@ -84,7 +84,7 @@ class DataSpec(Strict):
         return " + ".join(each.set for each in self.sets)
 
     @model_validator(mode="after")
-    def _evaluated_once(self) -> "DataSpec":
+    def _check_evaluate(self) -> "DataSpec":
         seen = set()
         for index, name in enumerate(self.evaluate):
             if name in seen:
@@ -93,7 +93,7 @@ class DataSpec(Strict):
         return self
 
     @model_validator(mode="after")
-    def _sets_fit_together(self) -> "DataSpec":
+    def _check_sets(self) -> "DataSpec":
         names = [each.set for each in self.sets]
         if len(set(names)) < len(names):
             twice = next(name for name in names if names.count(name) > 1)

@@ -13,7 +13,7 @@ from distill.training.config import Epochs, Strict, TrainSettings
 from teachers.cache_files import Precision
 from teachers.ensemble import Combination
 from teachers.preprocessing import Preprocessing, Size
-from teachers.sources import WEIGHT_SUFFIXES, is_onnx, is_weights, unsaid_preprocessing
+from teachers.sources import WEIGHT_SUFFIXES, is_onnx, is_weights, missing_preprocessing
 from teachers.trial import LEAST_ACCURACY
 
 EmbeddingLength = Annotated[int, Field(ge=1, le=8192)]
@@ -30,14 +30,14 @@ class NetworkSpec(Strict):
     width: Width = 1.0
 
 
-def _all_said(given: Any) -> Any:
+def _check_complete(given: Any) -> Any:
     """Runs before the preprocessing is validated, so that the message includes its makers' usual
     values."""
     settings = given.get("preprocessing") if isinstance(given, dict) else None
     if isinstance(settings, dict):
         source, backbone = given.get("from"), given.get("backbone")
-        if unsaid := unsaid_preprocessing(settings, str(source), str(backbone)):
-            raise SpecError(("preprocessing",), unsaid)
+        if missing := missing_preprocessing(settings, str(source), str(backbone)):
+            raise SpecError(("preprocessing",), missing)
     return given
 
 
@@ -45,7 +45,7 @@ def _preprocessing_missing(source: str, backbone: str | None) -> str:
     return (
         "preprocessing belongs to an .onnx file or a file of weights, and they need one, "
         "preprocessing = { colour, mean, std, size }: "
-        f"{unsaid_preprocessing({}, source, backbone)}"
+        f"{missing_preprocessing({}, source, backbone)}"
     )
 
 
@@ -69,11 +69,11 @@ class StudentSpec(NetworkSpec):
 
     @model_validator(mode="before")
     @classmethod
-    def _nothing_left_unsaid(cls, given: Any) -> Any:
-        return _all_said(given)
+    def _check_preprocessing(cls, given: Any) -> Any:
+        return _check_complete(given)
 
     @model_validator(mode="after")
-    def _as_its_beginning_needs(self) -> "StudentSpec":
+    def _check_source(self) -> "StudentSpec":
         source = self.source
         is_file = self.preprocessing is not None or (source is not None and is_weights(source))
         if not self.backbone and (source is None or is_file):
@@ -133,11 +133,11 @@ class TeacherSource(Strict):
 
     @model_validator(mode="before")
     @classmethod
-    def _nothing_left_unsaid(cls, given: Any) -> Any:
-        return _all_said(given)
+    def _check_preprocessing(cls, given: Any) -> Any:
+        return _check_complete(given)
 
     @model_validator(mode="after")
-    def _as_its_file_needs(self) -> "TeacherSource":
+    def _check_source(self) -> "TeacherSource":
         source = self.source or ""
         described = {"backbone", "embedding", "width", "part"} & self.model_fields_set
         is_file = is_onnx(source) or is_weights(source)
@@ -179,7 +179,7 @@ class TeacherSpec(TeacherSource):
     train: TrainSettings = TrainSettings()
 
     @model_validator(mode="after")
-    def _one_kind(self) -> "TeacherSpec":
+    def _check_kind(self) -> "TeacherSpec":
         if [self.source is None, not self.ensemble, self.network is None].count(False) != 1:
             raise ValueError(
                 'give one of from = "...", [[teacher.ensemble]], or a [teacher.network] to train'

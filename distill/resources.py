@@ -95,11 +95,11 @@ class Resources(Strict):
         return self.gpus * self.nodes if self.gpus else None
 
     @model_validator(mode="after")
-    def _goes_together(self) -> "Resources":
+    def _check_combinations(self) -> "Resources":
         for choice, needed in (("on_time", "hours"), ("on_stall", "stall_minutes")):
             if choice in self.model_fields_set and getattr(self, needed) is None:
                 raise SpecError((choice,), f"needs {needed}; leave it out")
         return self
 
 
-UNSAID = Resources()
+UNSPECIFIED = Resources()

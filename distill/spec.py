@@ -50,7 +50,7 @@ class StageSpec(Strict):
     freeze: Literal["body"] | None = None
 
     @model_validator(mode="after")
-    def _frozen_or_slow(self) -> "StageSpec":
+    def _check_body(self) -> "StageSpec":
         if self.freeze is not None and self.body_learning_rate is not None:
             raise SpecError(
                 ("body_learning_rate",),
@@ -93,7 +93,7 @@ class GenerationsSpec(Strict):
         return len(self.seeds) > 1 or self.stop_without_gain
 
     @model_validator(mode="after")
-    def _fits_together(self) -> "GenerationsSpec":
+    def _check_combinations(self) -> "GenerationsSpec":
         if len(set(self.seeds)) < len(self.seeds):
             raise SpecError(("seeds",), f"{self.seeds} has a duplicate; list each once")
         if self.stop_without_gain and self.count == 1:
@@ -113,7 +113,7 @@ class ExportSpec(Strict):
     formats: list[FormatName] = Field(default=[*DEFAULT_FORMATS], min_length=1)
 
     @model_validator(mode="after")
-    def _once(self) -> "ExportSpec":
+    def _check_duplicates(self) -> "ExportSpec":
         if len(set(self.formats)) < len(self.formats):
             raise SpecError(("formats",), f"{self.formats} has a duplicate; list each once")
         return self
@@ -137,7 +137,7 @@ class EvaluateSpec(Strict):
     seconds: float | None = Field(default=None, gt=0, le=1e6)
 
     @model_validator(mode="after")
-    def _each_once(self) -> "EvaluateSpec":
+    def _check_duplicates(self) -> "EvaluateSpec":
         names = [each.split(":")[0] for each in self.protocols]
         for key, given in (("protocols", names), ("at_intervals", self.at_intervals)):
             if len(set(given)) < len(given):
@@ -164,7 +164,7 @@ class JobSpec(Strict):
     resources: Resources = Resources()
 
     @model_validator(mode="after")
-    def _something_to_train(self) -> "JobSpec":
+    def _check_networks(self) -> "JobSpec":
         if self.student is None and (self.teacher is None or self.teacher.network is None):
             raise ValueError("nothing to train: give a [student], or a [teacher.network]")
         if (self.student is None) != (not self.stage):
@@ -176,7 +176,7 @@ class JobSpec(Strict):
         return self
 
     @model_validator(mode="after")
-    def _licences_of_what_there_is(self) -> "JobSpec":
+    def _check_licences(self) -> "JobSpec":
         sources = self.teacher.sources.values() if self.teacher is not None else ()
         there = {
             "data": [each.set for each in self.data.sets],
@@ -193,7 +193,7 @@ class JobSpec(Strict):
         return self
 
     @model_validator(mode="after")
-    def _selected_by_its_own_sets(self) -> "JobSpec":
+    def _check_select_on(self) -> "JobSpec":
         for index, name in enumerate(self.generations.select_on):
             if name not in self.data.evaluate:
                 raise SpecError(
@@ -204,7 +204,7 @@ class JobSpec(Strict):
         return self
 
     @model_validator(mode="after")
-    def _scored_by_its_own_sets(self) -> "JobSpec":
+    def _check_at_intervals(self) -> "JobSpec":
         known = [*self.data.evaluate, *self.evaluate.protocols]
         for index, name in enumerate(self.evaluate.at_intervals):
             if name not in known:
@@ -216,7 +216,7 @@ class JobSpec(Strict):
         return self
 
     @model_validator(mode="after")
-    def _something_to_freeze(self) -> "JobSpec":
+    def _check_freeze(self) -> "JobSpec":
         begins = self.student is not None and self.student.source is not None
         if self.stage and self.stage[0].freeze and not begins:
             raise SpecError(
@@ -227,7 +227,7 @@ class JobSpec(Strict):
         return self
 
     @model_validator(mode="after")
-    def _stages_follow(self) -> "JobSpec":
+    def _check_stages(self) -> "JobSpec":
         if self.stage and self.stage[0].optimiser == "kept":
             raise SpecError(
                 ("stage", 0, "optimiser"),
@@ -245,7 +245,7 @@ class JobSpec(Strict):
         return self
 
     @model_validator(mode="after")
-    def _a_rank_for_each_gpu(self) -> "JobSpec":
+    def _check_ranks(self) -> "JobSpec":
         wanted = self.resources.ranks
         settings: dict[Location, TrainSettings] = {("train",): self.train}
         if self.teacher is not None:
@@ -260,7 +260,7 @@ class JobSpec(Strict):
         return self
 
     @model_validator(mode="after")
-    def _views_can_be_learnt_from(self) -> "JobSpec":
+    def _check_views(self) -> "JobSpec":
         if self.augment.augments and self.student is None:
             raise SpecError(("augment",), "views are only for a student; leave it out")
         losses = [loss for stage in self.stage for loss in stage.losses.values()]
@@ -274,7 +274,7 @@ class JobSpec(Strict):
         return self
 
     @model_validator(mode="after")
-    def _answers_can_be_had(self) -> "JobSpec":
+    def _check_answers(self) -> "JobSpec":
         losses = [loss for stage in self.stage for loss in stage.losses.values()]
         answers = None if self.teacher is None else self.teacher.answers
         sees_plain = self.augment.teacher_sees == "plain"
@@ -300,7 +300,7 @@ class JobSpec(Strict):
         return self
 
     @model_validator(mode="after")
-    def _mixed_pictures_count(self) -> "JobSpec":
+    def _check_mixed_images(self) -> "JobSpec":
         for index, stage in enumerate(self.stage if self.augment.mix else []):
             where = in_words(("stage", index))
             of_labels = {name: loss for name, loss in stage.losses.items() if loss.needs_labels}
@@ -324,7 +324,7 @@ class JobSpec(Strict):
         return self
 
     @model_validator(mode="after")
-    def _whole_identities(self) -> "JobSpec":
+    def _check_samplers(self) -> "JobSpec":
         micro_batches = (self.train.ranks or self.resources.ranks or 1) * self.train.accumulate
         for index, stage in enumerate(self.stage):
             with within("stage", index, "sampler"):

@@ -23,7 +23,13 @@ from distill.spec_errors import SpecError, within
 from distill.timm_names import is_timm
 from distill.training.config import TrainSettings
 from teachers.setting_words import setting
-from teachers.sources import ONNX_SUFFIX, WEIGHT_SUFFIXES, is_onnx, is_weights, unsaid_preprocessing
+from teachers.sources import (
+    ONNX_SUFFIX,
+    WEIGHT_SUFFIXES,
+    is_onnx,
+    is_weights,
+    missing_preprocessing,
+)
 
 TEACHER_START = "[teacher] instead of network and stage"
 STUDENT_START = "[student] instead of backbone"
@@ -123,7 +129,7 @@ def teacher_path(teacher: TeacherSource | StudentSpec, workspace: Workspace) -> 
     if (path / SUMS_NAME).is_file():
         return path
     if path.exists():
-        raise UserError(f"{source!r} is in teachers/: {unsaid_preprocessing({}, source, None)}")
+        raise UserError(f"{source!r} is in teachers/: {missing_preprocessing({}, source, None)}")
     if is_timm(source) or source in {row["name"] for row in catalogue()}:
         raise UserError(
             f"{source!r} is a network without weights; give a file of its weights in teachers/ or "

@@ -13,7 +13,7 @@ from teachers.framing import scaling_of, visible_part
 ChannelOrder = Literal["RGB", "BGR"]
 Mean = Annotated[float, Field(ge=-65_536, le=65_536)]
 Deviation = Annotated[float, Field(gt=0, le=65_536)]
-UNSAID = ("colour", "mean", "std")
+REQUIRED = ("colour", "mean", "std")
 """If any of these is wrong, a network still returns embeddings, only worse ones."""
 LARGEST_SIDE = 4096
 """Larger than any network needs; a larger value in a bundle only allocates memory."""
@@ -36,7 +36,7 @@ class Preprocessing(BaseModel):
     channel, in the order of ``colour``. ``size`` is (height, width). A network that normalises
     inside its graph, as insightface's MXNet exports do, has mean 0 and std 1. The defaults apply to
     networks trained here. For third-party files all three must be given, as a wrong one silently
-    gives wrong embeddings (``UNSAID``, ``teachers.sources.unsaid_preprocessing``).
+    gives wrong embeddings (``REQUIRED``, ``teachers.sources.missing_preprocessing``).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -52,9 +52,9 @@ class Preprocessing(BaseModel):
         return cls(colour="RGB", mean=127.5, std=127.5, size=size)
 
     @property
-    def unsaid(self) -> list[str]:
+    def missing(self) -> list[str]:
         """The fields left at defaults that a third-party file must state."""
-        return [key for key in UNSAID if key not in self.model_fields_set]
+        return [key for key in REQUIRED if key not in self.model_fields_set]
 
     @property
     def digest(self) -> str:

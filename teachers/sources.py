@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from curation.errors import UserError
-from teachers.preprocessing import UNSAID
+from teachers.preprocessing import REQUIRED
 
 ONNX_SUFFIX = ".onnx"
 WEIGHT_SUFFIXES = (".pth", ".pt", ".ckpt", ".safetensors", ".bin", ".pth.tar")
@@ -82,14 +82,14 @@ def _configurations(path: Path) -> list[Path]:
     ]
 
 
-def unsaid_preprocessing(
+def missing_preprocessing(
     given: Mapping[str, object], name: str, backbone: str | None, prefix: str = ""
 ) -> str | None:
     """What ``given`` lacks about a teacher's file, and what its makers use; None if nothing.
 
     ``prefix`` precedes each key as the user writes it, such as "--" for options.
     """
-    missing = [f"{prefix}{key}" for key in UNSAID if given.get(key) is None]
+    missing = [f"{prefix}{key}" for key in REQUIRED if given.get(key) is None]
     if not missing:
         return None
     *most, last = missing

@@ -40,7 +40,7 @@ from curation.noise.label_errors import (
 from curation.noise.proposals import write_proposals
 from curation.pairs import read_pairs
 from curation.printable import argument, printable
-from curation.progress import Progress, Say, StepDisplay, unsaid, unwatched
+from curation.progress import Progress, Say, StepDisplay, silent, unwatched
 from curation.suggestions import unknown
 from curation.unlabelled import with_each_alone
 
@@ -58,7 +58,7 @@ def find_noise(
     sets: Sequence[Path],
     checks: Sequence[str] | None = None,
     watch: StepDisplay | None = None,
-    say: Say = unsaid,
+    say: Say = silent,
 ) -> Findings:
     """Compute missing embeddings, then ``analyse`` into the images' folder of findings.
 
@@ -84,7 +84,7 @@ def analyse(
     evaluation: Sequence[EvaluationImages] = (),
     checks: Sequence[str] | None = None,
     watch: StepDisplay | None = None,
-    say: Say = unsaid,
+    say: Say = silent,
 ) -> Findings:
     """Run ``checks`` (default all) and write their findings, with proposed decisions.
 

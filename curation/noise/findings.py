@@ -102,7 +102,7 @@ class FindingsMeta(BaseModel):
     checks: Annotated[tuple[CheckSummary, ...], FailFast()] = ()
 
     @model_validator(mode="after")
-    def _fits(self) -> Self:
+    def _check_counts(self) -> Self:
         for name, count in Counter(entry.check for entry in self.checks).items():
             if count > 1:
                 raise ValueError(f"the check {name} occurs {count} times")

@@ -18,7 +18,7 @@ from curation.noise.check import Fates, NoiseCheck, all_checks, load_finding
 from curation.noise.decisions import DECISIONS_FILE, Decision, read_decisions, write_decisions
 from curation.noise.embedded import EmbeddedImages
 from curation.noise.findings import Finding, Findings
-from curation.progress import Say, unsaid
+from curation.progress import Say, silent
 
 PROPOSED_FILE = "proposed.tsv"
 
@@ -38,7 +38,7 @@ def propose(findings: Findings, images: EmbeddedImages) -> Iterator[Decision]:
 
 
 def write_proposals(
-    findings: Findings, images: ImageSet, embedded: EmbeddedImages, say: Say = unsaid
+    findings: Findings, images: ImageSet, embedded: EmbeddedImages, say: Say = silent
 ) -> None:
     """Write the proposals, and update the table of decisions without losing edits."""
     proposed, decided = findings.path / PROPOSED_FILE, findings.path / DECISIONS_FILE

@@ -9,7 +9,7 @@ from typing import Literal
 from curation.errors import UserError
 from curation.image_set import ImageSet
 from curation.noise.embedded import ImageSetEmbedder, TeacherChoice
-from curation.progress import Say, unsaid
+from curation.progress import Say, silent
 from curation.recipes.file import CheckStep, CleanStep, Parents
 from curation.recipes.ledger import Ledger
 from curation.sources.label_choice import USUAL, LabelChoice
@@ -48,7 +48,7 @@ class RecipeContext:
     """Where the source has its labels"""
     rounds: int | None = None
     """Overrides the recipe's rounds of cleaning"""
-    say: Say = unsaid
+    say: Say = silent
 
     @property
     def ledger(self) -> Ledger:

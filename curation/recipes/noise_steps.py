@@ -10,7 +10,7 @@ from curation.noise.analysis import find_noise
 from curation.noise.clean import CLEAN, decisions_digest, write_clean
 from curation.noise.decisions import DECISIONS_FILE, Decision
 from curation.noise.findings import FINDINGS_FILE, Findings, findings_folder
-from curation.progress import Progress, Say, StepDisplay, unsaid
+from curation.progress import Progress, Say, StepDisplay, silent
 from curation.recipes.context import RecipeContext, StepResult
 from curation.recipes.file import CheckStep, CleanStep, ReportStep, ScoreStep
 from curation.recipes.pair_steps import readable_pairs
@@ -102,7 +102,7 @@ def _clean(of: str, to: str, context: RecipeContext) -> StepResult:
     )
 
 
-def _decisions(images: ImageSet, say: Say = unsaid) -> list[Decision] | None:
+def _decisions(images: ImageSet, say: Say = silent) -> list[Decision] | None:
     """The decisions on the current images; None if there are none, or they are for other images."""
     folder = findings_folder(images)
     table = folder / DECISIONS_FILE

@@ -16,7 +16,7 @@ from curation.locks import locked
 from curation.noise.clean import CLEAN
 from curation.noise.decisions import DECISIONS_FILE
 from curation.noise.embedded import TeacherChoice
-from curation.progress import Progress, Say, StepDisplay, unsaid, unwatched
+from curation.progress import Progress, Say, StepDisplay, silent, unwatched
 from curation.recipes.context import OpenEmbedder, RecipeContext, StepResult
 from curation.recipes.file import (
     DATASET_NAME,
@@ -69,7 +69,7 @@ def run_recipe(
     skip_bad: bool = False,
     labels: LabelChoice = USUAL,
     rounds: int | None = None,
-    say: Say = unsaid,
+    say: Say = silent,
 ) -> list[StepResult]:
     """Make ``datasets/DATASET`` by the recipe ``name``; completed steps are not repeated.
 

@@ -13,7 +13,7 @@ from curation.noise.decisions import DECISIONS_FILE, Decision, subject_name
 from curation.noise.findings import FINDINGS_FILE, Findings
 from curation.noise.overrides import chosen_decisions, override_decisions
 from curation.noise.proposals import tell_lost_proposals
-from curation.progress import Say, unsaid
+from curation.progress import Say, silent
 from curation.review.events import ReviewEvent
 from curation.review.log import DECISIONS_LOG, DecisionLog
 from curation.review.standing import Conflict, Standing
@@ -61,7 +61,7 @@ def decisions_to_carry_out(
     overrides: Sequence[Path],
     images: ImageSet,
     findings: Path,
-    say: Say = unsaid,
+    say: Say = silent,
 ) -> list[Decision]:
     """The decisions of ``table``, overridden by those of ``overrides``.
 

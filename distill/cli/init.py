@@ -257,7 +257,7 @@ def _teacher_keys(
     from distill.cli.curate.set_embedder import check_file_options
     from distill.pipeline.teacher_files import find_teacher
     from distill.run_directory import BUNDLE
-    from teachers.sources import is_onnx, is_weights, unsaid_preprocessing
+    from teachers.sources import is_onnx, is_weights, missing_preprocessing
 
     choice = file.choice(name)  # reports an invalid option by its name
     preprocessing = {"colour": file.colour, "mean": file.mean, "std": file.std}
@@ -269,7 +269,7 @@ def _teacher_keys(
         return [("from", name, "a finished job, or a bundle in teachers/")]
     find_teacher(name, place)  # a missing file is reported before its missing options
     keys: list[tuple[str, Any, str]] = [("from", name, "in the workspace's teachers/")]
-    if missing := unsaid_preprocessing(preprocessing, name, file.backbone, "--"):
+    if missing := missing_preprocessing(preprocessing, name, file.backbone, "--"):
         raise UserError(f"--teacher {name}: {missing}")
     if file.backbone is not None:
         keys.append(("backbone", file.backbone, "the network of these weights"))

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from curation.errors import UserError
 from curation.toml_text import read_toml
 from distill.daemon.machine import Machine
-from distill.resources import UNSAID, Resources, in_gigabytes
+from distill.resources import UNSPECIFIED, Resources, in_gigabytes
 from distill.spec_source import UNNAMED_SPEC
 
 DEMAND_COLUMNS = ("gpus", "ranks", "cpus", "memory", "disk", "nodes")
@@ -62,7 +62,7 @@ def resources_in(spec: str) -> Resources:
     try:
         return Resources.model_validate(_document(spec).get("resources", {}))
     except ValidationError:
-        return UNSAID
+        return UNSPECIFIED
 
 
 def _document(spec: str) -> dict[str, Any]:

@@ -76,7 +76,7 @@ class ExitRecord(Record):
     finished_at: Seconds
 
     @model_validator(mode="after")
-    def _one_end(self) -> Self:
+    def _check_end(self) -> Self:
         if (self.exit_status is None) == (self.signal is None):
             raise ValueError("it must have either an exit_status or a signal")
         return self

@@ -94,13 +94,13 @@ class FaceConfig(BundleModel):
     alignment: Alignment = Alignment()
 
     @model_validator(mode="after")
-    def _nothing_left_unsaid(self) -> "FaceConfig":
-        if unsaid := self.preprocessing.unsaid:
-            raise ValueError(f"preprocessing lacks {', '.join(unsaid)}")
+    def _check_preprocessing(self) -> "FaceConfig":
+        if missing := self.preprocessing.missing:
+            raise ValueError(f"preprocessing lacks {', '.join(missing)}")
         return self
 
     @model_validator(mode="after")
-    def _framed_as_here(self) -> "FaceConfig":
+    def _check_framing(self) -> "FaceConfig":
         """Refuse a crop or scaling that differs from this package's."""
         if self.framing is None:
             return self
@@ -263,7 +263,7 @@ class BundleConfig(BundleModel):
     origin: Origin | None = None
 
     @model_validator(mode="after")
-    def _says_the_same_twice(self) -> "BundleConfig":
+    def _check_pretrained_cfg(self) -> "BundleConfig":
         if self.pretrained_cfg not in (None, TimmConfig.of(self.face.preprocessing)):
             raise ValueError("pretrained_cfg disagrees with face.preprocessing")
         return self
@@ -303,7 +303,7 @@ class AccuracyThreshold(BundleModel):
     accuracy_interval: Interval | None = None
 
     @model_validator(mode="after")
-    def _all_or_none(self) -> "AccuracyThreshold":
+    def _check_pairs(self) -> "AccuracyThreshold":
         if len({each is None for each in (self.tar, self.far, self.genuine, self.impostors)}) > 1:
             raise ValueError("tar, far, genuine and impostors go together")
         return self

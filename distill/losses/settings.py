@@ -330,7 +330,7 @@ class MarginDistillationSettings(ComparisonSettings):
     largest_margin: Radians = 0.5
 
     @model_validator(mode="after")
-    def _a_range(self) -> "MarginDistillationSettings":
+    def _check_range(self) -> "MarginDistillationSettings":
         _check_margins(self.smallest_margin, self.largest_margin)
         return self
 
@@ -395,6 +395,6 @@ class TripletDistillationSettings(LossSettings):
     largest_margin: SquaredDistance = 0.5
 
     @model_validator(mode="after")
-    def _a_range(self) -> "TripletDistillationSettings":
+    def _check_range(self) -> "TripletDistillationSettings":
         _check_margins(self.smallest_margin, self.largest_margin)
         return self

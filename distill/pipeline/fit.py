@@ -340,9 +340,9 @@ def _check_comparisons(spec: JobSpec, student: int, teacher: int) -> None:
             if isinstance(loss, ComparisonSettings) and not loss.project:
                 project = in_words(("stage", index, "losses", name, "project"))
                 begins = spec.student is not None and spec.student.source is not None
-                unsaid = "" if begins else " (or leave it out)"
+                omitted = "" if begins else " (or leave it out)"
                 raise SpecError(
                     ("student", "embedding"),
                     f"{student} is not the teacher's {teacher}, and {name} compares the two; "
-                    f"allowed: {teacher}{unsaid}, or {project} = true",
+                    f"allowed: {teacher}{omitted}, or {project} = true",
                 )

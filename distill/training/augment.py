@@ -57,7 +57,7 @@ class AugmentSettings(Strengths):
     least_cosine: float = Field(default=LEAST_COSINE, ge=-1, lt=1)
 
     @model_validator(mode="after")
-    def _fits_together(self) -> "AugmentSettings":
+    def _check_combinations(self) -> "AugmentSettings":
         given = sorted(self.model_fields_set - {"views"})
         if self.views == 1 and given:
             raise SpecError(

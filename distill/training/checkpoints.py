@@ -33,7 +33,7 @@ class _ScoresFile(RootModel[dict[str, FiniteFloat]]):
     model_config = ConfigDict(strict=True)
 
     @model_validator(mode="after")
-    def _compared(self) -> Self:
+    def _check_score(self) -> Self:
         if SCORE not in self.root:
             raise ValueError(f"it has no {SCORE!r}")
         return self

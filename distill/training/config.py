@@ -62,7 +62,7 @@ class SamplerSettings(Strict):
     least_images: int = Field(default=1, ge=1, le=1 << 24)
 
     @model_validator(mode="after")
-    def _fits_together(self) -> "SamplerSettings":
+    def _check_combinations(self) -> "SamplerSettings":
         if self.kind == "pk" and self.images is None:
             raise SpecError(
                 ("images",),
@@ -183,7 +183,7 @@ class TrainSettings(Strict):
 
     @model_validator(mode="before")
     @classmethod
-    def _usual(cls, given: Any) -> Any:
+    def _fill_defaults(cls, given: Any) -> Any:
         """Fill in the defaults that depend on the optimiser or the schedule."""
         if not isinstance(given, dict):
             return given
@@ -193,7 +193,7 @@ class TrainSettings(Strict):
         return {**usual, **given}
 
     @model_validator(mode="after")
-    def _optimiser_fits(self) -> "TrainSettings":
+    def _check_optimiser(self) -> "TrainSettings":
         if self.optimiser == "adamw" and self.momentum is not None:
             raise SpecError(
                 ("momentum",),
@@ -202,7 +202,7 @@ class TrainSettings(Strict):
         return self
 
     @model_validator(mode="after")
-    def _schedule_fits(self) -> "TrainSettings":
+    def _check_schedule(self) -> "TrainSettings":
         for setting, schedule in SCHEDULE_OF.items():
             if getattr(self, setting) is not None and self.schedule != schedule:
                 raise SpecError(
@@ -231,7 +231,7 @@ class TrainSettings(Strict):
             )
 
     @model_validator(mode="after")
-    def _fits_together(self) -> "TrainSettings":
+    def _check_combinations(self) -> "TrainSettings":
         if self.zero_stage and self.engine != "deepspeed":
             raise SpecError(
                 ("zero_stage",),

@@ -11,7 +11,7 @@ from curation.views import ImageSet
 from distill.gpu_driver import has_gpu_driver
 from distill.launcher import launched_ranks
 from distill.losses.needs import Supply
-from distill.resources import UNSAID, Resources
+from distill.resources import UNSPECIFIED, Resources
 from distill.spec_errors import Location, SpecError, in_words, within
 from distill.training.config import SamplerSettings, TrainSettings
 from distill.training.plan import create_plan
@@ -30,7 +30,9 @@ def gpu_count() -> int:
     return torch.cuda.device_count()
 
 
-def job_ranks(trainings: Mapping[Location, TrainSettings], resources: Resources = UNSAID) -> int:
+def job_ranks(
+    trainings: Mapping[Location, TrainSettings], resources: Resources = UNSPECIFIED
+) -> int:
     """The number of ranks of a job with these trainings, by their tables in the spec.
 
     In this order: the ranks that a launcher started; one per GPU of ``resources``; ``ranks`` of the

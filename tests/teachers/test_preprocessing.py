@@ -87,8 +87,8 @@ def test_settings_that_mean_nothing_are_errors(settings: dict):
 
 
 def test_unset_fields_are_known():
-    assert Preprocessing(mean=0, size=(8, 8)).unsaid == ["colour", "std"]
-    assert Preprocessing.ours().unsaid == []
+    assert Preprocessing(mean=0, size=(8, 8)).missing == ["colour", "std"]
+    assert Preprocessing.ours().missing == []
 
 
 def test_one_number_and_three_equal_ones_have_one_digest():

@@ -24,7 +24,7 @@ from teachers.embedder import Embedder, embed_both
 from teachers.embeddings import cache_embeddings
 from teachers.preprocessing import Preprocessing
 from teachers.setting_words import settings_are_options
-from teachers.sources import is_onnx, unsaid_preprocessing
+from teachers.sources import is_onnx, missing_preprocessing
 from teachers.trial import LEAST_ACCURACY, try_teacher
 
 _BATCH = 256
@@ -96,7 +96,7 @@ def check_file_options(choice: TeacherChoice, path: Path) -> None:
 def _specified(choice: TeacherChoice) -> Preprocessing:
     """The preprocessing from the options; never guessed, because a wrong one ruins embeddings."""
     options = choice.model_dump(include={"colour", "mean", "std"})
-    if missing := unsaid_preprocessing(options, choice.name, choice.backbone, "--"):
+    if missing := missing_preprocessing(options, choice.name, choice.backbone, "--"):
         raise UserError(f"{choice.name}: {missing}")
     return Preprocessing(**options, size=(choice.size, choice.size))
 
