@@ -59,21 +59,29 @@ def export_bundle(
     gives other embeddings than the network, or no format is left.
     """
     destination = Path(destination)
+    network = copy.deepcopy(module).cpu().float().eval()
+    face, thresholds = config.face, Thresholds.model_validate(evaluation["thresholds"])
+    source = ExportSource(network, face.preprocessing, calibration, face.mirror, thresholds)
     partial = destination.with_name(f".{destination.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
-        _write_files(
-            partial,
-            module,
-            config,
-            evaluation,
-            lineage,
-            name or destination.name,
-            formats,
-            score,
-            calibration,
-        )
+        write_json(partial / "thresholds.json", thresholds.model_dump(mode="json"))
+        write_json(partial / "lineage.json", lineage)
+        sizes = _write_network(partial, source, config)
+        files, scores = _write_formats(partial, source, formats, score)
+        if scores:
+            evaluation = {**evaluation, "formats": scores}
+        write_json(partial / "evaluation.json", evaluation)
+        described = {
+            "formats": files,
+            "pretrained_cfg": TimmConfig.of(face.preprocessing),
+            "sizes": sizes,
+            "thresholds": thresholds,
+            "origin": origin_of(evaluation, lineage),
+        }
+        config = config.model_copy(update=described)
+        describe(partial, name or destination.name, config, evaluation, lineage)
         sync_tree(partial)
         replace_folder(partial, destination)
     finally:
@@ -81,32 +89,27 @@ def export_bundle(
     return destination
 
 
-def _write_files(
-    folder: Path,
-    module: "torch.nn.Module",
-    config: BundleConfig,
-    evaluation: dict,
-    lineage: dict,
-    name: str,
-    formats: Sequence[str],
-    score: Score | None,
-    calibration: Calibration | None,
-) -> None:
+def _write_network(folder: Path, source: ExportSource, config: BundleConfig) -> Sizes:
+    """Write the weights and the golden images; returns the sizes of the network."""
     from distill.counting import count
     from teachers.embedder import TorchEmbedder, module_digest
 
-    network = copy.deepcopy(module).cpu().float().eval()
-    preprocessing = config.face.preprocessing
-    thresholds = Thresholds.model_validate(evaluation["thresholds"])
-    write_json(folder / "thresholds.json", thresholds.model_dump(mode="json"))
-    write_json(folder / "lineage.json", lineage)
-    embedder = TorchEmbedder(network, preprocessing, module_digest(network), device="cpu")
-    counts = count(network, preprocessing.size)
+    network, face = source.network, config.face
+    embedder = TorchEmbedder(network, face.preprocessing, module_digest(network), device="cpu")
+    counts = count(network, face.preprocessing.size)
     assert embedder.embedding == config.num_features, "the config is of another network"
-    write_golden(folder, embedder, config.face.image_size, config.face.mirror)
+    write_golden(folder, embedder, face.image_size, face.mirror)
     write_weights(folder / "model.safetensors", network)
-    mirror = config.face.mirror
-    source = ExportSource(network, preprocessing, calibration, mirror, thresholds)
+    return Sizes(parameters=counts.params, multiply_adds=counts.madds, lfr_flops=counts.lfr_flops)
+
+
+def _write_formats(
+    folder: Path, source: ExportSource, formats: Sequence[str], score: Score | None
+) -> tuple[dict[str, tuple[str, ...]], dict[str, Any]]:
+    """Write the formats; returns their files and their evaluation, by format.
+
+    Raises ``FormatRefusedError`` if the default format or every format loses too much.
+    """
     files = {}
     for each in formats:
         try:
@@ -117,22 +120,11 @@ def _write_files(
             source.details[each] = {**source.details.get(each, {}), "not run": str(error)}
     scores = source.details
     if score is not None:
-        scores = format_scores(folder, files, preprocessing, score, source.details)
+        scores = format_scores(folder, files, source.preprocessing, score, source.details)
     refused = left_out(scores, files)
     if not files or any(each in refused for each in DEFAULT_FORMATS):
         raise FormatRefusedError("; ".join(refused.values()))
-    if scores:
-        evaluation = {**evaluation, "formats": scores}
-    write_json(folder / "evaluation.json", evaluation)
-    sizes = Sizes(parameters=counts.params, multiply_adds=counts.madds, lfr_flops=counts.lfr_flops)
-    described = {
-        "formats": files,
-        "pretrained_cfg": TimmConfig.of(preprocessing),
-        "sizes": sizes,
-        "thresholds": thresholds,
-        "origin": origin_of(evaluation, lineage),
-    }
-    describe(folder, name, config.model_copy(update=described), evaluation, lineage)
+    return files, scores
 
 
 def describe(

@@ -4,7 +4,7 @@ import copy
 import io
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +26,7 @@ from distill.pipeline.architecture import Architecture
 from distill.pipeline.teacher_answers import pictures_per_second
 from distill.pipeline.work import bundle_config
 from distill.training.data import Batch, BatchLoader, Shard
+from distill.training.engine import Engine
 from distill.training.engines import create_engine
 from distill.training.learner import Learner
 from distill.training.loop import Training, create_learner
@@ -95,42 +96,58 @@ def step_time(training: Training, ranks: int, budget: float) -> StepTime:
         training.views,
     )
     unit = settings.accumulate * (training.sampler.images or 1)
-    share = plan.batch_size // ranks
     with loader:
         engine = create_engine(learner, settings)
         learner.train()
-        batches = loader.batches(0, MOST_STEPS + 2)
+        timer = _StepTimer(engine, settings.learning_rate * 1e-6, plan.batch_size // ranks, end)
+        seconds, images = timer.measure(loader.batches(0, MOST_STEPS + 2), unit)
+    average = copy.deepcopy(learner.network.state_dict()) if settings.ema else None
+    state = saved_bytes({"engine": engine.state(), "average": average})
+    return StepTime(seconds, images, state, weights_bytes(learner))
+
+
+@dataclass(frozen=True)
+class _StepTimer:
+    """Times the steps of ``engine`` on batches of ``share`` images, until ``end``."""
+
+    engine: Engine
+    learning_rate: float
+    share: int
+    end: float
+
+    def measure(self, batches: Iterator[Batch], unit: int) -> tuple[float, int]:
+        """Seconds of a step, and the number of images, a multiple of ``unit``, that it was
+        measured on."""
         first = next(batches)
+        few = min(self.share, -(-FEW // unit) * unit)
+        self._step(first, few)
+        expected = self._step(first, few) * self.share / few
+        affordable = max(0.0, self.end - time.monotonic())
+        if 2 * expected <= affordable or few == self.share:
+            self._step(first, self.share)  # allocates its memory
+            return self._mean(batches, expected), self.share
+        size = max(few, int(self.share * affordable / (2 * expected)) // unit * unit)
+        if size > few:
+            self._step(first, size)
+        return self._step(first, size) * self.share / size, size
 
-        def timed(size: int, batch: Batch = first) -> float:
-            began = time.monotonic()
-            report = engine.step(_part(batch, size), settings.learning_rate * 1e-6)
-            float(report.gradient_norm)  # waits for the GPU
-            return time.monotonic() - began
-
-        def found(seconds: float, images: int) -> StepTime:
-            average = copy.deepcopy(learner.network.state_dict()) if settings.ema else None
-            state = saved_bytes({"engine": engine.state(), "average": average})
-            return StepTime(seconds, images, state, weights_bytes(learner))
-
-        few = min(share, -(-FEW // unit) * unit)
-        timed(few)
-        expected = timed(few) * share / few
-        affordable = max(0.0, end - time.monotonic())
-        if 2 * expected > affordable and few < share:
-            size = max(few, int(share * affordable / (2 * expected)) // unit * unit)
-            if size > few:
-                timed(size)
-            return found(timed(size) * share / size, size)
-        timed(share)  # allocates its memory
+    def _mean(self, batches: Iterator[Batch], expected: float) -> float:
+        """Mean seconds of whole steps, each of about ``expected`` seconds, while time is left."""
         began, done = time.monotonic(), 0
         for batch in batches:
-            timed(share, batch)
+            self._step(batch, self.share)
             done += 1
             now = time.monotonic()
-            if now + expected > end or now - began > ENOUGH_SECONDS:
+            if now + expected > self.end or now - began > ENOUGH_SECONDS:
                 break
-        return found((time.monotonic() - began) / max(1, done), share)
+        return (time.monotonic() - began) / max(1, done)
+
+    def _step(self, batch: Batch, size: int) -> float:
+        """Seconds of a step on the first ``size`` images of the batch."""
+        began = time.monotonic()
+        report = self.engine.step(_part(batch, size), self.learning_rate)
+        float(report.gradient_norm)  # waits for the GPU
+        return time.monotonic() - began
 
 
 def _part(batch: Batch, size: int) -> Batch:

@@ -58,7 +58,7 @@ class OnlineAnswers:
         """D, the width of the embeddings."""
         return self.teacher.embedding
 
-    def ask(
+    def embed(
         self, pictures: np.ndarray, images: ImageSet, indices: np.ndarray, views: np.ndarray
     ) -> np.ndarray:
         """Unit vectors float16 [n, D] of uint8 RGB [n, H, W, 3], rounded like those of a cache.

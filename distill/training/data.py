@@ -116,7 +116,7 @@ class BatchLoader:
             self.waited_seconds += time.monotonic() - began
             if filling is None:
                 return
-            yield self._answered(filling)
+            yield self._with_teacher(filling)
 
     def _ready(self, first: int, last: int) -> Iterator["_Filling"]:
         waiting: deque[tuple[_Filling, list[Future[None]]]] = deque()
@@ -151,7 +151,7 @@ class BatchLoader:
                 none = np.zeros(size, bool)
                 shown = ShownViews(rows, np.full(size, PLAIN), mirrored, none)
             else:
-                shown = self.views.shown(epoch, rows, epochs.again[everywhere], mirrored)
+                shown = self.views.shown(epoch, rows, epochs.repeats[everywhere], mirrored)
             weights = None
             if self.images.unlabelled or (self.views is not None and self.views.mixes):
                 # Weights are computed from the global batch: all ranks must agree on them.
@@ -161,7 +161,11 @@ class BatchLoader:
     def _start(self, chosen: "_Chosen") -> tuple["_Filling", list[Future[None]]]:
         """A batch, and the tasks that will fill it."""
         indices = chosen.indices
-        count, answers, asks = len(indices), self.answers, isinstance(self.answers, OnlineAnswers)
+        count, answers, is_online = (
+            len(indices),
+            self.answers,
+            isinstance(self.answers, OnlineAnswers),
+        )
         pixels = room_for_pixels((count, *self.preprocessing.size, 3))
         batch = Batch(
             pixels=pixels,
@@ -170,12 +174,12 @@ class BatchLoader:
             indices=indices,
             label_weights=chosen.label_weights,
         )
-        filling = _Filling(batch, chosen.shown, self._stored_size(count) if asks else None)
+        filling = _Filling(batch, chosen.shown, self._empty_pixels(count) if is_online else None)
         share, pool = math.ceil(count / self.threads), self._decoders()
         spans = [slice(begin, begin + share) for begin in range(0, count, share)]
         return filling, [pool.submit(self._fill, filling, span) for span in spans]
 
-    def _stored_size(self, count: int) -> np.ndarray:
+    def _empty_pixels(self, count: int) -> np.ndarray:
         return np.empty((count, *self.images.image_size, 3), np.uint8)
 
     def _fill(self, filling: "_Filling", span: slice) -> None:
@@ -186,8 +190,8 @@ class BatchLoader:
             filling.batch.teacher[span] = self.answers.look_up(shown)
         rows = filling.batch.pixels[span]
         for row, picture, place in self._pictures(filling.batch.indices[span], shown, rows):
-            if filling.asked is not None:
-                np.copyto(filling.asked[span.start + place], picture)
+            if filling.teacher_pixels is not None:
+                np.copyto(filling.teacher_pixels[span.start + place], picture)
             if picture is not row:
                 np.copyto(row, self.preprocessing.resize(picture[None])[0])
 
@@ -238,37 +242,41 @@ class BatchLoader:
                 changes[place] = change
         return changes
 
-    def _answered(self, filling: "_Filling") -> Batch:
+    def _with_teacher(self, filling: "_Filling") -> Batch:
         """The batch with teacher embeddings, computed now if they were not looked up."""
         batch, shown = filling.batch, filling.shown
-        if filling.asked is None:
+        if filling.teacher_pixels is None:
             return batch
         assert isinstance(self.answers, OnlineAnswers)
         assert batch.teacher is not None
-        asked = (filling.asked, self.images, batch.indices, shown.numbers)
-        batch.teacher[:] = self.answers.ask(*asked)
-        held = np.flatnonzero((shown.numbers != PLAIN) & ~shown.mixed)
-        if self.answers.least_cosine > -1 and len(held):
-            self._take_plain_instead(batch, shown, held)
+        arguments = (filling.teacher_pixels, self.images, batch.indices, shown.numbers)
+        batch.teacher[:] = self.answers.embed(*arguments)
+        augmented = np.flatnonzero((shown.numbers != PLAIN) & ~shown.mixed)
+        if self.answers.least_cosine > -1 and len(augmented):
+            self._replace_distant_views(batch, shown, augmented)
         return batch
 
-    def _take_plain_instead(self, batch: Batch, shown: ShownViews, held: np.ndarray) -> None:
-        """Replace views whose embedding is too far from the plain one, among images ``held``."""
+    def _replace_distant_views(
+        self, batch: Batch, shown: ShownViews, augmented: np.ndarray
+    ) -> None:
+        """Show the plain image instead of those ``augmented`` whose embedding is too distant."""
         assert isinstance(self.answers, OnlineAnswers)
         assert batch.teacher is not None
-        none = np.zeros(len(held), bool)
-        plainly = ShownViews(
-            shown.rows[held], np.full(len(held), PLAIN), shown.mirrored[held], none
+        none = np.zeros(len(augmented), bool)
+        plain_views = ShownViews(
+            shown.rows[augmented], np.full(len(augmented), PLAIN), shown.mirrored[augmented], none
         )
-        plain = self._stored_size(len(held))
-        for _, picture, place in self._pictures(batch.indices[held], plainly, plain):
-            np.copyto(plain[place], picture)
-        answers = self.answers.ask(plain, self.images, batch.indices[held], plainly.numbers)
-        too_far = cosines(batch.teacher[held], answers) < self.answers.least_cosine
-        batch.teacher[held[too_far]] = answers[too_far]
-        shown.numbers[held[too_far]] = PLAIN
+        pixels = self._empty_pixels(len(augmented))
+        for _, picture, place in self._pictures(batch.indices[augmented], plain_views, pixels):
+            np.copyto(pixels[place], picture)
+        answers = self.answers.embed(
+            pixels, self.images, batch.indices[augmented], plain_views.numbers
+        )
+        too_far = cosines(batch.teacher[augmented], answers) < self.answers.least_cosine
+        batch.teacher[augmented[too_far]] = answers[too_far]
+        shown.numbers[augmented[too_far]] = PLAIN
         if too_far.any():
-            batch.pixels[held[too_far]] = self.preprocessing.resize(plain[too_far])
+            batch.pixels[augmented[too_far]] = self.preprocessing.resize(pixels[too_far])
 
     def _decoders(self) -> ThreadPoolExecutor:
         if self._pool is None or self._process != os.getpid():
@@ -290,29 +298,29 @@ class _Chosen:
 
 @dataclass(frozen=True)
 class _Filling:
-    """A batch in progress; ``asked`` uint8 [B, H, W, 3] are the images for an online teacher, if
-    it still has to embed them."""
+    """A batch in progress; ``teacher_pixels`` uint8 [B, H, W, 3] are the images that an online
+    teacher still has to embed, None without one."""
 
     batch: Batch
     shown: ShownViews
-    asked: np.ndarray | None
+    teacher_pixels: np.ndarray | None
 
 
 class _Epochs:
     """The order of one epoch of a plan at a time."""
 
-    def __init__(self, plan: BatchPlan, count_again: bool) -> None:
-        self._plan, self._count_again, self._known = plan, count_again, -1
+    def __init__(self, plan: BatchPlan, count_repeats: bool) -> None:
+        self._plan, self._count_repeats, self._known = plan, count_repeats, -1
         self.order, self.mirrored = np.empty(0, np.int64), np.empty(0, bool)
-        self.again = np.empty(0, np.int64)
+        self.repeats = np.empty(0, np.int64)
 
     def go_to(self, epoch: int) -> None:
-        """Set ``order``, ``mirrored`` and ``again`` (``shown_before``) to those of the epoch."""
+        """Set ``order``, ``mirrored`` and ``repeats`` (``shown_before``) to those of the epoch."""
         if epoch == self._known:
             return
         (self.order, self.mirrored), self._known = self._plan.epoch(epoch), epoch
-        if self._count_again:
-            self.again = shown_before(self.order)
+        if self._count_repeats:
+            self.repeats = shown_before(self.order)
 
 
 def _finished(filling: _Filling, tasks: list[Future[None]]) -> _Filling:

@@ -132,7 +132,7 @@ def train(training: Training, checkpoints: Path, watch: Watch) -> dict[str, floa
         run.resume()
         while True:
             try:
-                run.to_the_end()
+                run.train_to_end()
                 return run.result()
             except Diverged as diverged:
                 run.go_back(diverged)
@@ -164,7 +164,7 @@ class _Run:
         self, training: Training, loader: BatchLoader, checkpoints: Path, watch: Watch
     ) -> None:
         self.settings, self.loader, self.watch = training.settings, loader, watch
-        self.checkpoints, self.check = checkpoints, DivergenceCheck(loader.plan, checkpoints)
+        self.checkpoints, self.divergence = checkpoints, DivergenceCheck(loader.plan, checkpoints)
         self.steps = training.epochs * loader.plan.steps_per_epoch
         self.idle = IdleCheck(self.steps)
         self.network = training.network
@@ -179,16 +179,16 @@ class _Run:
 
     def resume(self) -> None:
         """Load the newest checkpoint, or start from the beginning without one."""
-        found = self._load()
-        if found is not None:
-            self._make_up_for_evaluation(found)
+        checkpoint = self._load()
+        if checkpoint is not None:
+            self._evaluate_if_missed(checkpoint)
             return
         if self.optimiser_from is not None:
-            self._take_optimiser(self.optimiser_from)
+            self._restore_optimiser(self.optimiser_from)
         if self.settings.on_divergence is not None:
             self._save()  # a divergence needs a checkpoint to return to
 
-    def _take_optimiser(self, checkpoints: Path) -> None:
+    def _restore_optimiser(self, checkpoints: Path) -> None:
         """Restore the optimiser of the previous training at the weights that it kept."""
         final = None
         if distributed.rank() == 0:
@@ -202,17 +202,17 @@ class _Run:
         """Load and return the newest checkpoint, or None."""
         found = None
         if distributed.rank() == 0:
-            found = newest_checkpoint(self.checkpoints, check_state, self._say_set_aside)
+            found = newest_checkpoint(self.checkpoints, check_state, self._warn_of_damage)
         found = distributed.from_first_rank(found)
         if found is not None:
-            self._take(found)
+            self._restore(found)
         return found
 
-    def _say_set_aside(self, folder: Path, reason: str) -> None:
+    def _warn_of_damage(self, folder: Path, reason: str) -> None:
         text = f"a checkpoint is damaged and was set aside as {folder}: {reason}"
         self.watch.warn(Notice(f"checkpoint {folder.name}", text))
 
-    def _take(self, checkpoint: Path) -> None:
+    def _restore(self, checkpoint: Path) -> None:
         with of_this_training(checkpoint):
             state = read_state(checkpoint)
             self.engine.load(state["engine"])
@@ -220,7 +220,7 @@ class _Run:
                 self.average.load(state["average"])
             self.position = _LoopState.at(step_of(checkpoint), state["loop"])
 
-    def _make_up_for_evaluation(self, checkpoint: Path) -> None:
+    def _evaluate_if_missed(self, checkpoint: Path) -> None:
         """Evaluate now if the training was stopped before the evaluation at this step."""
         step = self.position.step
         scored = distributed.from_first_rank(bool(scores_of(checkpoint)))
@@ -230,7 +230,7 @@ class _Run:
                 raise Stopped
             self._save(scores)
 
-    def to_the_end(self) -> None:
+    def train_to_end(self) -> None:
         """Do all remaining steps."""
         settings, first = self.settings, self.position.step
         meter = Meter(self.loader, self.watch, first, self.steps)
@@ -238,7 +238,7 @@ class _Run:
             distributed.seed_step(settings.seed, step)
             learning_rate = scheduled_rate(settings, step, self.steps) * self.position.rate_scale
             report = self.engine.step(batch, learning_rate)
-            self.check.add(step, learning_rate, report)
+            self.divergence.add(step, learning_rate, report)
             self.idle.add(report)
             self.position.step = done = step + 1
             last = done == self.steps
@@ -247,7 +247,7 @@ class _Run:
             save = done % settings.checkpoint_every == 0 or last or stop
             evaluate = self.scoring.is_due(done, self.steps) and not stop
             if log or save or evaluate or self.engine.device.type == "cpu":
-                self.check.check()
+                self.divergence.check()
             if self.average is not None:
                 self.average.update(step)
             if log:
@@ -263,7 +263,7 @@ class _Run:
     def result(self) -> dict[str, float]:
         """Load the weights to keep, and return the last losses before them."""
         if self.settings.keep == "best":
-            self._take_best()
+            self._restore_best()
         self.engine.finish()
         if self.average is not None:
             self.network.load_state_dict(self.average.weights)
@@ -273,7 +273,7 @@ class _Run:
         """The network weights that this training would keep now."""
         return self.network.state_dict() if self.average is None else self.average.weights
 
-    def _take_best(self) -> None:
+    def _restore_best(self) -> None:
         best = None
         if distributed.rank() == 0:
             best = best_checkpoint(self.checkpoints)
@@ -285,7 +285,7 @@ class _Run:
             check_whole(best)
             kept = {"kept_iteration": step_of(best), "kept_score": scores_of(best)[SCORE]}
             self.watch.metrics({"iteration": self.steps, **kept})
-        self._take(distributed.from_first_rank(best))
+        self._restore(distributed.from_first_rank(best))
 
     def go_back(self, diverged: Diverged) -> None:
         """Return to the last checkpoint with a lower rate, or re-raise if retries are used up."""

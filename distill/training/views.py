@@ -10,7 +10,7 @@ from teachers.augment.drawing import hashes, uniform
 
 PLAIN = -1
 """Instead of the number of an augmented view: the image or its mirror image."""
-_AGAIN = 1 << 32
+_REPEAT_OFFSET = 1 << 32
 """Offset between fresh views of repeats within an epoch; larger than any number of epochs."""
 
 
@@ -26,24 +26,24 @@ class ViewChoice:
     settings: AugmentSettings
     seed: int
 
-    def numbers(self, epoch: int, rows: np.ndarray, again: np.ndarray) -> np.ndarray:
+    def numbers(self, epoch: int, rows: np.ndarray, repeats: np.ndarray) -> np.ndarray:
         """int64 [n]: the numbers of augmented views, or PLAIN, for the images in these rows.
 
-        ``again`` int64 [n] is how often the image was already shown in the same epoch.
+        ``repeats`` int64 [n] is how often the image was already shown in the same epoch.
         """
         if self.settings.augmented is None:
-            return self._fresh(epoch, rows, again)
+            return self._fresh(epoch, rows, repeats)
         plain_slots = self.settings.plain_slots
         length = plain_slots + self.settings.augmented
         cycle, place = divmod(epoch, length)
         order = np.random.default_rng([self.seed, cycle, 4]).permutation(length)
         begins = hashes(self.seed, rows, cycle) % np.uint64(length)
-        slots = order[(begins.astype(np.int64) + place + again) % length]
+        slots = order[(begins.astype(np.int64) + place + repeats) % length]
         return np.where(slots < plain_slots, PLAIN, slots - plain_slots)
 
-    def _fresh(self, epoch: int, rows: np.ndarray, again: np.ndarray) -> np.ndarray:
+    def _fresh(self, epoch: int, rows: np.ndarray, repeats: np.ndarray) -> np.ndarray:
         share = PLAIN_SHARE_OF_FRESH if self.settings.plain is None else self.settings.plain
-        numbers = epoch + _AGAIN * again
+        numbers = epoch + _REPEAT_OFFSET * repeats
         is_plain = uniform(hashes(self.seed, rows, numbers, 5)) < share
         return np.where(is_plain, PLAIN, numbers)
 
@@ -81,13 +81,13 @@ class StudentViews:
         return self.augmentation.strengths.mix > 0
 
     def shown(
-        self, epoch: int, rows: np.ndarray, again: np.ndarray, mirrored: np.ndarray
+        self, epoch: int, rows: np.ndarray, repeats: np.ndarray, mirrored: np.ndarray
     ) -> ShownViews:
         """The views of images in an epoch; ``mirrored`` applies to those that show the plain image.
 
         See ``ViewChoice.numbers`` for the other arguments.
         """
-        numbers = self.choice.numbers(epoch, rows, again)
+        numbers = self.choice.numbers(epoch, rows, repeats)
         augmented = numbers != PLAIN
         return ShownViews(
             rows,
@@ -97,11 +97,10 @@ class StudentViews:
         )
 
 
-def label_weights(without: np.ndarray) -> np.ndarray:
-    """float32 [B]: 0 for images ``without`` a label that counts, equal for all others, with mean 1
-    (or all 0)."""
-    labelled = ~without
-    return (labelled * (len(without) / max(1, labelled.sum()))).astype(np.float32)
+def label_weights(unlabelled: np.ndarray) -> np.ndarray:
+    """float32 [B], with mean 1 (or all 0): 0 for ``unlabelled`` images, equal for all others."""
+    labelled = ~unlabelled
+    return (labelled * (len(unlabelled) / max(1, labelled.sum()))).astype(np.float32)
 
 
 def stand_ins(labels: np.ndarray) -> np.ndarray:

@@ -26,8 +26,8 @@ ONCE = np.zeros(len(ROWS), np.int64)
 MIXING = AugmentSettings(views=5, mix=0.5, least_cosine=-1.0)
 
 
-def numbers(settings, epoch, rows=ROWS, again=ONCE, seed=0):
-    return ViewChoice(settings, seed).numbers(epoch, rows, again)
+def numbers(settings, epoch, rows=ROWS, repeats=ONCE, seed=0):
+    return ViewChoice(settings, seed).numbers(epoch, rows, repeats)
 
 
 def views_of(settings, images, seed=0):
@@ -104,7 +104,7 @@ def test_an_image_twice_in_an_epoch_shows_another_view():
 def test_fresh_views_are_never_repeated():
     settings = AugmentSettings(views="fresh")
     shown = np.stack(
-        [numbers(settings, epoch, again=ONCE + k) for epoch in range(9) for k in (0, 1)]
+        [numbers(settings, epoch, repeats=ONCE + k) for epoch in range(9) for k in (0, 1)]
     )
     assert (shown == PLAIN).mean() == pytest.approx(0.125, abs=0.02)
     for of_image in shown.T[:50]:
@@ -229,9 +229,9 @@ def test_pk_batches_show_an_image_in_several_views(drawn_store):
     views, plan = views_of(settings, drawn_store), PKShuffle(drawn_store.labels, 48, 0, 16)
     with BatchLoader(drawn_store, PREPROCESSING, plan, views=views) as loader:
         batch = next(loader.batches(0, 1))
-    again = [batch.pixels[batch.indices == index] for index in np.unique(batch.indices)]
-    assert all(len(pictures) == 2 for pictures in again)
-    differ = [(pictures[0] != pictures[1]).any() for pictures in again]
+    shown = [batch.pixels[batch.indices == index] for index in np.unique(batch.indices)]
+    assert all(len(pictures) == 2 for pictures in shown)
+    differ = [(pictures[0] != pictures[1]).any() for pictures in shown]
     assert np.mean(differ) > 0.9
 
 
