@@ -38,7 +38,7 @@ def inspect_path(
     """
     path = Path(path)
     unfinished = _unfinished(path)
-    is_pairs = path.suffix == ".bin"
+    is_pairs = path.suffix.lower() == ".bin"
     if unfinished is None and not is_pairs and _is_source(path):
         return _describe_source(open_source(path, choice), progress)
     if choice != USUAL:

@@ -9,22 +9,25 @@ from pathlib import Path
 
 _MOST_COMPARED = 100_000
 """Names in a folder"""
+_BYTES = re.compile("[\udc80-\udcff]")
+"""Bytes that are not UTF-8, as Python reads them"""
 _DRIVE, _ADDRESS = re.compile("[A-Za-z]:"), re.compile("(https?|ftp|s3|gs|hdfs):")
 
 
 def why_missing(path: Path) -> str:
     """The likely reason why there is no ``path``, in brackets for the end of a sentence, or "".
 
-    Such are paths of Windows, web addresses, and names that exist in upper or lower case, or in
-    another of Unicode's forms, as macOS writes them.
+    Such are paths of Windows, web addresses, names that exist in upper or lower case or in another
+    of Unicode's forms, as macOS writes them, and names from a list that is not UTF-8.
     """
-    if any(map(_DRIVE.fullmatch, path.parts)):
+    if path.root == "//" or any(map(_DRIVE.fullmatch, path.parts)):  # //HOST/SHARE
         return " (a path of Windows; write paths from the folder of the images, with /)"
     if any(map(_ADDRESS.fullmatch, path.parts)):
         return " (a web address; download the images first)"
     other = _nearly(path)
-    if other is None:
-        return ""
+    if other is None or other == path:
+        is_text = _BYTES.search(str(path)) is None
+        return "" if is_text else " (its name is not UTF-8; save the list as UTF-8)"
     how = "Unicode form" if _form(str(other)) == _form(str(path)) else "upper and lower case"
     return f" (there is {other}, which differs in {how})"
 

@@ -95,7 +95,7 @@ def _evaluation_set(name: str, spec: JobSpec, workspace: Workspace) -> SetSource
         if not path.is_file():
             raise UserError(f"list of pairs {listed[0]!r} is not in the workspace (no file {path})")
         return SetSource(path, workspace.image_set(full, "set of a list of pairs"))
-    if Path(name).suffix in LIST_SUFFIXES:
+    if Path(name).suffix.lower() in LIST_SUFFIXES:
         raise UserError(
             f"{name!r} is a list of pairs; add the store or view whose images it names, such as "
             f"{name}:{spec.data.sets[0].set}"

@@ -151,12 +151,18 @@ def _is_heading(line: str) -> bool:
     return all(_HEADING.fullmatch(word) for word in words_of(line, separator) if word)
 
 
+def with_endings(path: Path) -> list[Path]:
+    """``path`` itself, and with each of `ENDINGS`."""
+    return [path.parent / f"{path.name}{ending}" for ending in ("", *ENDINGS)]
+
+
 def image_at(path: Path) -> Path:
     """The file at ``path``, with one of `ENDINGS` if there is none; LFW's lists omit them."""
     if path.suffix.lower() in ENDINGS:
         return path
-    found = [path, *(path.with_name(path.name + ending) for ending in ENDINGS)]
     try:
-        return next((file for file in found if file.exists() and not file.is_dir()), path)
+        return next(
+            (file for file in with_endings(path) if file.exists() and not file.is_dir()), path
+        )
     except OSError:  # not a valid file name
         return path

@@ -16,7 +16,7 @@ from curation.images import check_pixels, probe_size
 from curation.missing_files import why_missing
 from curation.pair_sets.drawing import draw_pairs
 from curation.pair_sets.folds import in_folds
-from curation.pair_sets.lists import ENDINGS, ListedPair, image_at, read_pair_list
+from curation.pair_sets.lists import ENDINGS, ListedPair, image_at, read_pair_list, with_endings
 from curation.pair_sets.stored import StoredImages
 from curation.pairs import MAX_FILE_BYTES, read_pairs, write_pairs
 from curation.progress import Progress
@@ -170,7 +170,10 @@ def _read(
 
 def _hint(path: Path) -> str:
     """A possible reason why there is no file ``path``."""
-    return why_missing(path) or ("" if path.suffix else f" (nor with {', '.join(ENDINGS)})")
+    if path.suffix:
+        return why_missing(path)
+    hints = filter(None, map(why_missing, with_endings(path)))
+    return next(hints, f" (nor with {', '.join(ENDINGS)})")
 
 
 class _ImageReader:

@@ -29,7 +29,7 @@ def find_source(path: Path) -> Source:
     Raises ``UserError`` naming the expected files if there is no record file.
     """
     path = Path(path)
-    records = path / "train.rec" if path.is_dir() and path.suffix != ".rec" else path
+    records = path / "train.rec" if path.is_dir() and path.suffix.lower() != ".rec" else path
     if records.is_dir():
         raise UserError(f"{records} is a directory; expected a RecordIO file")
     if records.is_symlink():
@@ -41,7 +41,8 @@ def find_source(path: Path) -> Source:
             "or a .rec file"
         )
     _check_begins_as_records(records)
-    index, properties = records.with_suffix(".idx"), records.with_name("property")
+    suffix = ".IDX" if records.suffix.isupper() else ".idx"
+    index, properties = records.with_suffix(suffix), records.with_name("property")
     return Source(
         records,
         # A broken link is reported on reading. Without the index, the keys would differ.

@@ -114,7 +114,7 @@ class RecordWalk:
         if _are_identities(np.array([label]))[0]:
             return f"the key {key} occurs twice in the index, first at an earlier byte"
         return (
-            f"label {label:g} is not an identity; allowed are whole numbers from 0 to "
+            f"label {label:.10g} is not an identity; allowed are whole numbers from 0 to "
             f"{FLOAT32_INTEGERS}"
         )
 

@@ -39,7 +39,7 @@ def read_decided(review: Review, path: Path, who: str) -> ReadTable:
     """
     who = reviewer(who)
     review.refresh()
-    if path.suffix == LOG_SUFFIX:
+    if path.suffix.lower() == LOG_SUFFIX:
         events, left = list(_of_log(review, path)), 0
     else:
         events, left = _of_table(review, path, who)

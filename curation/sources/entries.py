@@ -271,7 +271,10 @@ def whole_label(value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
         raise ValueError(f"the label {_start(value)!r} is not a whole number")
     if not UNLABELLED <= value < MOST_LABEL:
-        raise ValueError(f"the label is {value}; allowed are whole numbers from 0, and -1 for none")
+        raise ValueError(
+            f"the label is {value}; allowed are whole numbers from 0 to {MOST_LABEL - 1}, and -1 for "
+            "none"
+        )
     return value
 
 

@@ -193,7 +193,7 @@ def _entry(name: str, number: int, value: bytes | None, label: int | None) -> Im
 def _list_of(path: Path) -> Path | None:
     """The list of labels in the folder, or the one named like the single-file environment."""
     beside = path.iterdir() if path.is_dir() else map(path.with_suffix, _LISTS)
-    found = sorted(each for each in beside if each.suffix in _LISTS and each.is_file())
+    found = sorted(each for each in beside if each.suffix.lower() in _LISTS and each.is_file())
     if len(found) > 1:
         names = ", ".join(each.name for each in found[:3])
         raise UserError(

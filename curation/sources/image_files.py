@@ -27,6 +27,7 @@ from curation.sources.image_source import (
 )
 from curation.sources.label_choice import FolderLabels, LabelChoice, repeated_names
 from curation.sources.quarantine import BadRecordError, OnBad, stop_at
+from curation.wording import counted
 
 _ADDED_TOGETHER = 1 << 12
 _TOGETHER = 64
@@ -65,6 +66,22 @@ class FileTable:
         begins = np.flatnonzero(np.diff(labels, prepend=UNLABELLED))
         for place in begins[labels[begins] != UNLABELLED].tolist():
             yield self._names[place].rpartition("/")[0]
+
+    def listed_again(self) -> Iterator[str]:
+        """The remark that some files occur several times; see ``ImageSource.differences``."""
+        hashes = np.fromiter(map(hash, self._names), np.int64, len(self))
+        order = np.argsort(hashes, kind="stable")
+        again = np.flatnonzero(np.diff(hashes[order]) == 0)
+        if not again.size:
+            return
+        labels = np.frombuffer(self._labels, np.int64)[order]
+        others = int(np.count_nonzero(labels[again] != labels[again + 1]))
+        differ = f" ({others:,} with another label)" if others else ""
+        shown = self._names[int(order[again + 1].min())]
+        yield (
+            f"the list names {counted(len(again), 'image')} again{differ}, such as {shown[:80]!r}; "
+            "the store has these several times"
+        )
 
     def __getitem__(self, place: int) -> ImageFile:
         return ImageFile(self.keys[place], self._labels[place], self._names[place])

@@ -43,7 +43,7 @@ def columns_of(path: Path, first: str, choice: LabelChoice = USUAL) -> NamedColu
     None if they have no names, if none has the name of a label, or if they are those of MXNet's
     lists, KEY LABEL PATH. Raises ``UserError`` if ``choice`` names a column that is not there.
     """
-    if path.suffix == JSON_LINES:
+    if path.suffix.lower() == JSON_LINES:
         return NamedColumns(partial(_of_object, choice), False, _unlabelled_keys(first, choice))
     table = _heading_of(first)
     if table is None and choice.key:

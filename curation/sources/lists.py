@@ -31,7 +31,7 @@ from curation.errors import UserError
 from curation.file_kinds import what_is_this
 from curation.labels import UNLABELLED
 from curation.missing_files import why_missing
-from curation.sources.entries import MISSING, LabelNumbers
+from curation.sources.entries import MISSING, MOST_LABEL, LabelNumbers
 from curation.sources.image_files import ImageFile, ImageFiles
 from curation.sources.label_choice import (
     LABEL_KEYS,
@@ -70,7 +70,6 @@ _BEHIND_ALIGNED = (1, 5, 15)
 """Numbers after insightface's path: a label, a box of four, five landmarks"""
 _BEHIND_PATH = (1, 5, 11, 15)
 """Numbers after other paths, which may have landmarks without a box, as DeepGlint's and RFW's"""
-_LIMIT = 1 << 31
 _LONGEST_PATH = 4096
 
 
@@ -144,10 +143,11 @@ class ListForm(NamedTuple):
 
 
 def _is_list(path: Path) -> bool:
-    if path.is_dir() or path.suffix in _OF_OTHER_KINDS:
+    suffix = path.suffix.lower()
+    if path.is_dir() or suffix in _OF_OTHER_KINDS:
         return False
-    kind = None if path.suffix in SUFFIXES else what_is_this(path)
-    return path.suffix in SUFFIXES or (kind is not None and kind.name in ("text", "csv"))
+    kind = None if suffix in SUFFIXES else what_is_this(path)
+    return suffix in SUFFIXES or (kind is not None and kind.name in ("text", "csv"))
 
 
 class ListedFiles(ImageFiles):
@@ -168,11 +168,14 @@ class ListedFiles(ImageFiles):
         return chosen
 
     def _why_missing(self, path: Path) -> str:
-        return why_missing(path) or f" (relative paths start at the list's folder, {self._root})"
+        is_below = path.is_relative_to(self._root)
+        start = f" (relative paths start at the list's folder, {self._root})" if is_below else ""
+        return why_missing(path) or start
 
     def differences(
         self, images: int, identities: int, image_size: tuple[int, int]
     ) -> Iterator[str]:
+        yield from self._files.listed_again()
         if not identities and self._unread:
             yield no_label("column", self._unread, self.choice)
 
@@ -345,9 +348,10 @@ def _count_numbers(words: Iterable[str]) -> int:
 
 def _whole(word: str, what: str, where: str) -> int:
     value = float(word) if _NUMBER.fullmatch(word) else -1.0
-    if not (value.is_integer() and 0 <= value < _LIMIT):
+    if not (value.is_integer() and 0 <= value < MOST_LABEL):
+        none = ", and -1 for none" if what == "label" else ""
         raise UserError(
             f"{where}: the {what} is {word[:40]!r}; allowed are whole numbers from 0 to "
-            f"{_LIMIT - 1}"
+            f"{MOST_LABEL - 1}{none}"
         )
     return int(value)

@@ -62,7 +62,7 @@ def read_images(source: Source, progress: Progress | None = None) -> Iterator[So
 def _is_record_file(path: Path) -> bool:
     """If the name matches, the path need not be a valid record file nor exist."""
     records = path / "train.rec"
-    if path.suffix == ".rec" or records.exists() or records.is_symlink():
+    if path.suffix.lower() == ".rec" or records.exists() or records.is_symlink():
         return True
     kind = None if path.is_dir() else what_is_this(path)
     return kind is not None and kind.name == "recordio"

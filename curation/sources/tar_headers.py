@@ -15,6 +15,8 @@ from curation.sources.samples import MOST_BYTES, ArchiveError, ArchiveFile, Role
 BLOCK = 512
 _ADLER = 65_521
 _ZEROS = bytes(BLOCK)
+_MOST_ZEROS = 1 << 21
+"""Blocks; a short gzipped file may unpack to any number of them"""
 _MOST_EXTENSION = 1 << 20
 """Maximum bytes of a long name or pax header"""
 _LONGEST_NAME = 4096
@@ -46,7 +48,7 @@ class _Extension(NamedTuple):
 
 
 def archive_files(file: ArchiveBytes, roles: Roles) -> Iterator[ArchiveFile]:
-    """The images and labels in an archive; other files are skipped.
+    """The images and labels in a file of one or several archives; other files are skipped.
 
     Raises ``ArchiveError`` if it is damaged.
     """
@@ -57,10 +59,9 @@ def archive_files(file: ArchiveBytes, roles: Roles) -> Iterator[ArchiveFile]:
         if len(block) < BLOCK or (zlib.adler32(block) & 0xFFFF) != _right_sum(block[148:156]):
             if block != _ZEROS:
                 raise _damaged(offset, _no_header(block))
-            block = read(BLOCK)
-            if block == _ZEROS:
+            offset, block = _after_zeros(file, offset)
+            if not block:
                 return
-            offset += BLOCK
             continue
         size = _size(block[124:136])
         if size < 0:
@@ -96,6 +97,22 @@ def archive_files(file: ArchiveBytes, roles: Roles) -> Iterator[ArchiveFile]:
             yield ArchiveFile(name, key, role, begin, data[:size])
             block = data[padded:]
         offset += BLOCK + padded
+
+
+def _after_zeros(file: ArchiveBytes, offset: int) -> tuple[int, bytes]:
+    """The position and bytes of the block after the zeros at ``offset``; empty at the file's end.
+
+    Another archive may follow the end of the first, as after ``cat a.tar b.tar > all.tar``.
+    """
+    for count in range(1, _MOST_ZEROS):
+        block = file.read(BLOCK)
+        if block.strip(b"\0"):
+            return offset + count * BLOCK, block
+        if len(block) < BLOCK:
+            if count == 1:
+                raise _damaged(offset + BLOCK, _no_header(block))
+            return offset + count * BLOCK, b""
+    raise _damaged(offset, f"{_MOST_ZEROS * BLOCK:,} zero bytes follow")
 
 
 def _damaged(offset: int, reason: str) -> ArchiveError:

@@ -121,7 +121,6 @@ def _files(file: "_Plain | _Unpacked", roles: Roles) -> Iterator[ArchiveFile]:
         for found in archive_files(file, roles):
             offset = found.offset
             yield found
-        file.finish()
     except (OSError, EOFError, zlib.error) as error:
         reason = f"it cannot be read past byte {offset:,}: {error}"
         raise ArchiveError(offset + 1, reason) from None
@@ -149,9 +148,6 @@ class _Plain:
         else:
             self._file.seek(size, os.SEEK_CUR)
 
-    def finish(self) -> None:
-        """Does nothing: bytes after the archive are ignored."""
-
 
 class _Unpacked:
     """A gzipped file, decompressed while it is read."""
@@ -168,12 +164,6 @@ class _Unpacked:
             if not data:
                 return
             size -= len(data)
-
-    def finish(self) -> None:
-        """Read to the end, where gzip stores its checksum."""
-        self.skip(_MOST_SKIPPED)
-        if self._file.read(1):
-            raise OSError(f"more than {_MOST_SKIPPED:,} bytes follow the end of the archive")
 
 
 def _is_gzipped(path: Path) -> bool:

@@ -28,12 +28,12 @@ class SetSource:
 
     @property
     def is_list(self) -> bool:
-        return self.path.suffix in LIST_SUFFIXES
+        return self.path.suffix.lower() in LIST_SUFFIXES
 
     @property
     def is_pairs(self) -> bool:
         """Whether it has explicit pairs, rather than all pairs of its images."""
-        return self.path.suffix == ".bin" or self.is_list
+        return self.path.suffix.lower() == ".bin" or self.is_list
 
     def open(self, progress: Progress | None = None) -> VerificationPairs | ImageSet:
         """Open the set; ``UserError`` if it cannot be read. ``progress`` counts pairs of a list."""
@@ -48,7 +48,7 @@ class SetSource:
 def split_list(name: str) -> tuple[str, str] | None:
     """The two parts of LIST:SET; None if the name does not have this form."""
     listed, _, images = name.rpartition(":")
-    return (listed, images) if images and Path(listed).suffix in LIST_SUFFIXES else None
+    return (listed, images) if images and Path(listed).suffix.lower() in LIST_SUFFIXES else None
 
 
 def _listed(

@@ -143,14 +143,33 @@ class TestLists:
                 "line 3: the pair shows two people, but the same person on line 1; correct the "
                 "list, or leave such pairs out",
             ),
-            ("Ann b.jpg 1\n", r"line 1: .*/Ann: it is a directory"),
+            ("Ann b.jpg 1\n", r"line 1: .*/Ann: it is a directory, not a file \(nor with"),
+            ("/ b.jpg 1\n", r"line 1: /: it is a directory"),
             ("Ann/1 b.jpg 1\n", r"line 1: .*/Ann/1: .*nor with \.jpg, \.jpeg, \.png"),
         ],
-        ids=["twice", "contradictory", "folder", "no-ending"],
+        ids=["twice", "contradictory", "folder", "root", "no-ending"],
     )
     def test_a_wrong_pair_is_named(self, tmp_path, people, text, complaint):
         with pytest.raises(UserError, match=complaint):
             pairs_of_list(listed(tmp_path, text))
+
+    @pytest.mark.parametrize(
+        ("name", "hint"),
+        [
+            ("zoe\u0308", "zo\u00eb/zo\u00eb_0001.jpg, which differs in Unicode form"),
+            ("ZO\u00cb", "which differs in upper and lower case"),
+            ("zo\udceb", "its name is not UTF-8"),
+        ],
+    )
+    def test_names_of_people_that_differ_are_explained(self, tmp_path, people, name, hint):
+        folder = tmp_path / "zo\u00eb"
+        folder.mkdir()
+        for number in (1, 2):
+            (folder / f"zo\u00eb_{number:04}.jpg").write_bytes(people["a1"])
+        path = tmp_path / "pairs.txt"
+        path.write_text(f"{name} 1 2\n", "utf-8", "surrogateescape")
+        with pytest.raises(UserError, match=hint):
+            pairs_of_list(path)
 
     @pytest.mark.parametrize("name", ["a" * 5000, "b" * 300 + ".jpg", "/".join("c" * 3000)])
     def test_impossible_file_names(self, tmp_path, people, name):

@@ -14,7 +14,7 @@ FILE_SUFFIXES = (".lmdb", ".partial", ".view", ".rec", ".bin")
 def locate(name: str, workspace: "Workspace") -> Path:
     """The path itself if it exists, else the set of that name in the workspace, finished or not."""
     path = Path(name)
-    if path.exists() or path.is_absolute() or path.suffix in FILE_SUFFIXES:
+    if path.exists() or path.is_absolute() or path.suffix.lower() in FILE_SUFFIXES:
         return path
     name = workspace.full_name(name)
     base = workspace.inside(name, workspace.datasets, "data set")
@@ -28,7 +28,7 @@ def split_list(name: str) -> tuple[Path, str | None] | None:
     """The list and the image set of LIST:IMAGES (None without one); None if it is no list."""
     from distill.evaluation.set_source import LIST_SUFFIXES, split_list
 
-    if Path(name).suffix in LIST_SUFFIXES and not Path(name).is_dir():
+    if Path(name).suffix.lower() in LIST_SUFFIXES and not Path(name).is_dir():
         return Path(name), None
     parts = None if Path(name).exists() else split_list(name)
     return None if parts is None else (Path(parts[0]), parts[1])

@@ -81,7 +81,7 @@ class TestDamage:
             (float("nan"), "nan"),
             (2.5, "2.5"),
             (float("inf"), "inf"),
-            (2.0**25, "3.3"),
+            (2.0**25, "33554432"),
         ],
     )
     @pytest.mark.parametrize("array", [False, True])
@@ -172,6 +172,12 @@ class TestFindingASource:
         (folder / "property").unlink()
         source = find_source(folder / "test.rec")
         assert (source.index, source.property) == (None, None)
+
+    def test_names_in_upper_case_are_found(self, write_source):
+        folder = write_source({0: 1})
+        (folder / "train.rec").rename(folder / "A.REC")
+        (folder / "train.idx").rename(folder / "A.IDX")
+        assert find_source(folder / "A.REC").index == folder / "A.IDX"
 
     def test_a_folder_without_records_is_refused_with_a_hint(self, tmp_path):
         with pytest.raises(UserError, match=r"no train\.rec in it; give a folder with train\.rec"):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import time
 
 import pytest
@@ -90,13 +91,14 @@ class TestLists:
         assert store.labels.tolist() == [0, 0, 1]
         assert store.source_names == ("faces/9/b.jpg", "faces/9/a2.jpg", "faces/10/x.JPEG")
 
-    def test_json_lines_as_in_image_folders(self, folder, tmp_path):
+    @pytest.mark.parametrize("suffix", [".jsonl", ".JSONL"])
+    def test_json_lines_as_in_image_folders(self, folder, tmp_path, suffix):
         names = ["faces/9/b.jpg", "faces/10/x.JPEG", "faces/9/a2.jpg"]
         rows = [
             {"file_name": name, "label": n, "age": [1]}
             for name, n in zip(names, (4, 2, None), strict=True)
         ]
-        path = folder.parent / "metadata.jsonl"
+        path = folder.parent / f"metadata{suffix}"
         path.write_text("".join(json.dumps(row) + "\n" for row in rows))
         store = convert(path, tmp_path / "train.lmdb")
         assert (store.source_labels.tolist(), store.unlabelled) == ([2, 4], 1)
@@ -124,7 +126,7 @@ class TestLists:
             read_list(tmp_path / name)
 
     @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
-    @pytest.mark.parametrize("suffix", [".lst", ".list", ".txt", ".tsv", ".csv"])
+    @pytest.mark.parametrize("suffix", [".lst", ".list", ".txt", ".tsv", ".csv", ".TXT"])
     def test_files_saved_on_windows_are_read(self, folder, encoding, suffix):
         path = folder.parent / f"faces{suffix}"
         path.write_bytes("faces/9/b.jpg\t3\r\nfaces/9/a2.jpg\t3\r\n\r\n".encode(encoding))
@@ -191,6 +193,20 @@ class TestLists:
         with pytest.raises(UserError, match=complaint):
             read_list(self.write(folder, text))
 
+    def test_labels_and_keys_may_be_numbers_of_53_bits(self, folder, tmp_path):
+        most = 2**53 - 1
+        store = convert(self.write(folder, f"{most} {most} faces/9/b.jpg\n"), tmp_path / "a.lmdb")
+        assert [store.source_labels.tolist(), store.source_keys.tolist()] == [[most], [most]]
+        with pytest.raises(UserError, match=f"0 to {most}, and -1 for none"):
+            read_list(self.write(folder, f"faces/9/b.jpg {most + 1}\n"))
+
+    @pytest.mark.parametrize(("label", "differs"), [(3, ""), (4, r" \(1 with another label\)")])
+    def test_an_image_that_is_listed_twice_is_doubted(self, folder, tmp_path, label, differs):
+        path = self.write(folder, f"faces/9/b.jpg 3\nfaces/9/a2.jpg 3\nfaces/9/b.jpg {label}\n")
+        warned: list[str] = []
+        convert(path, tmp_path / "train.lmdb", warn=warned.append)
+        assert re.search(rf"1 image again{differs}, such as 'faces/9/b.jpg'", "".join(warned))
+
     def test_a_long_list_takes_little_more_memory_than_its_names(self, folder):
         count = 20_000
         lines = (f"{count - i}\t{i // 9}\tanna/{i:05}.jpg\n" for i in range(count))
@@ -220,14 +236,17 @@ class TestLists:
             ("9/B.JPG", r"there is .*9/b\.jpg, which differs in upper and lower case"),
             ("Zoe\u0308/1.jpg", "there is .*Zo\u00eb/1.jpg, which differs in Unicode form"),
             (r"C:\data\1.jpg", "a path of Windows"),
+            (r"\\server\data\1.jpg", "a path of Windows"),
             ("https://faces.org/1.jpg", "a web address; download"),
+            ("Zo\udceb/1.jpg", "its name is not UTF-8; save the list as UTF-8"),
+            ("/none/1.jpg", "No such file or directory; correct"),
         ],
-        ids=["absent", "case", "unicode", "windows", "address"],
+        ids=["absent", "case", "unicode", "windows", "share", "address", "latin-1", "absolute"],
     )
     def test_a_missing_file_is_explained(self, folder, tmp_path, name, hint):
         (folder / "Zo\u00eb").mkdir()
         (folder / "Zo\u00eb" / "1.jpg").write_bytes((folder / "9" / "b.jpg").read_bytes())
-        (folder / "list.txt").write_text(f"{name} 0\n")
+        (folder / "list.txt").write_text(f"{name} 0\n", "utf-8", "surrogateescape")
         with pytest.raises(UserError, match=hint):
             convert(folder / "list.txt", tmp_path / "out.lmdb")
 

@@ -73,6 +73,33 @@ class TestWebDataset:
         assert verify(tmp_path / "set", decoding=True)["sound"]
         assert not (store.path / "images.bin").exists()
 
+    @pytest.mark.parametrize("suffix", [".tar", ".tar.gz"])
+    def test_archives_joined_by_cat_are_read_to_the_end(self, tmp_path, samples, suffix):
+        mode = "w" if suffix == ".tar" else "w:gz"
+        parts = [
+            write_tar(tmp_path / f"{number}{suffix}", samples[number * 10 :][:10], mode)
+            for number in range(2)
+        ]
+        joined = tmp_path / f"all{suffix}"
+        joined.write_bytes(b"".join(part.read_bytes() for part in parts))
+        store = convert(joined, tmp_path / "all.lmdb")
+        whole = convert(write_tar(tmp_path / f"whole{suffix}", samples, mode), tmp_path / "w.lmdb")
+        assert [*store.read_many(store.rows)] == [*whole.read_many(whole.rows)]
+
+    def test_other_bytes_after_an_archive_are_a_bad_record(self, tmp_path, samples):
+        archive = write_tar(tmp_path / "a.tar", samples)
+        archive.write_bytes(archive.read_bytes() + b"not an archive")
+        with pytest.raises(UserError, match="damaged at byte 40,960"):
+            convert(archive, tmp_path / "a.lmdb")
+
+    def test_zeros_after_an_archive_are_ignored_up_to_a_limit(self, tmp_path, samples, monkeypatch):
+        archive = write_tar(tmp_path / "a.tar", samples)
+        archive.write_bytes(archive.read_bytes() + bytes(100_100))
+        assert len(convert(archive, tmp_path / "a.lmdb")) == 10
+        monkeypatch.setattr("curation.sources.tar_headers._MOST_ZEROS", 100)
+        with pytest.raises(UserError, match="51,200 zero bytes follow"):
+            convert(archive, tmp_path / "b.lmdb")
+
     def test_plain_and_gzipped_archives_are_equal(self, tmp_path, samples):
         plain = convert(write_tar(tmp_path / "a.tar", samples), tmp_path / "a.lmdb")
         packed = convert(write_tar(tmp_path / "b.tar.gz", samples, "w:gz"), tmp_path / "b.lmdb")
