@@ -271,9 +271,9 @@ def whole_label(value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
         raise ValueError(f"the label {_start(value)!r} is not a whole number")
     if not UNLABELLED <= value < MOST_LABEL:
+        most = MOST_LABEL - 1
         raise ValueError(
-            f"the label is {value}; allowed are whole numbers from 0 to {MOST_LABEL - 1}, and -1 for "
-            "none"
+            f"the label is {value}; allowed are whole numbers from 0 to {most}, and -1 for none"
         )
     return value
 

@@ -6,7 +6,7 @@ An environment is a folder or a single file. Four layouts are supported:
   in the folder, or the one with the environment's name.
 - ``label-N`` is the label of the image file ``image-N``.
 - Values are msgpack of (image file, label) or (image file, feature, label), as in
-  HaiyuWu/SOTA-Face-Recognition-Train-and-Test.
+  HaiyuWu/SOTA-Face-Recognition-Train-and-Test, or maps of both (``packed_values``).
 - Values are Caffe's ``Datum`` messages with image files and labels.
 
 Keys that begin with ``__``, and the usual ones for counts, hold metadata if their values are not

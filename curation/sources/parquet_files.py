@@ -10,7 +10,7 @@ from curation.errors import UserError
 from curation.file_kinds import what_is_this
 from curation.sources.opening import source
 from curation.sources.parquet_pages import measure_pages
-from curation.sources.shards import find_shards
+from curation.sources.shards import check_kind, find_shards
 from curation.sources.table_columns import TableColumns
 from curation.sources.tables import TableSource, load_pyarrow
 
@@ -40,11 +40,7 @@ def open_tables(path: Path) -> TableSource:
             f"{path} has the tables of several splits ({', '.join(splits[:5])}); give the files of "
             f"one split, such as '{shards[0].parent}/{splits[0]}-*.parquet'"
         )
-    for shard in shards:
-        kind = what_is_this(shard)
-        if kind is None or kind.name != "parquet":
-            what = "no Parquet table" if kind is None else f"{kind.what}, not a Parquet table"
-            raise UserError(f"{shard} is {what}; download it again, or leave it out")
+    check_kind(shards, "Parquet table", ("parquet",))
     load_parquet()
     return TableSource("parquet", path, shards, _opened)
 

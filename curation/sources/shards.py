@@ -60,12 +60,12 @@ class OpenShards:
 
 
 def check_kind(shards: Sequence[Path], name: str, kinds: Sequence[str]) -> None:
-    """``UserError`` if one of the ``shards`` is not a ``name`` archive, by its kind of file."""
+    """``UserError`` if one of the ``shards`` is not a ``name``, by its kind of file."""
     for shard in shards:
         kind = what_is_this(shard)
         if kind is None or kind.name not in kinds:
-            what = f"no {name} archive" if kind is None else f"{kind.what}, not a {name} archive"
-            advice = kind.advice if kind is not None and kind.is_data else "download it again"
+            what = f"no {name}" if kind is None else f"{kind.what}, not a {name}"
+            advice = "download it again" if kind is None else kind.advice
             raise UserError(f"{shard} is {what}; {advice}, or leave it out")
 
 

@@ -48,7 +48,7 @@ def _is_tar(path: Path) -> bool:
 def open_tars(path: Path) -> "TarSource":
     """The archives at ``path``; ``UserError`` if one is not a tar archive."""
     shards = find_shards(path, PLAIN + GZIPPED) or [path]
-    check_kind(shards, "tar", ("tar", "gzip"))
+    check_kind(shards, "tar archive", ("tar", "gzip"))
     return TarSource(path, shards)
 
 

@@ -70,7 +70,7 @@ def _is_zip(path: Path) -> bool:
 def open_zips(path: Path) -> "ZipSource":
     """The archives at ``path``; ``UserError`` if one is not a zip archive."""
     shards = find_shards(path, SUFFIXES)
-    check_kind(shards, "zip", ("zip", "npz", "torch"))
+    check_kind(shards, "zip archive", ("zip", "npz", "torch"))
     return ZipSource(path, shards)
 
 

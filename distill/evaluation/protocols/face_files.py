@@ -94,6 +94,17 @@ class FaceFiles:
         return [_size(path) for path in self.paths]
 
 
+def visible_images(folder: Path, suffixes: Sequence[str]) -> list[Path]:
+    """The files in a folder with these suffixes, sorted, without hidden ones such as ``._1.jpg``,
+    which macOS makes.
+    """
+    return sorted(
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in suffixes and not path.name.startswith(".")
+    )
+
+
 def _size(path: Path) -> int:
     try:
         return path.stat().st_size if path.is_file() else -1

@@ -19,7 +19,7 @@ from curation.files import file_digest
 from curation.labels import UNLABELLED
 from distill.evaluation.all_pairs import pairs_beside
 from distill.evaluation.features import Embedded
-from distill.evaluation.protocols.face_files import FaceFiles
+from distill.evaluation.protocols.face_files import FaceFiles, visible_images
 from distill.evaluation.protocols.labelled import check_labels
 from distill.evaluation.protocols.matrices import read_matrix
 from distill.evaluation.protocols.protocol import ProtocolSet, TemplateWeights, protocol
@@ -73,6 +73,8 @@ def score(
 
 def _entries(path: Path) -> list[tuple[int, str]]:
     """The line number and name of each entry; ignores everything after the name."""
+    if not path.exists():
+        raise UserError(f"{path} is missing; give the folder that holds {_LIST} and {_LABELS}")
     found: dict[str, int] = {}
     for line, text in listed_lines(path, "a list of images or videos"):
         name = text.split()[0]
@@ -88,7 +90,7 @@ def _entries(path: Path) -> list[tuple[int, str]]:
 def _frames(path: Path, where: str) -> list[Path]:
     if not path.is_dir():
         return [path]
-    frames = sorted(each for each in path.iterdir() if each.suffix.lower() in (".jpg", ".png"))
+    frames = visible_images(path, (".jpg", ".png"))
     if not frames:
         raise UserError(f"{where}: the video {path.name!r} has no frames (*.jpg)")
     return frames

@@ -27,6 +27,7 @@ import numpy as np
 from curation.errors import UserError
 from curation.files import file_digest
 from curation.labels import UNLABELLED
+from curation.text_files import with_slashes
 from distill.evaluation.all_pairs import pairs_beside
 from distill.evaluation.features import Embedded
 from distill.evaluation.identification import among_distractors
@@ -45,8 +46,8 @@ _PARTS = {"facescrub": 2, "megaface": 3}
 @protocol("megaface", "MegaFace: a folder with facescrub_lst, megaface_lst and the images of both")
 def open_megaface(folder: Path, weights: TemplateWeights) -> ProtocolSet:
     files = [folder / f"{each}_{what}" for each in _PARTS for what in ("lst", "noises.txt")]
-    scrub = _listed(files[0], _noises(files[1]), "facescrub")
-    others = _listed(files[2], _noises(files[3]), "megaface")
+    scrub = _without_noise(files[0], files[1], "facescrub")
+    others = _without_noise(files[2], files[3], "megaface")
     people = {name: number for number, name in enumerate(sorted({_person(each) for each in scrub}))}
     labels = np.array([people[_person(each)] for each in scrub] + [UNLABELLED] * len(others))
     check_labels(labels, files[0])
@@ -86,37 +87,53 @@ def _person(name: str) -> str:
     return name.split("/")[-2]
 
 
-def _listed(path: Path, noises: set[str], part: str) -> list[str]:
-    """The last parts of the listed paths, without noisy images."""
+def _without_noise(path: Path, noise: Path, part: str) -> list[str]:
+    """The images of the list ``path`` that are not in the list ``noise``, if that exists."""
+    names, noises = _listed(path, part), _noises(noise, part)
+    # The noise list of FaceScrub has names of images without folders.
+    kept = [each for each in names if each not in noises and each.split("/")[-1] not in noises]
+    if not kept:
+        raise UserError(f"{path}: all of its images are listed as noise")
+    if noises and len(kept) == len(names):
+        raise UserError(
+            f"{noise}: none of its {len(noises):,} images, such as {min(noises)[:60]!r}, is in "
+            f"{path.name}; correct it or remove it"
+        )
+    return kept
+
+
+def _listed(path: Path, part: str) -> list[str]:
+    """The last parts of the listed paths."""
+    if not path.exists():
+        raise UserError(
+            f"{path} is missing; give the folder that holds facescrub_lst, megaface_lst and the "
+            "images of both"
+        )
     names: dict[str, None] = {}
     for line, text in listed_lines(path, "a list of images"):
-        parts = text.strip().split("/")[-_PARTS[part] :]
+        parts = _last_parts(text, path, part)
         if len(parts) < _PARTS[part] or not all(parts) or not is_inside("/".join(parts)):
             raise UserError(
                 f"{path}: line {line}: {text[:60]!r} does not end with "
                 + ("PERSON/IMAGE" if part == "facescrub" else "FOLDER/FOLDER/IMAGE")
             )
         names["/".join(parts)] = None
-    # The noise list of FaceScrub has names of images without folders.
-    kept = [each for each in names if each not in noises and each.split("/")[-1] not in noises]
-    if not kept:
-        raise UserError(
-            f"{path} names no images"
-            if not names
-            else f"{path}: all of its images are listed as noise"
-        )
-    return kept
+    if not names:
+        raise UserError(f"{path} names no images")
+    return list(names)
 
 
-def _noises(path: Path) -> set[str]:
+def _noises(path: Path, part: str) -> set[str]:
+    """The last parts of the listed paths; names without folders stay as they are."""
     if not path.exists():
         return set()
-    lines = [text for _, text in listed_lines(path, "a list of noisy images")]
-    return {
-        text.strip().split("\t")[min(1, text.strip().count("\t"))].strip()
-        for text in lines
-        if not text.startswith("#")
-    }
+    words = (text.strip().split("\t") for _, text in listed_lines(path, "a list of noisy images"))
+    paths = (each[min(1, len(each) - 1)] for each in words if not each[0].startswith("#"))
+    return {"/".join(_last_parts(each, path, part)) for each in paths}
+
+
+def _last_parts(text: str, path: Path, part: str) -> list[str]:
+    return with_slashes(text.strip(), path.parent).split("/")[-_PARTS[part] :]
 
 
 def _written(names: list[str], folder: Path) -> np.ndarray | None:

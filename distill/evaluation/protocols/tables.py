@@ -24,15 +24,15 @@ def whole_numbers(path: Path, columns: int, wanted: str) -> np.ndarray:
     Fifteen million lines take seconds. Raises `UserError` with the first invalid line, or if the
     table is empty.
     """
-    line = rb"[ \t]*" + rb"[ \t]+".join([rb"-?\d{1,9}"] * columns) + rb"[ \t]*"
-    form = re.compile(rb"(?:(?:" + line + rb")?\r?\n)*")
+    line = rb"(?:" + rb"[ \t]+".join([rb"-?\d{1,9}"] * columns) + rb"[ \t]*)?"
+    form = re.compile(rb"(?:[ \t]*" + line + rb"[\r\n])*")
     parts, before = [np.empty(0, np.int64)], 0
     for block in _blocks(path, wanted):
         if form.fullmatch(block) is None:
             raise _wrong_line(path, block, before, re.compile(line), wanted)
         if text := block.decode("ascii").strip():
             parts.append(np.fromstring(text, np.int64, sep=" "))
-        before += block.count(b"\n")
+        before += block.count(b"\n") or block.count(b"\r")
         if before > MOST_LINES:
             raise UserError(f"{path} has more than {MOST_LINES:,} lines; {wanted} has fewer")
     found = np.concatenate(parts).reshape(-1, columns)
@@ -47,7 +47,7 @@ def _blocks(path: Path, wanted: str) -> Iterator[bytes]:
         rest = b""
         while block := file.read(_BLOCK):
             block = rest + block
-            end = block.rfind(b"\n") + 1
+            end = max(block.rfind(b"\n"), block.rfind(b"\r")) + 1
             if not end and len(block) > _BLOCK:
                 raise UserError(f"{path}: a line has more than {_BLOCK} bytes; expected: {wanted}")
             rest = block[end:]
@@ -58,8 +58,8 @@ def _blocks(path: Path, wanted: str) -> Iterator[bytes]:
 def _wrong_line(
     path: Path, block: bytes, before: int, line: re.Pattern[bytes], wanted: str
 ) -> UserError:
-    for number, each in enumerate(block.split(b"\n"), before + 1):
-        if each.strip() and line.fullmatch(each.rstrip(b"\r")) is None:
+    for number, each in enumerate(block.splitlines(), before + 1):
+        if line.fullmatch(each.lstrip(b" \t")) is None:
             shown = each[:60].decode("utf-8", "replace")
             return UserError(f"{path}: line {number}: {shown!r}; expected: {wanted}")
     return UserError(f"{path}: its lines are not: {wanted}")

@@ -21,7 +21,7 @@ from curation.mat_files import read_mat
 from curation.text_numbers import whole
 from distill.evaluation.features import Embedded
 from distill.evaluation.identification import closed_set, search
-from distill.evaluation.protocols.face_files import FaceFiles
+from distill.evaluation.protocols.face_files import FaceFiles, visible_images
 from distill.evaluation.protocols.protocol import ProtocolSet, TemplateWeights, protocol
 from distill.evaluation.protocols.tables import is_inside
 from distill.evaluation.score_counts import ScoreCounts
@@ -122,4 +122,4 @@ def _label(path: Path) -> int:
 def _images(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise UserError(f"{folder} is missing; give TinyFace's Testing_Set")
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in _ENDINGS)
+    return visible_images(folder, _ENDINGS)

@@ -13,6 +13,8 @@ from curation.sources.quarantine import read_quarantine
 from curation.store import Store
 from curation.verify import verify
 
+IMAGE = b"\xff\xd8\xff" + bytes(300)
+
 
 def write_lmdb(path: Path, entries: dict[bytes, bytes], subdir: bool = True) -> Path:
     with (
@@ -38,6 +40,29 @@ def packed(image: bytes, label: int, feature: bytes = b"") -> bytes:
         + image
         + (feature + number)
     )
+
+
+def msgpack(value: object) -> bytes:
+    match value:
+        case None | bool():
+            return {None: b"\xc0", False: b"\xc2", True: b"\xc3"}[value]
+        case int():
+            return bytes([value]) if 0 <= value < 128 else b"\xd3" + struct.pack(">q", value)
+        case float():
+            return b"\xcb" + struct.pack(">d", value)
+        case bytes():
+            return b"\xc5" + struct.pack(">H", len(value)) + value
+        case str():
+            return b"\xd9" + struct.pack(">B", len(value)) + value.encode()
+        case dict():
+            inner = [each for item in value.items() for each in item]
+            return bytes([0x80 | len(value)]) + b"".join(map(msgpack, inner))
+        case list() | tuple():
+            head = (
+                bytes([0x90 | len(value)]) if len(value) < 16 else b"\xdc\0" + bytes([len(value)])
+            )
+            return head + b"".join(map(msgpack, value))
+    raise TypeError(value)
 
 
 def test_labels_in_the_list_may_be_names(tmp_path, noise_images):
@@ -82,6 +107,51 @@ def test_values_of_image_and_label_are_read(tmp_path, noise_images):
 def test_a_feature_between_image_and_label_is_ignored(noise_images):
     feature = b"\xc4\x04" + bytes(4)
     assert image_and_label(packed(noise_images[0], 300, feature)) == (noise_images[0], 300)
+
+
+@pytest.mark.parametrize(
+    ("value", "label"),
+    [
+        ((IMAGE, 300, "anna e"), 300),
+        ((IMAGE, [0.5, -1.0, {"a": 7}], None, True, -1, b"\x05"), -1),
+        ([IMAGE, "x" * 40, 1 << 40, 1.5, 2.5], 1 << 40),
+        ((IMAGE,), -1),
+        ({"image": IMAGE, "label": 70_000, "name": "anna"}, 70_000),
+        ({"Label": 5, b"img": IMAGE, 3: 4}, 5),
+        ({"label": "12", "jpg": IMAGE}, 12),
+        ({"image": IMAGE, "age": 30}, -1),
+    ],
+)
+def test_msgpack_of_an_image_and_one_label_is_read(value, label):
+    assert image_and_label(msgpack(value)) == (IMAGE, label)
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        ((IMAGE, "anna"), "0 whole numbers beside the image"),
+        ((IMAGE, 3, 4), "2 whole numbers beside the image"),
+        ((IMAGE, -100), "the label is -100; allowed are whole numbers from 0 to"),
+        ((5, IMAGE, 3, 4), "2 whole numbers beside"),
+        ({"label": 5}, "neither a JPEG or PNG"),
+        ({"label": None, "image": IMAGE}, "the label 'None' is not a whole number"),
+        ([IMAGE] * 40, "neither a JPEG or PNG"),
+    ],
+)
+def test_other_msgpack_is_refused_with_a_reason(value, reason):
+    with pytest.raises(ValueError, match=reason):
+        image_and_label(msgpack(value))
+
+
+@pytest.mark.parametrize(
+    "value", [b"\xdd" + b"\xff" * 4, b"\x92\xc6" + b"\xff" * 4, b"\x92\xc1\x01"]
+)
+def test_cut_msgpack_takes_no_memory_or_time(value):
+    with pytest.raises(ValueError, match="neither a JPEG or PNG"):
+        image_and_label(value)
+    for end in range(len(whole := msgpack((IMAGE, [0.5] * 9, 300)))):
+        with pytest.raises(ValueError, match="its value"):
+            image_and_label(whole[:end])
 
 
 def test_plain_images_have_labels_in_a_list_file(tmp_path, noise_images):

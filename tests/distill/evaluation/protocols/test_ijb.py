@@ -125,7 +125,7 @@ def test_the_release_folder_is_found_by_its_name(tmp_path: Path):
         ("name_5pts_score", lambda t: t.replace("38.3", "a", 1), "line 1"),
         ("name_5pts_score", lambda t: t.rsplit("\n", 2)[0] + "\n", "has 47 images"),
         ("name_5pts_score", lambda t: t + t.splitlines()[-1], "more images than the 48"),
-        ("template_pair_label", lambda t: t + "0 1 x\n", "'0 1 x'"),
+        ("template_pair_label", lambda t: t + "0 1 x\n", "line 1381: '0 1 x'"),
         ("template_pair_label", lambda t: t + "0 1 2\n", "allowed: 1 and 0"),
         ("template_pair_label", lambda t: t + "0 99 1\n", "template 99 .row 1381. has no image"),
         ("template_pair_label", lambda t: "0 0 0\n" + t, "pair 1 is template 0 with itself"),
@@ -165,8 +165,9 @@ def test_a_missing_list_of_searches_is_named(tmp_path: Path):
         open_protocol("ijbc", tmp_path)
 
 
-def test_lists_from_windows_are_read(tmp_path: Path):
+@pytest.mark.parametrize("end", [b"\r\n", b"\r", b" \n  \n"], ids=["windows", "mac", "blanks"])
+def test_any_line_ends_and_blank_lines_are_read(tmp_path: Path, end: bytes):
     write_ijb(tmp_path)
     for path in (tmp_path / "meta").iterdir():
-        path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+        path.write_bytes(path.read_bytes().replace(b"\n", end))
     assert len(open_protocol("ijbc", tmp_path).faces) == 48

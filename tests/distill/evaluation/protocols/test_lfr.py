@@ -97,6 +97,7 @@ def test_a_submission_beyond_the_memory_is_refused(tmp_path: Path, monkeypatch):
         ("labels.txt", "x\n" * 148, "line 1: 'x' is not a label"),
         ("labels.txt", "-2\n" * 148, "-2 is not a label"),
         ("labels.txt", "-1\n" * 148, "no genuine pair"),
+        ("filelist.txt", None, "filelist.txt is missing; give the folder that holds filelist.txt"),
         ("filelist.txt", "", "lists no images or videos"),
         ("filelist.txt", "/etc/passwd\n" * 148, "is not a name below"),
         ("filelist.txt", "1.jpg\n0.jpg\n1.jpg\n", "line 3: '1.jpg' is also on line 1"),

@@ -50,3 +50,25 @@ def test_features_of_the_megaface_tools_are_scored(tmp_path: Path, marked: bool)
     write_matrix(answers / "facescrub/Person_0/Person_0_1.png_other.bin", features[:1].T)
     with pytest.raises(UserError, match="holds features of several networks"):
         evaluate(GivenFeatures(answers), [opened])
+
+
+@pytest.mark.parametrize("path", [r"D:\faces\000\3\3_0.jpg", "/raid/megaface/000/3/3_0.jpg"])
+def test_lists_may_have_paths_of_other_machines(tmp_path: Path, path: str):
+    write_megaface(tmp_path)
+    (tmp_path / "megaface_noises.txt").write_text(f"{path}\n")
+    scrub = tmp_path / "facescrub_lst"
+    scrub.write_text(scrub.read_text().replace("/", "\\"))
+    assert len(open_protocol("megaface", tmp_path).faces) == PEOPLE * EACH - 1 + 60 - 1
+
+
+@pytest.mark.parametrize("name", ["facescrub_noises.txt", "megaface_noises.txt"])
+def test_noise_of_other_images_is_refused(tmp_path: Path, name: str):
+    write_megaface(tmp_path)
+    (tmp_path / name).write_text("9/9/nobody.png\nnone.png\n")
+    with pytest.raises(UserError, match=rf"{name}: none of its 2 images, such as .*nobody\.png"):
+        open_protocol("megaface", tmp_path)
+
+
+def test_a_missing_list_says_what_the_folder_needs(tmp_path: Path):
+    with pytest.raises(UserError, match="facescrub_lst is missing; give the folder that holds"):
+        open_protocol("megaface", tmp_path)

@@ -103,3 +103,11 @@ def test_matlab_numbers_texts_and_cells_are_read(tmp_path: Path):
     found = read_mat(path)
     assert found["names"] == ["ä.jpg", "b"]
     assert np.array_equal(found["some"], [1.0, 2.5])
+
+
+def test_hidden_files_are_no_faces(tmp_path: Path):
+    write_tinyface(tmp_path)
+    count = len(open_protocol("tinyface", tmp_path).faces)
+    for part in ("Probe", "Gallery_Match", "Gallery_Distractor"):
+        (tmp_path / part / "._1_1.jpg").write_bytes(b"metadata of macOS")
+    assert len(open_protocol("tinyface", tmp_path).faces) == count
