@@ -35,8 +35,16 @@ class Workspace:
 
     @classmethod
     def locate(cls, given: Path | None = None) -> "Workspace":
-        """``given``, else ``$DISTILL_WORKSPACE``, else ``./workspace``."""
-        return cls(Path(given or os.environ.get(WORKSPACE_VARIABLE) or "workspace").resolve())
+        """``given``, else ``$DISTILL_WORKSPACE``, else ``./workspace``.
+
+        Raises ``UserError`` if it is not a folder, because it would look like an empty workspace.
+        """
+        root = Path(given or os.environ.get(WORKSPACE_VARIABLE) or "workspace").resolve()
+        if root.exists() and not root.is_dir():
+            raise UserError(
+                f"the workspace {root} is a file; give a folder (--workspace, {WORKSPACE_VARIABLE})"
+            )
+        return cls(root)
 
     @property
     def sources(self) -> Path:

@@ -93,7 +93,8 @@ def export(
         name: sum((bundle / file).stat().st_size for file in config.formats[name]) for name in names
     }
     if json:
-        print_json({"bundle": str(bundle), "added": lacking, "bytes": sizes})
+        files = {name: config.formats[name] for name in names}
+        print_json({"bundle": str(bundle), "added": lacking, "files": files, "bytes": sizes})
         return
     for name in names:
         if name in has:

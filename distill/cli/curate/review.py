@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from distill.cli import completion
-from distill.cli.common import JsonOption, WorkspaceOption
+from distill.cli.common import JsonOption, WorkspaceOption, print_json
 from distill.cli.curate.places import locate
 from distill.cli.reports import print_report
 from distill.cli.screen import note, say
@@ -77,19 +77,22 @@ def review(
     place = Workspace.locate(workspace)
     path = locate(source, place)
     if not read and not status:
-        _serve(path, place, port, only_print)
+        _serve(path, place, port, only_print, as_json)
         return
     opened = open_review(path)
-    report: dict[str, Any] = {}
+    reports: list[dict[str, Any]] = []
     for table in read or ():
-        report |= {"path": str(table), **vars(read_decided(opened, table, who))}
+        report = {"path": str(table), **vars(read_decided(opened, table, who))}
+        reports.append(report)
         if report["left"]:
             note(
                 f"{report['left']:,} lines of {table} name no check: `curate clean --override "
                 f"{table}` applies them"
             )
-        if not status:
-            print_report(report if as_json else _read_for_people(report), as_json)
+        if not status and not as_json:
+            print_report(_read_for_people(report), as_json)
+    if as_json and not status:
+        print_json(reports if len(reports) > 1 else reports[0])
     if status:
         found = _status(opened)
         print_report(found if as_json else _status_for_people(found), as_json)
@@ -142,13 +145,15 @@ def _status(opened: Any) -> dict[str, Any]:
     return {**progress, **left, "calibration": calibration}
 
 
-def _serve(path: Path, workspace: Any, port: int | None, only_print: bool) -> None:
+def _serve(path: Path, workspace: Any, port: int | None, only_print: bool, as_json: bool) -> None:
     import webbrowser
 
     from distill.web.review.alone import serve_review
 
     def ready(link: str) -> None:
-        if only_print:
+        if as_json:
+            print_json({"url": link})
+        elif only_print:
             say(link)
         elif webbrowser.open(link):
             note("opened in the browser; Ctrl-C ends the review, and nothing is lost")

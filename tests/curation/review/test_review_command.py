@@ -54,6 +54,15 @@ def test_the_progress_says_who_decided_what_and_what_is_open(store: Path) -> Non
     assert (again["new decisions"], again["already decided so"]) == ("0", read["new decisions"])
 
 
+def test_json_of_several_tables_is_one_document(store: Path) -> None:
+    table = store.with_suffix(".findings") / DECISIONS_FILE
+    one = json.loads(review(store, "--read", table, "--json"))
+    assert one["decided"] > 0
+    two = json.loads(review(store, "--read", table, "--read", table, "--json"))
+    assert [each["path"] for each in two] == [str(table), str(table)]
+    assert [each["known"] for each in two] == [one["decided"]] * 2
+
+
 def test_a_missing_file_is_not_an_empty_review(store: Path) -> None:
     with pytest.raises(UserError, match=r"gone\.jsonl: cannot read it: No such file"):
         review(store, "--read", store.with_name("gone.jsonl"))

@@ -1,5 +1,6 @@
 """The review in a browser, mostly with keys alone."""
 
+import json
 import resource
 import signal
 import socket
@@ -362,6 +363,16 @@ def test_ctrl_c_ends_a_review_with_its_progress(images: Path, tmp_path: Path) ->
         _, said = server.communicate()
     assert server.returncode == 0
     assert said.startswith("the review has ended; 1 of 14 cases")
+
+
+def test_a_program_gets_the_link_as_json(images: Path, tmp_path: Path) -> None:
+    command = [*review_command(images, tmp_path, "0"), "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        told = json.loads("".join(server.stdout.readline() for _ in range(3)))
+        assert httpx.get(told["url"]).status_code == 303
+        server.send_signal(signal.SIGINT)
+        assert server.stdout.read() == ""
 
 
 def test_a_port_in_use_is_named(images: Path, tmp_path: Path) -> None:
