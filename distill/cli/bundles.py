@@ -122,6 +122,8 @@ def embed(
     from distill.export.decision import choose_decision
     from distill.export.embedder import BundleEmbedder
 
+    if output is not None:
+        _check_output(output)
     embedder = BundleEmbedder(bundle)
     decision = choose_decision(embedder.thresholds, far)
     names = [str(path) for path in images]
@@ -244,6 +246,16 @@ def _check_images(embedder: "BundleEmbedder", paths: list[Path], aligned: bool) 
     for path in paths:
         size = probe_size(read_whole(path, MAX_FILE_BYTES), str(path))
         embedder.check_size(size, str(path), aligned)
+
+
+def _check_output(output: Path) -> None:
+    """Refuse names of other files, such as an image when the name after --output was forgotten."""
+    from curation.errors import UserError
+    from curation.files import check_writable
+
+    if output.suffix.lower() != ".npy":
+        raise UserError(f"--output {output}: the embeddings are a .npy file; give it such a name")
+    check_writable(output)
 
 
 def _write_features(output: Path, features: "np.ndarray") -> None:

@@ -104,6 +104,23 @@ def test_embed_writes_the_embeddings(small_bundle: Path, faces: list[Path], tmp_
     np.testing.assert_allclose(np.linalg.norm(features, axis=1), 1, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("face.jpg", "the embeddings are a .npy file; give it such a name"),
+        ("none/a.npy", "no such folder"),
+        ("folder.npy", "is a folder; name a file"),
+    ],
+)
+def test_embed_overwrites_nothing_but_arrays(small_bundle, faces, tmp_path, name, told):
+    (tmp_path / "face.jpg").write_bytes(b"an image")
+    (tmp_path / "folder.npy").mkdir()
+    result = run("embed", small_bundle, faces[0], "--output", tmp_path / name)
+    assert isinstance(result.exception, UserError)
+    assert told in str(result.exception)
+    assert (tmp_path / "face.jpg").read_bytes() == b"an image"
+
+
 def picture(path: Path, *size: int) -> Path:
     pixels = np.random.default_rng(1).integers(0, 256, (*size, 3), dtype=np.uint8)
     path.write_bytes(encode_jpeg(pixels))
