@@ -139,7 +139,7 @@ _SIGNATURES = {
 }
 
 
-def what_is_this(path: Path) -> FileKind | None:
+def detect_kind(path: Path) -> FileKind | None:
     """The kind of the file or folder ``path``; None if it is unknown.
 
     Reads at most 4 KiB, and only from regular files.
@@ -158,7 +158,7 @@ def what_is_this(path: Path) -> FileKind | None:
 
 def wrong_kind(path: Path, wanted: str) -> UserError | None:
     """The error that ``path`` has a known kind other than ``wanted``; None if it is unknown."""
-    kind = what_is_this(path)
+    kind = detect_kind(path)
     return None if kind is None else kind.refusal(path, wanted)
 
 
@@ -186,7 +186,7 @@ def _folder(path: Path) -> FileKind | None:
     if (path / "view.json").exists():
         return _data_set("view", "a view already", "look at it with `curate inspect`")
     if (path / "data.mdb").exists():
-        inner = what_is_this(path / "data.mdb")
+        inner = detect_kind(path / "data.mdb")
         if inner == _LMDB:
             return _LMDB._replace(what="a folder with another kind of LMDB")
         what = "no LMDB file" if inner is None or inner.is_text else inner.what

@@ -61,7 +61,7 @@ class VerificationPairs:
         return probe_size(self.images[0], f"{self.name}: image 0")
 
 
-def sets_beside(source: Path) -> tuple[Path, ...]:
+def pair_files_of(source: Path) -> tuple[Path, ...]:
     """The verification sets in the folder ``source``, or in the folder of the file."""
     folder = source if source.is_dir() else source.parent
     return tuple(sorted(folder.glob("*.bin")))

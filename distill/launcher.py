@@ -91,7 +91,7 @@ def write_to_log(run: Path, rank: int) -> None:
     """Redirect everything that this process prints to its log, which is truncated first."""
     path = log_file(run, rank)
     path.parent.mkdir(parents=True, exist_ok=True)
-    print_to(path, anew=True)
+    print_to(path, truncate=True)
 
 
 def run_on_ranks(ranks: int, arguments: list[str], run: Path) -> int:

@@ -49,12 +49,12 @@ def leave(status: int) -> NoReturn:
     os._exit(status)
 
 
-def print_to(path: Path, mode: int = 0o644, anew: bool = False) -> None:
+def print_to(path: Path, mode: int = 0o644, truncate: bool = False) -> None:
     """Append everything that this process and its children print to the file.
 
-    With ``anew`` the file is truncated first. Raises ``OSError`` if it cannot be opened.
+    With ``truncate`` the file is truncated first. Raises ``OSError`` if it cannot be opened.
     """
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | (os.O_TRUNC if anew else 0)
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | (os.O_TRUNC if truncate else 0)
     file = os.open(path, flags, mode)
     for stream in (1, 2):
         os.dup2(file, stream)

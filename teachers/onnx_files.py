@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from curation.errors import UserError
-from curation.file_kinds import what_is_this
+from curation.file_kinds import detect_kind
 from curation.files import read_whole
 from curation.text_numbers import whole
 from teachers.onnx_graphs import check_graph
@@ -75,7 +75,7 @@ def check_it_may_be_onnx(path: Path) -> None:
         raise UserError(f"{path}: no such file; give the path of an .onnx file")
     if path.stat().st_size > MAXIMUM_BYTES:
         raise UserError(f"{path}: larger than 2 GiB, the limit of ONNX files")
-    kind = what_is_this(path)
+    kind = detect_kind(path)
     if kind is not None and kind.name != "onnx":
         raise UserError(f"{path}: {kind.what}, not an ONNX file; {kind.network_advice}")
 

@@ -225,7 +225,7 @@ class _Description:
         own = _item_bytes(storage.kind)
         offset = storage.start * own // ITEM_BYTES[dtype] + tensor.offset
         size, stride = tuple(tensor.size), tuple(tensor.stride)
-        if not _lies_within(offset, size, stride, storage.count * own // ITEM_BYTES[dtype]):
+        if not _is_within(offset, size, stride, storage.count * own // ITEM_BYTES[dtype]):
             raise _damaged(self.path, f"{key!r:.60} asks for elements that are not there")
         return self._number(storage, storage.count * own), dtype, offset, size, stride
 
@@ -237,7 +237,7 @@ class _Description:
         return self._numbers[name]
 
 
-def _lies_within(offset: int, size: tuple, stride: tuple, count: int) -> bool:
+def _is_within(offset: int, size: tuple, stride: tuple, count: int) -> bool:
     """Whether all elements are among ``count``; ``TypeError`` if they are not whole numbers."""
     numbers = (offset, count, *size, *stride)
     if len(size) != len(stride) or len(size) > MOST_DIMENSIONS:

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from curation.errors import UserError
-from curation.file_kinds import FileKind, what_is_this
+from curation.file_kinds import FileKind, detect_kind
 from curation.files import open_regular
 from curation.json_text import read_json
 from teachers.confined import confined
@@ -91,7 +91,7 @@ def read_parts(path: Path) -> list[Part]:
         return _read_folder(path)
     if not path.is_file():
         raise UserError(f"{path}: no such file; give a file of weights")
-    kind = what_is_this(path)
+    kind = detect_kind(path)
     if kind is None and path.suffix != ".safetensors":
         raise UserError(
             f"{path}: not a file of weights: it starts like neither a torch.save file nor a "

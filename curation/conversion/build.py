@@ -139,8 +139,8 @@ class Conversion:
         spooled = sum(int(sizes.sum()) for sizes in self._source.image_sizes())
         check_space(self._partial, spooled, " to sort the images by their labels")
         self._journal.begin_spool()
-        anew = JournalState(stamp=self._journal.state.stamp).model_dump(exclude={"stamp"})
-        self._journal.commit({**anew, "decode": self._decode, "ordered": False, "spooled": True})
+        restart = JournalState(stamp=self._journal.state.stamp).model_dump(exclude={"stamp"})
+        self._journal.commit({**restart, "decode": self._decode, "ordered": False, "spooled": True})
         self._journal.wait()
 
     def _read_only(self) -> None:

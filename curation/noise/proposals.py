@@ -60,7 +60,7 @@ def write_proposals(
             file.write(proposed.read_bytes())
 
 
-def tell_lost_proposals(
+def report_lost_proposals(
     table: Path, decisions: Sequence[Decision], images: ImageSet, say: Say
 ) -> None:
     """Say which proposals for ``table`` its ``decisions`` lack: a person removed the lines, or the

@@ -8,7 +8,7 @@ import numpy as np
 
 from curation.bad_images import bad_image
 from curation.errors import UserError
-from curation.file_kinds import what_is_this
+from curation.file_kinds import detect_kind
 from curation.files import UnreadableError, read_whole
 from curation.image_set import ImageSet
 from curation.images import MAX_FILE_BYTES as MAX_IMAGE_BYTES
@@ -198,7 +198,7 @@ class _ImageReader:
         try:
             data = read_whole(path, MAX_IMAGE_BYTES)
         except UnreadableError as error:
-            kind = what_is_this(path)
+            kind = detect_kind(path)
             if kind is None:
                 raise UserError(f"{error}{_hint(path)}") from None
             raise kind.refusal(path, "an image") from None

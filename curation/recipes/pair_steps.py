@@ -6,7 +6,7 @@ from pathlib import Path
 
 from curation.errors import UserError
 from curation.files import atomic_file
-from curation.pairs import VerificationPairs, read_pairs, sets_beside
+from curation.pairs import VerificationPairs, pair_files_of, read_pairs
 from curation.recipes.context import RecipeContext, StepResult
 
 
@@ -15,7 +15,7 @@ def copy_pairs(context: RecipeContext) -> Iterator[StepResult]:
 
     Other sets in the data set's folder stay, and are reported.
     """
-    sources = sets_beside(context.source)
+    sources = pair_files_of(context.source)
     for path in sources:
         yield _copy(path, context)
     for path in sorted(context.target.glob("*.bin")):
@@ -33,7 +33,7 @@ def refuse_other_pairs(context: RecipeContext) -> None:
 
     Raises ``UserError`` if a set of the user has the name of one of the source's.
     """
-    for path in sets_beside(context.source):
+    for path in pair_files_of(context.source):
         pairs, refusal = _read(path)
         target = context.target / path.name
         if pairs is None:

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from curation.errors import UserError
-from curation.file_kinds import what_is_this
-from curation.pairs import sets_beside
+from curation.file_kinds import detect_kind
+from curation.pairs import pair_files_of
 from curation.records.walk import FLOAT32_INTEGERS as FLOAT32_INTEGERS
 from curation.records.walk import Source
 from curation.text_files import text_lines
@@ -48,13 +48,13 @@ def find_source(path: Path) -> Source:
         # A broken link is reported on reading. Without the index, the keys would differ.
         index if index.exists() or index.is_symlink() else None,
         properties if properties.exists() or properties.is_symlink() else None,
-        sets_beside(records),
+        pair_files_of(records),
     )
 
 
 def _check_begins_as_records(records: Path) -> None:
     """Reject files of another kind; damaged RecordIO is reported on reading."""
-    kind = what_is_this(records)
+    kind = detect_kind(records)
     if kind is not None and kind.name not in ("recordio", "empty"):
         raise kind.refusal(records, "RecordIO")
 

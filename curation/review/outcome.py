@@ -12,7 +12,7 @@ from curation.noise.clean import apply_decisions
 from curation.noise.decisions import DECISIONS_FILE, Decision, subject_name
 from curation.noise.findings import FINDINGS_FILE, Findings
 from curation.noise.overrides import chosen_decisions, override_decisions
-from curation.noise.proposals import tell_lost_proposals
+from curation.noise.proposals import report_lost_proposals
 from curation.progress import Say, silent
 from curation.review.events import ReviewEvent
 from curation.review.log import DECISIONS_LOG, DecisionLog
@@ -22,7 +22,7 @@ _MOST_LISTED = 20
 
 
 @dataclass(frozen=True)
-class WhatIsLeft:
+class CleaningEffect:
     """The number of images and identities before and after the decisions."""
 
     images_before: int
@@ -31,11 +31,11 @@ class WhatIsLeft:
     identities: int
 
 
-def what_is_left(labels: np.ndarray, decisions: Sequence[Decision]) -> WhatIsLeft:
+def cleaning_effect(labels: np.ndarray, decisions: Sequence[Decision]) -> CleaningEffect:
     """The effect of ``apply_decisions`` on images with labels ``[N]``; raises its errors."""
     new = apply_decisions(labels, decisions)
     left = new[new >= 0]
-    return WhatIsLeft(len(labels), len(left), int(labels[-1]) + 1, len(np.unique(left)))
+    return CleaningEffect(len(labels), len(left), int(labels[-1]) + 1, len(np.unique(left)))
 
 
 def reviewed(table: Sequence[Decision], standing: Standing) -> list[Decision]:
@@ -73,10 +73,10 @@ def decisions_to_carry_out(
     log = findings / DECISIONS_LOG
     if table is not None or not (log.exists() and (findings / FINDINGS_FILE).exists()):
         chosen = chosen_decisions(table or own, overrides, images, findings)
-        tell_lost_proposals(table or own, chosen, images, say)
+        report_lost_proposals(table or own, chosen, images, say)
         return chosen
     chosen = chosen_decisions(own, [], images, findings)
-    tell_lost_proposals(own, chosen, images, say)
+    report_lost_proposals(own, chosen, images, say)
     found = Findings(findings, images)
     standing = Standing({found.load(check).identity for check in found.checks})
     for event in DecisionLog(log).news():

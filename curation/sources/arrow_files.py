@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from curation.errors import UserError
-from curation.file_kinds import what_is_this
+from curation.file_kinds import detect_kind
 from curation.files import regular_file_size
 from curation.sources.opening import source
 from curation.sources.shards import find_shards
@@ -53,7 +53,7 @@ def open_streams(path: Path) -> TableSource:
         with shard.open("rb") as file:
             is_stream = file.read(4) == _CONTINUATION
         if not is_stream:
-            kind = what_is_this(shard)
+            kind = detect_kind(shard)
             what = f"{kind.what}, " if kind is not None else ""
             raise UserError(f"{shard} is {what}not an Arrow stream; {_AS_PARQUET}")
     _load_arrow()

@@ -21,7 +21,7 @@ import numpy as np
 
 from curation.environment import DATA_FILE, Environment
 from curation.errors import UserError
-from curation.file_kinds import what_is_this
+from curation.file_kinds import detect_kind
 from curation.files import regular_file_size
 from curation.images import MAX_FILE_BYTES, encoding_of
 from curation.labels import UNLABELLED
@@ -30,7 +30,7 @@ from curation.sources import caffe_datum, packed_values
 from curation.sources.caffe_datum import is_datum
 from curation.sources.entries import EntrySource, ImageEntry, LabelNumbers
 from curation.sources.image_source import repeated
-from curation.sources.label_choice import is_label_beside_a_path
+from curation.sources.label_choice import is_label_column
 from curation.sources.lists import is_heading
 from curation.sources.opening import source
 from curation.store import META_KEY, PARTIAL, STAMP_FILE
@@ -73,7 +73,7 @@ def _place(path: Path) -> tuple[Path, str]:
 
 
 def _is_lmdb(file: Path) -> bool:
-    kind = what_is_this(file) if file.is_file() else None
+    kind = detect_kind(file) if file.is_file() else None
     return kind is not None and kind.name == "lmdb"
 
 
@@ -231,7 +231,7 @@ def read_labels(path: Path, names: Iterable[str]) -> _Labels:
                 raise ValueError(f"{line[:60]!r} is not KEY LABEL")
             image = index.position(words[0])
             if image < 0 and number == 1 and is_heading(line):
-                if not is_label_beside_a_path(words[1]):
+                if not is_label_column(words[1]):
                     raise ValueError(f"the column {words[1][:40]!r} is not called label")
                 continue
             if image < 0:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from curation.batches import batches
-from curation.file_kinds import what_is_this
+from curation.file_kinds import detect_kind
 from curation.files import UnreadableError, read_whole
 from curation.images import MAX_FILE_BYTES
 from curation.labels import UNLABELLED
@@ -213,7 +213,7 @@ class ImageFiles(ImageSource):
             reason, kind = error.reason, None
             with suppress(OSError):  # an impossible file name
                 if not path.exists():
-                    kind = what_is_this(path)
+                    kind = detect_kind(path)
                     reason += self._why_missing(path)
             if kind is not None:
                 reason = f"it is {kind.what}; {kind.advice}"

@@ -15,7 +15,7 @@ LABEL_KEYS = (
 )
 """Keys of JSON objects and columns of tables that hold labels, in order of preference; upper and
 lower case are the same"""
-_BESIDE_A_PATH = ("name", "id", "person_name", "identity_name", "class_name", "celebrity", "celeb")
+_LABEL_COLUMNS = ("name", "id", "person_name", "identity_name", "class_name", "celebrity", "celeb")
 """Further names of the column next to that of the files; elsewhere they may be the image's"""
 _SHOWN = 8
 
@@ -53,9 +53,9 @@ def usual_key(names: Iterable[str]) -> str | None:
     return next((by_lower[key] for key in LABEL_KEYS if key in by_lower), None)
 
 
-def is_label_beside_a_path(name: str) -> bool:
+def is_label_column(name: str) -> bool:
     """Whether the column next to that of the files holds labels, by its name."""
-    return name.lower().replace(" ", "_") in (*LABEL_KEYS, *_BESIDE_A_PATH)
+    return name.lower().replace(" ", "_") in (*LABEL_KEYS, *_LABEL_COLUMNS)
 
 
 def no_label(what: str, names: Iterable[str], choice: LabelChoice) -> str:

@@ -28,7 +28,7 @@ from typing import NamedTuple
 import numpy as np
 
 from curation.errors import UserError
-from curation.file_kinds import what_is_this
+from curation.file_kinds import detect_kind
 from curation.labels import UNLABELLED
 from curation.missing_files import why_missing
 from curation.sources.entries import MISSING, MOST_LABEL, LabelNumbers
@@ -37,7 +37,7 @@ from curation.sources.label_choice import (
     LABEL_KEYS,
     USUAL,
     LabelChoice,
-    is_label_beside_a_path,
+    is_label_column,
     no_label,
 )
 from curation.sources.list_tables import (
@@ -146,7 +146,7 @@ def _is_list(path: Path) -> bool:
     suffix = path.suffix.lower()
     if path.is_dir() or suffix in _OF_OTHER_KINDS:
         return False
-    kind = None if suffix in SUFFIXES else what_is_this(path)
+    kind = None if suffix in SUFFIXES else detect_kind(path)
     return suffix in SUFFIXES or (kind is not None and kind.name in ("text", "csv"))
 
 
@@ -195,7 +195,7 @@ def read_list(path: Path, choice: LabelChoice = USUAL) -> ListedFiles:
         first = next(lines, first)
         form = _form_of(first[1])
         names = [] if form is None else form.names(heading[1])
-        if form is None or (names and not is_label_beside_a_path(names[form.label_place])):
+        if form is None or (names and not is_label_column(names[form.label_place])):
             columns = columns_without_labels(heading[1])
             if columns is not None:
                 return _of_table(path, columns, chain([heading, first], lines))

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from curation.errors import UserError
-from curation.file_kinds import what_is_this
+from curation.file_kinds import detect_kind
 from curation.registry import check_unused, import_files
 from curation.sources.image_source import ImageSource
 from curation.sources.label_choice import USUAL, LabelChoice
@@ -82,7 +82,7 @@ def wanted_sources() -> str:
 
 
 def _refusal(path: Path) -> UserError:
-    kind = what_is_this(path)
+    kind = detect_kind(path)
     if kind is not None:
         return kind.refusal(path, "a training set")
     if not path.exists():

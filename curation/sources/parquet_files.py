@@ -7,7 +7,7 @@ from types import ModuleType
 from typing import Any
 
 from curation.errors import UserError
-from curation.file_kinds import what_is_this
+from curation.file_kinds import detect_kind
 from curation.sources.opening import source
 from curation.sources.parquet_pages import measure_pages
 from curation.sources.shards import check_kind, find_shards
@@ -26,7 +26,7 @@ _MOST_TEXT, _MOST_PARTS = 1 << 24, 1 << 22
 def _is_parquet(path: Path) -> bool:
     if find_shards(path, SUFFIXES):
         return True
-    kind = what_is_this(path) if path.is_file() and not path.suffix else None
+    kind = detect_kind(path) if path.is_file() and not path.suffix else None
     return kind is not None and kind.name == "parquet"
 
 

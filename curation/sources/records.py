@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from curation.errors import UserError
-from curation.file_kinds import what_is_this
+from curation.file_kinds import detect_kind
 from curation.files import file_digest
 from curation.images import probe_size
 from curation.progress import Progress
@@ -64,7 +64,7 @@ def _is_record_file(path: Path) -> bool:
     records = path / "train.rec"
     if path.suffix.lower() == ".rec" or records.exists() or records.is_symlink():
         return True
-    kind = None if path.is_dir() else what_is_this(path)
+    kind = None if path.is_dir() else detect_kind(path)
     return kind is not None and kind.name == "recordio"
 
 

@@ -196,10 +196,10 @@ class Samples:
         if self._has_labels is None and images and (others or "/" in images[0].name):
             self._has_labels = bool(others)
         if not images:
-            wrong = next(filter(_says_label, others), None)
+            wrong = next(filter(_has_label, others), None)
             reason = _IN_TREE if self._has_labels is False else _ALONE
-            is_told = is_crowded or bool(self._choice.folder)
-            return () if wrong is None or is_told else (_bad(wrong, first, reason),)
+            is_reported = is_crowded or bool(self._choice.folder)
+            return () if wrong is None or is_reported else (_bad(wrong, first, reason),)
         if not self._has_labels:
             return [_entry(image, self._folders.of(image.name), first) for image in images]
         if len(images) == 1 and not is_crowded:
@@ -260,7 +260,7 @@ def _bad(file: ArchiveFile, first: int, reason: str) -> ImageEntry:
     return ImageEntry(file.name, UNLABELLED, first + file.offset, b"", file.reason or reason)
 
 
-def _says_label(file: ArchiveFile) -> bool:
+def _has_label(file: ArchiveFile) -> bool:
     """Whether a file on its own is a label; text or JSON may be anything."""
     if extension(file.name) == "cls":
         return True

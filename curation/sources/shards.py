@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import BinaryIO, Self
 
 from curation.errors import UserError
-from curation.file_kinds import what_is_this
+from curation.file_kinds import detect_kind
 from curation.sources.folders import natural_order
 from curation.sources.image_source import SourceStamp
 
@@ -62,7 +62,7 @@ class OpenShards:
 def check_kind(shards: Sequence[Path], name: str, kinds: Sequence[str]) -> None:
     """``UserError`` if one of the ``shards`` is not a ``name``, by its kind of file."""
     for shard in shards:
-        kind = what_is_this(shard)
+        kind = detect_kind(shard)
         if kind is None or kind.name not in kinds:
             what = f"no {name}" if kind is None else f"{kind.what}, not a {name}"
             advice = "download it again" if kind is None else kind.advice

@@ -15,7 +15,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from curation.file_kinds import what_is_this
+from curation.file_kinds import detect_kind
 from curation.files import open_regular, regular_file_size
 from curation.sources.entries import SHARD_BITS, EntrySource, ImageEntry
 from curation.sources.image_source import repeated
@@ -35,7 +35,7 @@ _LOOKED_AT = 8 << 20
 def _is_tar(path: Path) -> bool:
     if find_shards(path, PLAIN + GZIPPED):
         return True
-    kind = what_is_this(path) if path.is_file() and not path.suffix else None
+    kind = detect_kind(path) if path.is_file() and not path.suffix else None
     return kind is not None and kind.name == "tar"
 
 
@@ -167,5 +167,5 @@ class _Unpacked:
 
 
 def _is_gzipped(path: Path) -> bool:
-    kind = what_is_this(path)
+    kind = detect_kind(path)
     return kind is not None and kind.name == "gzip"

@@ -17,7 +17,7 @@ from curation.faults import requirement
 from curation.images import MAX_PIXELS
 from curation.printable import UNPRINTABLE
 from distill.cli import completion
-from distill.cli.extras import what_to_install
+from distill.cli.extras import install_hint
 from distill.cli.screen import can_show, note, print_traceback, write
 from distill.process import leave
 
@@ -140,7 +140,7 @@ def _run(app: typer.Typer) -> None:
     except UserError as error:
         fail(str(error))
     except ModuleNotFoundError as error:
-        if (advice := what_to_install(error)) is None:
+        if (advice := install_hint(error)) is None:
             raise
         fail(advice)
     except SaidExit:

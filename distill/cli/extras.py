@@ -14,7 +14,7 @@ EXTRAS = {
 }
 
 
-def what_to_install(error: ModuleNotFoundError) -> str | None:
+def install_hint(error: ModuleNotFoundError) -> str | None:
     """How to install a missing package of an extra; None for any other module."""
     package = (error.name or "").partition(".")[0]
     if package not in EXTRAS:

@@ -120,16 +120,16 @@ def run(spec: SpecArgument, overrides: SetOption = None, workspace: WorkspaceOpt
         arguments = ["run", str(spec), *settings, "--workspace", str(place.root)]
         raise SaidExit(run_on_ranks(ranks, arguments, folder))
     except RankFailed as failed:
-        _say_failed_rank(folder, failed)
+        _print_failed_rank(folder, failed)
 
 
-def _say_failed_rank(folder: Path, failed: "RankFailed") -> None:
+def _print_failed_rank(folder: Path, failed: "RankFailed") -> None:
     """Print the failed rank's own error, if any; exits with the status of the job."""
     from distill.run_directory import read_failure
 
     if failed.status > 0 and (failure := read_failure(folder)):
         fail(failure.reason, failed.exit_status)
-    _say_failure(folder, failed)
+    _print_failure(folder, failed)
     fail(str(failed), failed.exit_status)
 
 
@@ -249,10 +249,10 @@ def _run_in(
         except Exception as error:
             if world_size() > 1 and is_lost_rank(error):
                 lost = RankLost(f"another rank of the job has ended ({str(error).splitlines()[0]})")
-                _say_failure(folder, lost)
+                _print_failure(folder, lost)
                 note(f"error: {lost}")
                 return RANK_LOST
-            _say_failure(folder, error)
+            _print_failure(folder, error)
             if is_out_of_memory(error):
                 fail("; ".join(filter(None, failure(error, folder))))
             raise
@@ -280,7 +280,7 @@ def _record(folder: Path, stop: "_StopOnSignal") -> Iterator["RunRecord"]:
         yield record
 
 
-def _say_failure(folder: Path, error: Exception) -> None:
+def _print_failure(folder: Path, error: Exception) -> None:
     """Record the failure in the run directory, if the job has one."""
     from distill.pipeline.record import write_failure
 

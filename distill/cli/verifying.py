@@ -8,7 +8,7 @@ import typer
 
 from distill.cli.bundles import BundleArgument, PublicKeyOption
 from distill.cli.common import NETWORKS, JsonOption, print_json
-from distill.cli.extras import what_to_install
+from distill.cli.extras import install_hint
 from distill.cli.reports import print_table
 from distill.cli.screen import note, say
 
@@ -96,7 +96,7 @@ def _check(bundle: Path, runtime: str) -> GoldenCheck:
     try:
         return GoldenCheck(BundleEmbedder(bundle, runtime).check_golden())
     except ModuleNotFoundError as error:
-        if (advice := what_to_install(error)) is None:
+        if (advice := install_hint(error)) is None:
             raise
         return GoldenCheck(unchecked=advice)
     except UserError as error:

@@ -79,11 +79,11 @@ def kill_tagged(run: Path, chosen: Callable[[str], bool] = lambda attempt: True)
     """
     import psutil
 
-    def is_meant(process: psutil.Process) -> bool:
+    def matches(process: psutil.Process) -> bool:
         place, _, attempt = _tag_of(process).rpartition("#")
         return place == str(run) and chosen(attempt)
 
-    return _kill(process for process in psutil.process_iter() if is_meant(process))
+    return _kill(process for process in psutil.process_iter() if matches(process))
 
 
 def id_option(attempt: Attempt) -> str:

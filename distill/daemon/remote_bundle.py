@@ -145,11 +145,11 @@ class _RemoteFiles:
             if optional and answer.status_code == 404:
                 return
             self._check(answer.status_code, name)
-            goes_on = answer.status_code == 206 and answer.headers.get(
+            continues = answer.status_code == 206 and answer.headers.get(
                 "content-range", ""
             ).startswith(f"bytes {there}-")
-            with path.open("ab" if goes_on else "wb") as file:
-                size = there if goes_on else 0
+            with path.open("ab" if continues else "wb") as file:
+                size = there if continues else 0
                 for piece in _steadily(answer.iter_raw()):
                     size += len(piece)
                     if size > most:

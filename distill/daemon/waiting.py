@@ -112,7 +112,7 @@ def _jobs_ahead(job: Job, around: Surroundings) -> str:
     if (root := around.in_vain.get(job.name)) is not None:
         return f"after {_way_to(root, ahead)}, which {_ended(root)}"
     unmet = [other for other in ahead if other.state is not State.DONE]
-    jobs = " and ".join(f"{each.name}, which {_stands(each, around.runs)}" for each in unmet[:2])
+    jobs = " and ".join(f"{each.name}, which {_state_of(each, around.runs)}" for each in unmet[:2])
     return f"after {jobs}{f' and {len(unmet) - 2} more' if len(unmet) > 2 else ''}"
 
 
@@ -128,7 +128,7 @@ def _ended(root: Ahead) -> str:
     return f"{how}: `distill retry {root.name}`"
 
 
-def _stands(other: Ahead, runs: Path) -> str:
+def _state_of(other: Ahead, runs: Path) -> str:
     """The state of a job that others wait for."""
     if other.state is State.QUEUED:
         return f"is held: `distill resume {other.name}`" if other.held else "is queued"

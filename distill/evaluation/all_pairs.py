@@ -99,7 +99,7 @@ def cross_pairs(
     }
 
 
-def pairs_beside(
+def pairs_with_distractors(
     features: np.ndarray,
     labels: np.ndarray,
     distractors: np.ndarray,

@@ -83,14 +83,14 @@ class NetworkFeatures:
         known = None if path is None else _read_features(path, self._shape(each))
         if known is None or not _is_usable(known, each):
             return self.embedded(each, progress).unit
-        _tell_all(each, progress)
+        _report_done(each, progress)
         return known
 
     def embedded(self, each: EvaluationSet, progress: Progress | None = None) -> Embedded:
         path = self._path(each)
         known = None if path is None else self._known(each, path)
         if known is not None:
-            _tell_all(each, progress)
+            _report_done(each, progress)
             return known
         if path is None:
             return self._embed(each, progress, None)
@@ -246,7 +246,7 @@ def _write_features(path: Path, made: Embedded) -> None:
             write_array(file, array)
 
 
-def _tell_all(each: EvaluationSet, progress: Progress | None) -> None:
+def _report_done(each: EvaluationSet, progress: Progress | None) -> None:
     if progress:
         progress(distinct_images(each), distinct_images(each))
 

@@ -121,22 +121,28 @@ def slice_pairs(
         part = VerificationPairs(images, each.same[chosen], each.digest, each.name)
         report = {"images": len(np.unique(sides)), **score(embedded.unit[sides], part, intervals)}
         if point is not None:
-            same, above = each.same[chosen], cosines[chosen] > point["threshold"]
-            people, numbered = np.unique(
-                np.concatenate([left[chosen], right[chosen]]), return_inverse=True
-            )
-            lefts, rights = numbered[: len(chosen)], numbered[len(chosen) :]
-            passed = Passed(
-                np.bincount(lefts[same], minlength=len(people)),
-                np.bincount(lefts[same & above], minlength=len(people)),
-                lefts[~same & above],
-                rights[~same & above],
-                _listed_total(lefts[~same], rights[~same]),
-            )
+            above = cosines[chosen] > point["threshold"]
+            passed = _passed_pairs(left[chosen], right[chosen], each.same[chosen], above)
             report["at_threshold"] = {**point, **passed.rates(intervals)}
         return report
 
     return _reported(attribute, measured, progress)
+
+
+def _passed_pairs(
+    left: np.ndarray, right: np.ndarray, same: np.ndarray, above: np.ndarray
+) -> Passed:
+    """Which pairs pass, given the identities int64 [n] of both sides, and bool [n] whether they
+    are the same person and above the threshold."""
+    people, numbered = np.unique(np.concatenate([left, right]), return_inverse=True)
+    lefts, rights = numbered[: len(left)], numbered[len(left) :]
+    return Passed(
+        np.bincount(lefts[same], minlength=len(people)),
+        np.bincount(lefts[same & above], minlength=len(people)),
+        lefts[~same & above],
+        rights[~same & above],
+        _listed_total(lefts[~same], rights[~same]),
+    )
 
 
 def _pairs_by_groups(attribute: Attribute) -> dict[tuple[int, int], np.ndarray]:

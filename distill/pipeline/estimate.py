@@ -20,11 +20,11 @@ from distill.pipeline.architecture import Architecture
 from distill.pipeline.fit import Fit, ranks_of, student_architecture
 from distill.pipeline.measuring import (
     DrawnAnswers,
-    asking_seconds,
     export_time,
     pictures_in,
     scoring_seconds,
     step_time,
+    teacher_seconds,
 )
 from distill.pipeline.peak_memory import PeakMemory
 from distill.pipeline.planning import (
@@ -35,7 +35,7 @@ from distill.pipeline.planning import (
     stage_name,
 )
 from distill.pipeline.steps import RESULT, StepStore
-from distill.pipeline.teacher_answers import asked_answers
+from distill.pipeline.teacher_answers import required_answers
 from distill.pipeline.training import (
     CHECKPOINTS,
     Guidance,
@@ -181,21 +181,21 @@ class _Estimating:
         assert spec is not None
         trial = trial_size(self.images)
         if spec.answers == "online":
-            seconds = trial * asking_seconds(teacher, self.images, None)
+            seconds = trial * teacher_seconds(teacher, self.images, None)
             note = "a trial of the teacher, which then runs at every step"
             step = StepCost("embed", "embed", "waiting", seconds, 0, note)
             if self._is_recorded("embed"):
                 step = StepCost("embed", "embed", "done")
             self.found.steps.append(step)  # trainings do not depend on it
             return None
-        needed = asked_answers(self.images, augment, spec.precision)
+        needed = required_answers(self.images, augment, spec.precision)
         root = self.workspace.cache if known else Path("nowhere")
         pictures = missing_pictures(teacher, self.images, root, needed)
         size = missing_bytes(teacher, self.images, root, needed)
         digest = cache_digest(teacher, self.images, needed[0])
         if pictures:
             views = Augmentation(augment.strengths, self.images) if len(needed) > 1 else None
-            each = asking_seconds(teacher, self.images, views)
+            each = teacher_seconds(teacher, self.images, views)
             note = f"{pictures:,} images, {1 / each:,.1f} a second in one process"
             seconds = (trial + pictures / self.ranks) * each
             step = StepCost("embed", "embed", "waiting", seconds, size, note)

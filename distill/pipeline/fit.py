@@ -22,7 +22,7 @@ from distill.pipeline.beginning import OldNetwork, check_beginning, check_frozen
 from distill.pipeline.evaluation_fit import check_int8, check_protocols, check_sets, open_sets
 from distill.pipeline.image_fit import check_image_sizes, input_sizes
 from distill.pipeline.planning import guided
-from distill.pipeline.teacher_answers import asked_answers
+from distill.pipeline.teacher_answers import required_answers
 from distill.pipeline.training_images import check_labels, digests, open_training_images
 from distill.spec import JobSpec
 from distill.spec_checks import check_names, comes_later, coming_teachers
@@ -81,7 +81,7 @@ def check_fit(spec: JobSpec, workspace: Workspace, coming: Collection[str] = fro
     awaited = bool(coming_teachers(spec, coming))
     teacher = None if awaited else given_teacher(spec, workspace)
     if spec.teacher is not None and teacher is not None and guided(spec):
-        needed = asked_answers(images, spec.augment, spec.teacher.precision)
+        needed = required_answers(images, spec.augment, spec.teacher.precision)
         if spec.teacher.answers != "online":
             check_room(teacher, images, workspace.cache, needed)
     length = _teacher_embedding(spec, teacher)

@@ -38,8 +38,8 @@ from distill.pipeline.record import RunRecord
 from distill.pipeline.steps import StepOutcome, StepStore, give_way
 from distill.pipeline.teacher_answers import (
     Question,
-    asked_answers,
     of_rejected,
+    required_answers,
     share_below,
     share_below_online,
 )
@@ -172,7 +172,7 @@ class JobRun:
     def _embed(self, teacher: Embedder, precision: Precision) -> list[Embeddings]:
         """The caches of the plain images and of each augmented view."""
         augment, cache_root = self.spec.augment, self.workspace.cache
-        answers = asked_answers(self.images, augment, precision)
+        answers = required_answers(self.images, augment, precision)
         with self._step("embed") as state:
             state.id = cache_digest(teacher, self.images, answers[0])
             one_store = len(self.images.store.stores) == 1

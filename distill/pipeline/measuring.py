@@ -189,7 +189,9 @@ def weights_bytes(learner: Learner) -> int:
     return sum(each.nbytes for module in modules for each in module.state_dict().values())
 
 
-def asking_seconds(teacher: Embedder, images: ImageSet, augmentation: Augmentation | None) -> float:
+def teacher_seconds(
+    teacher: Embedder, images: ImageSet, augmentation: Augmentation | None
+) -> float:
     """Seconds to read one image, augment it if asked, and embed it in a single process."""
     chosen = np.random.default_rng(0).integers(0, len(images), READ)
     began = time.monotonic()

@@ -35,7 +35,7 @@ _TRIED_SECONDS, _MOST_TRIED = 1.5, 8
 """Limits of the timing: a single batch is not reliable on a busy machine."""
 
 
-def asked_answers(
+def required_answers(
     images: ImageSet, augment: AugmentSettings, precision: Precision
 ) -> list[Answers]:
     """The plain images first, then each augmented view by number."""

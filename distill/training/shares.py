@@ -52,12 +52,12 @@ def job_ranks(
         return _ranks_on(resources.nodes, given)
     gpus = gpu_count() if resources.gpus is None else 0
     cores = os.cpu_count() or 1
-    most, of_what = (gpus, f"{gpus} GPUs") if gpus else (max(MOST_RANKS, cores), f"{cores} cores")
+    most, available = (gpus, f"{gpus} GPUs") if gpus else (max(MOST_RANKS, cores), f"{cores} cores")
     for key, ranks in given.items():
         if ranks > most:
             raise SpecError(
                 (*key, "ranks"),
-                f"{ranks} is above {most}, the most on a machine of {of_what}; with several "
+                f"{ranks} is above {most}, the most on a machine of {available}; with several "
                 f"machines, torchrun sets the number (docs/training.md)",
             )
         return ranks

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from curation.errors import UserError
-from curation.file_kinds import what_is_this, wrong_kind
+from curation.file_kinds import detect_kind, wrong_kind
 from curation.files import open_regular
 from curation.images import encode_jpeg
 from curation.records.recordio import ImageRecord, RecordWriter
@@ -96,7 +96,7 @@ def test_a_file_is_recognised_by_its_first_bytes(tmp_path, name):
     path = tmp_path / "train.rec"
     path.write_bytes(FILES[name])
     expected = name.split(" in ")[0].split(" with ")[0].split(" of ")[0].removesuffix(" 0")
-    found = what_is_this(path)
+    found = detect_kind(path)
     assert found is not None
     assert found.name == expected
 
@@ -109,14 +109,14 @@ def test_record_files_and_databases_are_recognised(tmp_path):
     with sqlite3.connect(tmp_path / "faces.db") as database:
         database.execute("create table faces (label)")
     names = ["a.bin", "kv/data.mdb", "kv", "faces.db"]
-    found = [what_is_this(tmp_path / name) for name in names]
+    found = [detect_kind(tmp_path / name) for name in names]
     assert [kind and kind.name for kind in found] == ["recordio", "lmdb", "lmdb", "sqlite"]
 
 
 @pytest.mark.parametrize("data", [b"\x01\x02\x03", b"BM is how this begins \x00", b"8\x00" * 300])
 def test_unknown_files_are_not_guessed(tmp_path, data):
     (tmp_path / "x").write_bytes(data)
-    assert what_is_this(tmp_path / "x") is None
+    assert detect_kind(tmp_path / "x") is None
     assert wrong_kind(tmp_path / "x", "RecordIO") is None
 
 
@@ -132,9 +132,9 @@ def test_a_message_names_the_kind_the_wanted_one_and_the_fix(tmp_path):
 def test_a_broken_link_names_its_target(tmp_path):
     (tmp_path / "annexed.rec").symlink_to("../.git/annex/objects/ab/cd/SHA256E-s3--x.rec")
     (tmp_path / "lost.rec").symlink_to("elsewhere.rec")
-    assert what_is_this(tmp_path / "annexed.rec").name == "git-annex"
-    assert "elsewhere.rec, which does not exist" in what_is_this(tmp_path / "lost.rec").what
-    assert what_is_this(tmp_path / "never.rec") is None
+    assert detect_kind(tmp_path / "annexed.rec").name == "git-annex"
+    assert "elsewhere.rec, which does not exist" in detect_kind(tmp_path / "lost.rec").what
+    assert detect_kind(tmp_path / "never.rec") is None
 
 
 @pytest.mark.parametrize("kind", ["named pipe", "socket", "device", "directory"])
@@ -152,4 +152,4 @@ def test_special_files_are_refused_without_blocking(tmp_path, kind):
                 path.mkdir()
         with pytest.raises(UserError, match=f": it is a {kind}, not a file"):
             open_regular(path)
-        assert what_is_this(path) is None
+        assert detect_kind(path) is None

@@ -16,7 +16,7 @@ from packaging.utils import canonicalize_name
 
 from curation.images import encode_jpeg
 from curation.pairs import write_pairs
-from distill.cli.extras import EXTRAS, what_to_install
+from distill.cli.extras import EXTRAS, install_hint
 from tests import test_wheel
 
 ROOT = Path(__file__).parents[2]
@@ -145,7 +145,7 @@ def test_the_extra_that_is_named_brings_the_package(package: str):
 
 
 def test_an_unknown_module_is_no_extra():
-    assert what_to_install(ModuleNotFoundError("no module", name="nonsense.part")) is None
+    assert install_hint(ModuleNotFoundError("no module", name="nonsense.part")) is None
 
 
 @pytest.mark.slow

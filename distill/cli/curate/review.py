@@ -135,12 +135,12 @@ def _counts(total: int | None, parts: dict[str, int]) -> str:
 
 
 def _status(opened: Any) -> dict[str, Any]:
-    from curation.review.outcome import what_is_left
+    from curation.review.outcome import cleaning_effect
 
     progress = vars(opened.progress())
     if progress["conflicts"]:
         note("reviewers contradict each other: settle it on the page of `curate review`")
-    left = vars(what_is_left(opened.images.labels, opened.decisions()))
+    left = vars(cleaning_effect(opened.images.labels, opened.decisions()))
     calibration = [str(one) for one in opened.calibration()]
     return {**progress, **left, "calibration": calibration}
 

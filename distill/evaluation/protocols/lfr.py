@@ -17,7 +17,7 @@ import numpy as np
 from curation.errors import UserError
 from curation.files import file_digest
 from curation.labels import UNLABELLED
-from distill.evaluation.all_pairs import pairs_beside
+from distill.evaluation.all_pairs import pairs_with_distractors
 from distill.evaluation.features import Embedded
 from distill.evaluation.protocols.face_files import FaceFiles, visible_images
 from distill.evaluation.protocols.labelled import check_labels
@@ -61,7 +61,7 @@ def score(
     if len(features) == len(entry):  # a submission has one row per entry already
         features = templates(features, np.ones(len(entry)), entry, np.arange(len(entry)))
     people = labels != UNLABELLED
-    verified = pairs_beside(
+    verified = pairs_with_distractors(
         features[people],
         labels[people],
         features[~people],

@@ -28,7 +28,7 @@ from curation.errors import UserError
 from curation.files import file_digest
 from curation.labels import UNLABELLED
 from curation.text_files import with_slashes
-from distill.evaluation.all_pairs import pairs_beside
+from distill.evaluation.all_pairs import pairs_with_distractors
 from distill.evaluation.features import Embedded
 from distill.evaluation.identification import among_distractors
 from distill.evaluation.identify_sets import SIZES
@@ -73,7 +73,7 @@ def score(
     there = ~people & (embedded.norms > 0)
     features, others = embedded.unit[people], embedded.unit[there]
     found = among_distractors(features, labels[people], others, SIZES)
-    verified = pairs_beside(
+    verified = pairs_with_distractors(
         features,
         labels[people],
         others,

@@ -6,7 +6,7 @@ from typing import Any
 from fastapi import APIRouter
 
 from curation.errors import UserError
-from curation.review.outcome import what_is_left
+from curation.review.outcome import cleaning_effect
 from curation.review.review import Review
 from distill.web.review.reviews import Reviews
 from distill.web.review.shown import (
@@ -31,7 +31,7 @@ class Effects:
         at, since, found = self._counted.get(name, (-1, -LEFT_SECONDS, {}))
         if at != number and time.monotonic() - since >= LEFT_SECONDS:
             try:
-                found = vars(what_is_left(review.images.labels, review.decisions()))
+                found = vars(cleaning_effect(review.images.labels, review.decisions()))
             except UserError:  # circular merges, which `curate clean` reports
                 found = {}
             self._counted[name] = number, time.monotonic(), found

@@ -6,7 +6,7 @@ import pytest
 
 from curation.errors import UserError
 from curation.noise.clean import apply_decisions
-from curation.review.outcome import what_is_left
+from curation.review.outcome import cleaning_effect
 from curation.review.refusals import StaleError
 from tests.curation.review.review_harness import applied, decide, log_lines
 
@@ -41,7 +41,7 @@ class TestDecisions:
         decide(review, "overlap-5", "accept")
         assert applied(review) >= {"move 46 5 2", "drop 40 5", "drop-identity 5"}
         assert not applied(review) & {"drop 47 5", "drop 46 5"}
-        left = what_is_left(review.images.labels, review.decisions())
+        left = cleaning_effect(review.images.labels, review.decisions())
         assert (left.images_before, left.identities_before) == (48, 6)
         assert left.identities == 4  # without 5, and 0 is merged into 1
 

@@ -170,7 +170,7 @@ def test_augmented_views_are_embedded_and_made(quick_export, workspace, more):
 def test_the_trial_of_the_teacher_is_counted(quick_export, workspace, monkeypatch, answers):
     teacher = teacher_text().replace("[teacher]\n", f'[teacher]\nanswers = "{answers}"\n')
     text = job_text("tried", teacher, LEARN)
-    monkeypatch.setattr(estimating, "asking_seconds", lambda *about: 0.5)
+    monkeypatch.setattr(estimating, "teacher_seconds", lambda *about: 0.5)
     images = 0 if answers == "online" else 2 * 48
     assert seconds_of(cost_of(workspace, text), "embed") == 0.5 * images
     # The drawn images are of too few people for a trial.

@@ -5,7 +5,7 @@ import pytest
 
 from curation.bad_images import read_pixels
 from curation.errors import UserError
-from distill.pipeline.teacher_answers import asked_answers, share_below_online
+from distill.pipeline.teacher_answers import required_answers, share_below_online
 from distill.pipeline.view_sheet import make_sheet
 from distill.training.answers import OnlineAnswers
 from distill.training.augment import AugmentSettings
@@ -37,7 +37,7 @@ class Teacher:
 
 
 def fill_a_cache(teacher, images, folder):
-    for answers in asked_answers(images, VIEWS, "float16"):
+    for answers in required_answers(images, VIEWS, "float16"):
         cache_embeddings(teacher, images, folder, answers=answers)
 
 

@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from small_training import Plain
 
 from curation.views import ImageSet, open_images
-from distill.pipeline.teacher_answers import Question, asked_answers
+from distill.pipeline.teacher_answers import Question, required_answers
 from distill.training import distributed
 from distill.training.augment import AugmentSettings
 from teachers import embeddings
@@ -52,7 +52,7 @@ def fill(store: ImageSet, caches: Path, watch: Callable[[int], None] = lambda im
     """Fill the caches of all views; returns the number of images that this process embedded."""
     embeddings.CLAIM = CLAIM
     teacher = WatchedTeacher(watch)
-    asked = asked_answers(store, VIEWS, "float16")
+    asked = required_answers(store, VIEWS, "float16")
     Question(teacher, store, caches, asked).ask(lambda *done: None, distributed.several_machines())
     return teacher.images
 
