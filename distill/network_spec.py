@@ -16,7 +16,8 @@ from teachers.preprocessing import Preprocessing, Size
 from teachers.sources import WEIGHT_SUFFIXES, is_onnx, is_weights, missing_preprocessing
 from teachers.trial import LEAST_ACCURACY
 
-EmbeddingLength = Annotated[int, Field(ge=1, le=8192)]
+LONGEST_EMBEDDING = 8192
+EmbeddingLength = Annotated[int, Field(ge=1, le=LONGEST_EMBEDDING)]
 Width = Annotated[float, Field(gt=0, le=8)]
 """A network's memory grows with its square."""
 

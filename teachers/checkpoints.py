@@ -52,6 +52,14 @@ class LoadReport:
     part: str
 
 
+class OtherLengthError(UserError):
+    """A file holds this network with embeddings of another ``length``."""
+
+    def __init__(self, reason: str, length: int) -> None:
+        super().__init__(reason)
+        self.length = length
+
+
 @dataclass(frozen=True)
 class _Match:
     """The keys of a part of a file matched with a network's; ``loaded`` excludes the prefix."""
@@ -94,7 +102,8 @@ def load_checkpoint(network: nn.Module, path: Path, part: str | None = None) -> 
 
     ``part`` chooses among several networks in a file: the keys or the prefix that lead to one, such
     as "model_ema". Raises ``UserError`` for a file that is unreadable or unsafe, has keys or shapes
-    of another network, holds the network twice with different weights, or has non-finite values.
+    of another network, holds the network twice with different weights, or has non-finite values;
+    ``OtherLengthError`` if only the length of the embedding differs.
     """
     own = network.state_dict()
     match = _choose(path, network, _matches(_shapes(own), read_parts(path), part), part)
@@ -121,7 +130,9 @@ def _choose(path: Path, network: nn.Module, matches: list[_Match], part: str | N
     fitting = [match for match in matches if match.fits]
     if not fitting:
         best = max(matches, key=lambda match: match.found)
-        raise UserError(_complaint(path, network, best, part))
+        length = _other_length(network, best) if best.misshapen else None
+        complaint = _complaint(path, network, best, part, length)
+        raise UserError(complaint) if length is None else OtherLengthError(complaint, length)
     first = fitting[0].tensors()
     if any(not _equal(first, other.tensors()) for other in fitting[1:]):
         names = [match.name for match in fitting[:5]]
@@ -263,7 +274,9 @@ def _check_values(path: Path, key: str, tensor: Tensor, own: Tensor) -> None:
         raise UserError(f"{path}: {key!r} has values that are not finite numbers")
 
 
-def _complaint(path: Path, network: nn.Module, match: _Match, part: str | None) -> str:
+def _complaint(
+    path: Path, network: nn.Module, match: _Match, part: str | None, length: int | None
+) -> str:
     complaints = []
     if match.missing:
         complaints.append(f"lacks {_first(match.missing)}")
@@ -274,7 +287,6 @@ def _complaint(path: Path, network: nn.Module, match: _Match, part: str | None) 
         own, found = network.state_dict()[key].shape, match.part.tensors[match.prefix + key].shape
         sizes = f"{_size(found)}, not {_size(own)}"
         complaints.append(f"has other shapes: {_first(match.misshapen)} ({sizes})")
-    length = _other_length(network, match) if match.misshapen else None
     if match.is_whole and match.name:
         hint = f'set part = "{match.name}" to compare only {shortened(match.name)}'
     elif length is not None:

@@ -8,20 +8,23 @@ import copy
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from curation.workspace import Workspace
-from distill.network_spec import NetworkSpec, StudentSpec
+from distill.network_spec import LONGEST_EMBEDDING, NetworkSpec, StudentSpec
 from distill.notices import Notice
 from distill.pipeline.architecture import Architecture
 from distill.spec_checks import teacher_path
 from distill.spec_errors import SpecError, within
 from distill.timm_names import BODY, FAMILY
 from teachers.embedder import Embedder, TorchEmbedder, module_digest
-from teachers.preprocessing import Preprocessing
+from teachers.preprocessing import Preprocessing, Size
 
 if TYPE_CHECKING:
     import torch
+
+    from teachers.checkpoints import LoadReport
 
 SHOWN = 3
 """Number of keys that a message lists"""
@@ -160,16 +163,8 @@ def given_beginning(student: StudentSpec | None, workspace: Workspace) -> OldNet
                 width=config.width,
             )
         else:
-            from distill.pipeline.teacher_files import load_weights
-
             look = student.preprocessing
-            spec = NetworkSpec(
-                backbone=student.backbone,
-                embedding=student.embedding,
-                input_size=look.size,
-                width=student.width,
-            )
-            module, report = load_weights(path, look.size, spec, student.part)
+            spec, module, report = _network_of_file(path, student, look.size)
             ignored, counters = report.ignored, report.absent
             if student.backbone.startswith(f"{FAMILY}/"):
                 prefix = BODY
@@ -179,6 +174,29 @@ def given_beginning(student: StudentSpec | None, workspace: Workspace) -> OldNet
         text = f"{found.describe()}|{module_digest(module)}"
         digest = hashlib.sha256(text.encode()).hexdigest()
         return OldNetwork(found, module, digest, ignored, counters, prefix)
+
+
+def _network_of_file(
+    path: Path, student: StudentSpec, size: Size
+) -> "tuple[NetworkSpec, torch.nn.Module, LoadReport]":
+    """The network in a file of weights, whose embeddings may have another length than those of the
+    student."""
+    from distill.pipeline.teacher_files import load_weights
+    from teachers.checkpoints import OtherLengthError
+
+    def network(embedding: int | None) -> NetworkSpec:
+        return NetworkSpec(
+            backbone=student.backbone, embedding=embedding, input_size=size, width=student.width
+        )
+
+    spec = network(student.embedding)
+    try:
+        return spec, *load_weights(path, size, spec, student.part)
+    except OtherLengthError as other:
+        if other.length > LONGEST_EMBEDDING:
+            raise
+        spec = network(other.length)
+        return spec, *load_weights(path, size, spec, student.part)
 
 
 def check_beginning(old: OldNetwork, spec: StudentSpec, student: Architecture) -> list[Notice]:

@@ -27,6 +27,7 @@ TIMMS = "mobilenetv3_small_050"
 OURS = "{ colour = 'RGB', mean = 127.5, std = 127.5, size = [32, 32] }"
 BGR = "{ colour = 'BGR', mean = 127.5, std = 128.0, size = [32, 32] }"
 SLOWLY = "log_every = 1, learning_rate = 0.03, clip_gradient_norm = 1.0"
+QUICKLY = "log_every = 1, learning_rate = 0.1, clip_gradient_norm = 5.0"
 
 
 @pytest.fixture(scope="module")
@@ -45,9 +46,9 @@ def spec_text(student, *stages, name="new", **more):
     return job_text(name, *(stages or [stage_text()]), student=f"{{ {student} }}", **more)
 
 
-def of_weights(preprocessing=OURS, more=""):
+def of_weights(preprocessing=OURS, more="", embedding=16):
     return (
-        f'from = "{WEIGHTS}", backbone = "mobilefacenet", width = 0.125, embedding = 16, '
+        f'from = "{WEIGHTS}", backbone = "mobilefacenet", width = 0.125, embedding = {embedding}, '
         f"preprocessing = {preprocessing}{more}"
     )
 
@@ -105,11 +106,26 @@ def test_the_body_begins_with_a_file_of_timms_weights(workspace):
     assert all(torch.equal(value, given[key]) for key, value in body.items())
 
 
-def test_another_embedding_width_restarts_the_head_and_says_so(workspace):
-    spec = parse_spec(spec_text('from = "old", embedding = 24'), "spec")
+@pytest.mark.parametrize("student", ['from = "old", embedding = 24', of_weights(embedding=24)])
+def test_another_embedding_width_restarts_the_head_and_says_so(workspace, student):
+    spec = parse_spec(spec_text(student), "spec")
     (notice,) = (each for each in check_fit(spec, workspace).notices if each.key == "beginning")
     assert "initialised at random: embedding" in notice.text
     assert "not used: embedding" in notice.text
+
+
+def test_the_embedding_of_a_file_is_kept_unless_given(workspace):
+    unsaid = of_weights().replace("embedding = 16, ", "")
+    for student, length in ((unsaid, 16), (of_weights(embedding=24), 24)):
+        spec = parse_spec(spec_text(student), "spec").student
+        old = given_beginning(spec, workspace)
+        assert (old.architecture.embedding, old.begun(spec).embedding) == (16, length)
+        assert (
+            old.digest
+            == given_beginning(
+                parse_spec(spec_text(of_weights()), "spec").student, workspace
+            ).digest
+        )
 
 
 def test_the_step_says_what_becomes_of_every_key(workspace):
@@ -147,6 +163,7 @@ def test_keys_that_only_one_of_file_and_network_has_are_named(workspace):
         ),
         ('from = "old", width = 0.5', "tensors of the student have the name and shape"),
         ('from = "old", embedding = 24, remember = 1.0', "remember: needs the embedding (16)"),
+        (of_weights(more=", remember = 1.0", embedding=24), "remember: needs the embedding (16)"),
         ('from = "old", part = "model"', "part: only with from = a file of weights"),
         ('from = "net.onnx"', "from: an ONNX graph cannot be trained"),
         ("embedding = 16", "backbone: is missing; name the network"),
@@ -220,7 +237,8 @@ def test_remembering_keeps_embeddings_near_the_old_ones(workspace, drawn_store):
     before = normalise(old.embedder().embed(images))
 
     def nearness(name, remember):
-        train(workspace, spec_text(f'from = "old"{remember}', name=name, train=SLOWLY))
+        student = f'from = "old"{remember}'
+        train(workspace, spec_text(student, stage_text(epochs=4), name=name, train=QUICKLY))
         network = old.load()
         # The statistics of normalisation follow the images in any case.
         weights = {key: v for key, v in trained(workspace, name).items() if "running" not in key}
@@ -229,7 +247,7 @@ def test_remembering_keeps_embeddings_near_the_old_ones(workspace, drawn_store):
         return (normalise(now) * before).sum(axis=1).mean()
 
     held, free = nearness("held", ", remember = 7.0"), nearness("free", "")
-    assert held > free
+    assert held > free + 0.05
     lines = (workspace.runs / "held" / "metrics.jsonl").read_text().splitlines()
     assert any("loss_remember" in json.loads(line) for line in lines)
 
