@@ -12,10 +12,9 @@ from distill.daemon.names import Checked, teachers_in
 from distill.daemon.placing import Placing
 from distill.daemon.submitting import Answer, Submission
 from distill.pipeline.fit import Fit, check_job
-from distill.pipeline.provenance import changed_since_run, done_with_other_data, provenance
+from distill.pipeline.provenance import changed_since_run, done_with_other_inputs, provenance
 from distill.provenance import Code
 from distill.software import code_on_disk
-from distill.spec import JobSpec
 from distill.spec_overrides import parse_override
 from distill.spec_text import SpecFile
 
@@ -68,14 +67,14 @@ def _submit(
     by_name = {spec.job.name: spec for spec in specs}
     texts = {name: spec.text for name, spec in by_name.items()}
     made = client.submit_all(workspace, texts, replace, check, placing)
-    return [_with_changes(each, by_name[each.job.name].job, workspace) for each in made]
+    return [_with_changes(each, by_name[each.job.name], workspace) for each in made]
 
 
-def _with_changes(made: Submission, spec: JobSpec, workspace: Workspace) -> Submission:
-    """With a warning if the job is done and its data have changed since."""
+def _with_changes(made: Submission, spec: SpecFile, workspace: Workspace) -> Submission:
+    """With a warning if the job is done and its inputs have changed since."""
     if made.answer is not Answer.ALREADY_DONE:
         return made
-    changed = done_with_other_data(workspace.runs / spec.name, spec, workspace)
+    changed = done_with_other_inputs(workspace.runs / spec.job.name, spec, workspace)
     return dataclasses.replace(made, warnings=(*made.warnings, *changed))
 
 

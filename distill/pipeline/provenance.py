@@ -11,8 +11,7 @@ from curation.errors import UserError
 from curation.printable import printable
 from curation.workspace import Workspace
 from distill.notices import Notice
-from distill.pipeline.fit import Fit
-from distill.pipeline.training_images import digests, open_training_images
+from distill.pipeline.fit import Fit, check_job
 from distill.provenance import (
     Circumstances,
     Code,
@@ -64,16 +63,16 @@ def changed_since_run(run: Path, spec: SpecFile, fit: Fit, code: Code) -> list[N
     return [Notice("changed since the last run", text)]
 
 
-def done_with_other_data(run: Path, spec: JobSpec, workspace: Workspace) -> list[str]:
-    """A warning if the training data have changed since this job was submitted and done."""
+def done_with_other_inputs(run: Path, spec: SpecFile, workspace: Workspace) -> list[str]:
+    """A warning if data sets or networks have changed since this job was submitted and done."""
     before = read_provenance(run)
     if before is None:
         return []
     try:
-        now = digests(spec.data, open_training_images(spec.data, workspace))
-    except UserError:  # the data sets are no longer there
+        fit = check_job(spec, workspace)
+    except UserError:  # an input is no longer there, and the job does not need it
         return []
-    changed = "; ".join(input_changes(before, before.model_copy(update={"data": now})))
+    changed = "; ".join(input_changes(before, _circumstances(spec.job, fit, before.code)))
     if not changed:
         return []
     return [f"changed since the job was submitted: {changed}; give the job another name to use it"]

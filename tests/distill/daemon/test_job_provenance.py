@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from outcomes import SUCCESS
+from safetensors.torch import save_file
 from small_job import job_text, make_workspace, stage_text
 from test_daemon_commands import Ran, distill
 
@@ -22,6 +23,7 @@ from distill.pipeline.job import JobRun
 from distill.pipeline.provenance import changed_since_submit
 from distill.pipeline.record import RunRecord
 from distill.spec_text import SpecFile
+from tests.teachers.small_teacher import make_teacher
 
 
 @pytest.fixture(scope="module")
@@ -104,8 +106,29 @@ def test_changed_inputs_are_reported_before_steps_are_repeated(workspace, spec) 
     assert words not in Ran(workspace, "check", str(spec), "--set", "name=grown").stderr
 
 
-def test_a_done_job_is_not_mistaken_for_one_of_other_data(workspace, spec) -> None:
-    given = ("submit", str(spec), "--set", "name=finished")
+def of_file(name: str) -> str:
+    """The keys of a network in a file of weights."""
+    look = "{ colour = 'RGB', mean = 127.5, std = 127.5, size = [32, 32] }"
+    network = 'backbone = "mobilefacenet", width = 0.125, embedding = 16'
+    return f'from = "{name}", {network}, preprocessing = {look}'
+
+
+def write_weights(workspace: Workspace, name: str, seed: int) -> None:
+    path = workspace.teachers / name
+    path.parent.mkdir(exist_ok=True)
+    state = make_teacher(seed).module.state_dict()
+    save_file({key: value.contiguous() for key, value in state.items()}, path)
+
+
+def test_a_done_job_is_not_mistaken_for_one_of_other_inputs(workspace) -> None:
+    for name in ("teacher.safetensors", "start.safetensors"):
+        write_weights(workspace, name, seed=0)
+    teacher = f"teacher = {{ {of_file('teacher.safetensors')} }}"
+    student = f"{{ {of_file('start.safetensors')} }}"
+    learn = stage_text("angular = {}")
+    spec = workspace.root / "finished.toml"
+    spec.write_text(job_text("finished", teacher, learn, student=student))
+    given = ("submit", str(spec))
     Ran(workspace, *given, "--priority", "9")
     with open_queue(workspace) as queue:
         job = queue.claim(1.0)
@@ -114,8 +137,16 @@ def test_a_done_job_is_not_mistaken_for_one_of_other_data(workspace, spec) -> No
     ran = Ran(workspace, *given)
     assert (ran.stdout, ran.stderr) == ("finished: already done\n", "")
     change_queued(workspace, "finished", "drawn/train")
-    words = "changed since the job was submitted: the data set drawn/train had the digest 0000"
-    assert words in Ran(workspace, *given).stderr
+    change_queued(workspace, "finished", "pairs")
+    for name in ("teacher.safetensors", "start.safetensors"):
+        write_weights(workspace, name, seed=1)
+    told = Ran(workspace, *given).stderr
+    assert "changed since the job was submitted: the data set drawn/train had the digest 0" in told
+    for changed in ("data set pairs", "teacher teacher.safetensors", "beginning start.safetensors"):
+        assert f"the {changed} had the digest " in told
+    (workspace.teachers / "teacher.safetensors").unlink()
+    ran = Ran(workspace, *given)
+    assert (ran.stdout, ran.stderr) == ("finished: already done\n", "")
 
 
 def test_a_submit_records_it_again_and_a_retry_keeps_it(workspace, spec) -> None:
