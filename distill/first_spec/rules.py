@@ -92,6 +92,8 @@ SMALL_SIDE, LEAST_SIDE = 64, 32
 tiny images"""
 STRIDE = 16
 """Of most networks of the registry, which take no other sides than its multiples"""
+MOST_CUT = 1 / 7
+"""Share of an image that its input leaves out; 112x96 is this much less than 112x112."""
 HEAVY_MADDS = 2000.0
 """Millions; below, bf16 is not faster, because kernel launches dominate."""
 LARGEST_SHARE = 0.25
@@ -196,25 +198,38 @@ def _schedule(facts: Facts) -> Schedule:
 def _affordable(facts: Facts, epochs: int) -> tuple[tuple[int, int], int]:
     """The student's input size, and the number of epochs that are feasible without a GPU."""
     size, stored = facts.student.input_size, facts.data.image_size
+    shape = size
     if min(stored) < min(size) or not shows_all(stored, size):
-        size = _as_the_images(stored, max(size))
+        shape = stored
+        size = _as_the_images(shape, max(size))
     if facts.machine.gpus:
         return size, epochs
     if min(size) > SMALL_SIDE and training_seconds(facts, epochs, size) > LONGEST_ON_CPU:
-        size = _as_the_images(size, SMALL_SIDE)
+        size = _as_the_images(shape, SMALL_SIDE)
     longest = LONGEST_ON_CPU / training_seconds(facts, 1, size)
     return size, max(1, min(epochs, int(longest)))
 
 
 def _as_the_images(images: tuple[int, int], longest: int) -> tuple[int, int]:
-    """The largest input (height, width) of at most ``longest`` pixels that ``images`` fill.
+    """The input (height, width) of at most ``longest`` pixels with an aspect near that of
+    ``images``: the largest within them that cuts at most MOST_CUT of them, or else the one that
+    cuts least, which may be larger than small images.
 
     Its sides are multiples of STRIDE. Its shorter side is rounded down, because images may be
     cropped and show nothing beyond their edges (`teachers.framing`).
     """
-    side = max(LEAST_SIDE, min(longest, max(images)) // STRIDE * STRIDE)
-    height, width = (max(1, side * each // max(images) // STRIDE) * STRIDE for each in images)
-    return height, width
+    aspect = min(images) / max(images)
+
+    def filled(side: int) -> tuple[int, int]:
+        height, width = (max(1, side * each // max(images) // STRIDE) * STRIDE for each in images)
+        return height, width
+
+    def cut(size: tuple[int, int]) -> float:
+        return abs(1 - min(size) / max(size) / aspect)
+
+    sizes = [filled(side) for side in range(LEAST_SIDE, max(LEAST_SIDE, longest) + 1, STRIDE)]
+    fitting = [size for size in sizes if max(size) <= max(images) and cut(size) <= MOST_CUT]
+    return fitting[-1] if fitting else min(sizes, key=cut)
 
 
 def training_seconds(facts: Facts, epochs: int, size: tuple[int, int]) -> float:
@@ -256,6 +271,8 @@ def _why_other_size(facts: Facts, size: tuple[int, int]) -> str:
         return _why_small(facts, facts.student)
     if not shows_all(stored, usual):
         return f"the aspect of the images, {stored[0]}x{stored[1]}"
+    if max(size) > max(stored):
+        return f"the smallest input; the images are {stored[0]}x{stored[1]}"
     return "no larger than the images"
 
 
