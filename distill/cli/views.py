@@ -122,5 +122,5 @@ def _cosines(summary: dict[str, Any]) -> str:
         return ""
     return (
         f"; cosine to the plain image: median {summary['median_cosine']:.3f}, lowest "
-        f"{summary['lowest_cosine']:.3f}; {summary['unused']} are below augment.least_cosine"
+        f"{summary['lowest_cosine']:.3f}; below augment.least_cosine: {summary['unused']}"
     )

@@ -82,6 +82,8 @@ class JobCost:
 
     steps: list[StepCost] = field(default_factory=list)
     cache_bytes: int = 0
+    training_bytes: int = 0
+    """What the largest training step needs on the GPU, or in memory without one"""
     memory_bytes: int = 0
     gpu_memory_bytes: int | None = None
     free_bytes: int = 0
@@ -104,7 +106,11 @@ def estimate(spec: JobSpec, workspace: Workspace, fit: Fit, limit: float = LIMIT
     began = time.monotonic()
     with PeakMemory() as memory:
         found = _Estimating(spec, workspace, fit, began + limit).run()
-    found.memory_bytes, found.gpu_memory_bytes = memory.bytes, memory.gpu_bytes
+    if memory.gpu_bytes is None:
+        found.memory_bytes = max(memory.bytes, found.training_bytes)
+    else:
+        found.memory_bytes = memory.bytes
+        found.gpu_memory_bytes = max(memory.gpu_bytes, found.training_bytes)
     found.free_bytes = shutil.disk_usage(nearest_folder(workspace.root)).free
     found.measured_seconds = time.monotonic() - began
     return found
@@ -305,6 +311,7 @@ class _Estimating:
             settings=stage.settings.model_copy(update={"evaluate_every": None, "keep": "last"}),
         )
         measured = step_time(fresh.training(self.images, answers), self.ranks, budget)
+        self.found.training_bytes = max(self.found.training_bytes, measured.memory)
         share = stage.settings.batch_size // self.ranks
         note = "" if measured.images == share else f", measured on {measured.images} of {share}"
         return _Timed(measured.seconds, measured.state, measured.weights, note)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import torch
 
 from curation.bad_images import read_pixels
@@ -23,6 +24,7 @@ from distill.evaluation.protocols.protocol import ProtocolSet
 from distill.evaluation.set_features import EvaluationSet, distinct_images, image_count
 from distill.export.bundle import export_bundle
 from distill.pipeline.architecture import Architecture
+from distill.pipeline.peak_memory import private_bytes
 from distill.pipeline.teacher_answers import pictures_per_second
 from distill.pipeline.work import bundle_config
 from distill.training.data import Batch, BatchLoader, Shard
@@ -39,6 +41,8 @@ MOST_STEPS, ENOUGH_SECONDS = 20, 8.0
 """Limits of a training's measurement"""
 FEW = 16
 """Images of the first, small step, which predicts the time of a full one"""
+LEAST_UNITS = 4
+"""Identities, or images, of a micro-batch of that step; batch normalisation needs two in half."""
 READ = 32
 """Number of images decoded one after another"""
 DRAWN_VECTORS = 1024
@@ -66,13 +70,15 @@ class DrawnAnswers:
 class StepTime:
     """Seconds of a training step, measured on ``images`` of its batch.
 
-    ``state`` and ``weights`` are the bytes of a checkpoint and of the result.
+    ``state`` and ``weights`` are the bytes of a checkpoint and of the result, ``memory`` those that
+    the whole batch needs, on the GPU if there is one.
     """
 
     seconds: float
     images: int
     state: int
     weights: int
+    memory: int
 
 
 def step_time(training: Training, ranks: int, budget: float) -> StepTime:
@@ -100,10 +106,10 @@ def step_time(training: Training, ranks: int, budget: float) -> StepTime:
         engine = create_engine(learner, settings)
         learner.train()
         timer = _StepTimer(engine, settings.learning_rate * 1e-6, plan.batch_size // ranks, end)
-        seconds, images = timer.measure(loader.batches(0, MOST_STEPS + 2), unit)
+        seconds, images, memory = timer.measure(loader.batches(0, MOST_STEPS + 2), unit)
     average = copy.deepcopy(learner.network.state_dict()) if settings.ema else None
     state = saved_bytes({"engine": engine.state(), "average": average})
-    return StepTime(seconds, images, state, weights_bytes(learner))
+    return StepTime(seconds, images, state, weights_bytes(learner), memory)
 
 
 @dataclass(frozen=True)
@@ -115,21 +121,28 @@ class _StepTimer:
     share: int
     end: float
 
-    def measure(self, batches: Iterator[Batch], unit: int) -> tuple[float, int]:
-        """Seconds of a step, and the number of images, a multiple of ``unit``, that it was
-        measured on."""
+    def measure(self, batches: Iterator[Batch], unit: int) -> tuple[float, int, int]:
+        """Seconds of a step, the number of images, a multiple of ``unit``, that it was measured on,
+        and bytes of memory; seconds and bytes are those of a whole batch."""
         first = next(batches)
-        few = min(self.share, -(-FEW // unit) * unit)
+        few = min(self.share, max(LEAST_UNITS, -(-FEW // unit)) * unit)
+        half, used_by_half = few // 2 // unit * unit, 0
+        if few < self.share:
+            self._step(first, half)
+            used_by_half = _used_memory()
         self._step(first, few)
         expected = self._step(first, few) * self.share / few
         affordable = max(0.0, self.end - time.monotonic())
         if 2 * expected <= affordable or few == self.share:
             self._step(first, self.share)  # allocates its memory
-            return self._mean(batches, expected), self.share
+            return self._mean(batches, expected), self.share, _used_memory()
         size = max(few, int(self.share * affordable / (2 * expected)) // unit * unit)
         if size > few:
             self._step(first, size)
-        return self._step(first, size) * self.share / size, size
+        seconds = self._step(first, size) * self.share / size
+        used = _used_memory()
+        each = max(0, used - used_by_half) / (size - half)
+        return seconds, size, used + int(each * (self.share - size))
 
     def _mean(self, batches: Iterator[Batch], expected: float) -> float:
         """Mean seconds of whole steps, each of about ``expected`` seconds, while time is left."""
@@ -148,6 +161,14 @@ class _StepTimer:
         report = self.engine.step(_part(batch, size), self.learning_rate)
         float(report.gradient_norm)  # waits for the GPU
         return time.monotonic() - began
+
+
+def _used_memory() -> int:
+    """Bytes of this process at most so far on its GPU, or without one its private memory now, from
+    which nothing is returned between two steps."""
+    if torch.cuda.is_initialized():
+        return torch.cuda.max_memory_allocated()
+    return private_bytes(psutil.Process())
 
 
 def _part(batch: Batch, size: int) -> Batch:

@@ -3,11 +3,13 @@
 import json
 import shutil
 
+import psutil
 import pytest
 from small_job import (
     ARCFACE,
     job_text,
     make_workspace,
+    network_text,
     run_job,
     stage_text,
     teacher_text,
@@ -23,11 +25,13 @@ from distill.pipeline import evaluation_fit
 from distill.pipeline.estimate import estimate
 from distill.pipeline.fit import Fit, check_job
 from distill.pipeline.measuring import FEW, DrawnAnswers, step_time
+from distill.pipeline.peak_memory import private_bytes
 from distill.pipeline.planning import plan
 from distill.pipeline.training import student_stage
 from distill.pipeline.training_images import open_training_images
 from distill.run_directory import SPEC
 from distill.spec_text import SpecFile
+from distill.training.memory import give_back_memory
 
 LEARN = stage_text(f"{ARCFACE}, angular = {{}}")
 
@@ -203,6 +207,29 @@ def test_a_step_that_takes_too_long_is_measured_in_part(workspace):
     assert whole.state == part.state
     halves = step_time(training, 2, budget=600.0)
     assert halves.images == 24
+
+
+def test_a_partly_measured_step_tells_the_memory_of_a_whole_one(workspace):
+    student = network_text(size=(64, 64), width=1.0)
+    text = job_text("wide", stage_text(), student=student, batch=48)
+    spec = SpecFile.parse(text, "spec").job
+    images = open_training_images(spec.data, workspace)
+    architecture = estimating.student_architecture(spec, None, None)
+    training = student_stage(spec, 0, 0, architecture, None).training(images, None)
+    give_back_memory()
+    before = private_bytes(psutil.Process())
+    part = step_time(training, 1, budget=0.0)
+    assert part.images < 24
+    whole = step_time(training, 1, budget=600.0)
+    assert whole.images == 48
+    assert whole.memory - before > 200e6
+    assert part.memory - before == pytest.approx(whole.memory - before, rel=0.3)
+
+
+def test_many_micro_batches_are_measured_with_two_images_each(quick_export, workspace):
+    """One image at a time has no statistics for a normalisation over images."""
+    text = job_text("micro", stage_text(), batch=48, train="accumulate = 16")
+    assert seconds_of(cost_of(workspace, text), "generation 1") > 0
 
 
 def test_if_memory_is_short_nothing_is_tried(quick_export, workspace, monkeypatch):
