@@ -137,7 +137,7 @@ def _meeting(nodes: int, run: Path) -> list[str]:
 
 
 class _PassOn:
-    """Forwards SIGTERM and SIGINT to all ranks as SIGTERM; without ranks it ends this process."""
+    """Forwards a stop signal to all ranks as SIGTERM; ends this process without ranks."""
 
     def __init__(self) -> None:
         self.received = 0

@@ -32,9 +32,13 @@ def lasting_imports() -> Iterator[None]:
 
 
 def on_stop(handler: Callable[[int, FrameType | None], None], *others: signal.Signals) -> None:
-    """Make SIGTERM, SIGINT and ``others`` call ``handler`` with their number."""
-    for number in (signal.SIGTERM, signal.SIGINT, *others):
-        signal.signal(number, handler)
+    """Make SIGTERM, SIGINT, SIGHUP and ``others`` call ``handler`` with their number.
+
+    SIGHUP, which a closed terminal sends, stays ignored if it is, as under `nohup`.
+    """
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, *others):
+        if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, handler)
 
 
 def leave(status: int) -> NoReturn:

@@ -77,6 +77,21 @@ def shown_value(value: Any, longest: int = _LONGEST) -> str:
     return shortened(json.dumps(value, ensure_ascii=False, default=str), longest)
 
 
+def is_same_spec(first: str, second: str) -> bool:
+    """Whether two texts have the same keys and values in the same order, so that only comments and
+    layout differ."""
+    if first == second:
+        return True
+    try:
+        one, other = (list(leaves_of(read_toml(text, "the spec"))) for text in (first, second))
+    except UserError:
+        return False
+    return len(one) == len(other) and all(
+        before[0] == after[0] and _are_same(before[1], after[1])
+        for before, after in zip(one, other, strict=True)
+    )
+
+
 def another_spec(job: str, before: str, now: str, state: str = "exists") -> str:
     """That ``job`` has the spec ``before`` and not ``now``: every key with both values."""
     return f"job {job!r} {state} with another spec: {_changes(before, now)}"
@@ -88,7 +103,7 @@ def _changes(before: str, now: str) -> str:
     except UserError as error:
         return str(error)
     if not found:
-        return "only comments, layout or the order of keys differ"
+        return "only the order of keys differs"
     lines = [
         f"{each.key} was {_shown(each.first)} and is {_shown(each.second)}"
         for each in found[:_MOST_LISTED]

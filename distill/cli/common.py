@@ -63,8 +63,8 @@ NETWORKS, PLACE = "Networks and bundles", "Daemon and machine"
 HELP_OPTIONS = {"help_option_names": ["-h", "--help"]}
 """Context settings of both commands, inherited by their subcommands"""
 
-INTERRUPTED = (130, 143)
-"""Exit statuses after SIGINT and SIGTERM."""
+INTERRUPTED = (130, 143, 129)
+"""Exit statuses after SIGINT, SIGTERM and SIGHUP."""
 _RANKS = "distill.training.distributed"
 """Loaded by commands that may have used gloo"""
 

@@ -3,6 +3,7 @@
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -154,6 +155,7 @@ def _run_rank(spec: "SpecFile", folder: Path, place: Workspace) -> int:
     if own and not spec.overrides:
         checked = partial(_check, spec, place, folder)
         return _run_in(folder, spec.job, place, checked, patient=False)
+    spec = _as_known(spec, folder)
     with ExitStack() as held:
 
         def take_folder() -> None:
@@ -174,6 +176,17 @@ def _run_rank(spec: "SpecFile", folder: Path, place: Workspace) -> int:
                 return 1  # the first rank reports it
             raise
         return _run_in(folder, spec.job, place, lambda: fit, patient=True)
+
+
+def _as_known(spec: "SpecFile", folder: Path) -> "SpecFile":
+    """With the text of the run folder if only comments or layout differ from it."""
+    from distill.daemon.runfolder import frozen_spec
+    from distill.spec_difference import is_same_spec
+
+    known = frozen_spec(folder)
+    return (
+        spec if known is None or not is_same_spec(known, spec.text) else replace(spec, text=known)
+    )
 
 
 def _refuse_another_spec(spec: "SpecFile", folder: Path) -> None:
@@ -289,7 +302,7 @@ def _print_failure(folder: Path, error: Exception) -> None:
 
 
 class _StopOnSignal:
-    """True after SIGTERM or SIGINT; a SIGINT after that ends the process at once.
+    """True after SIGTERM, SIGINT or SIGHUP; a SIGINT after that ends the process at once.
 
     Further SIGTERMs are ignored: Slurm sends one to every process of a step, and an agent such as
     torchrun's forwards its own to the ranks.

@@ -6,6 +6,7 @@ from functools import cache, partial
 from pathlib import Path
 
 from curation.errors import UserError, results_of
+from curation.toml_text import read_toml
 from curation.workspace import Workspace
 from distill.daemon import client
 from distill.daemon.names import Checked, teachers_in
@@ -16,6 +17,7 @@ from distill.pipeline.provenance import changed_since_run, done_with_other_input
 from distill.provenance import Code
 from distill.software import code_on_disk
 from distill.spec_overrides import parse_override
+from distill.spec_source import UNNAMED_SPEC
 from distill.spec_text import SpecFile
 
 
@@ -54,17 +56,17 @@ def _submit(
         _check_name_is_not_set(overrides)
     specs = results_of([partial(SpecFile.read, path, overrides) for path in paths])
     _check_names_differ(specs)
-    by_text = {spec.text: spec for spec in specs}
+    by_name = {spec.job.name: spec for spec in specs}
     code = cache(code_on_disk)
 
     def check(text: str) -> Checked:
-        spec = by_text[text]
+        # The text of an existing job may differ in comments from the one that is submitted.
+        spec = dataclasses.replace(by_name[read_toml(text, UNNAMED_SPEC)["name"]], text=text)
         queued = client.unfinished(workspace, teachers_in(text))
         coming = queued | {each.job.name for each in specs}
         fit = check_job(spec, workspace, coming - {spec.job.name})
         return checked(spec, fit, code(), workspace)
 
-    by_name = {spec.job.name: spec for spec in specs}
     texts = {name: spec.text for name, spec in by_name.items()}
     made = client.submit_all(workspace, texts, replace, check, placing)
     return [_with_changes(each, by_name[each.job.name], workspace) for each in made]

@@ -65,7 +65,10 @@ def serve(
     notify: Notify = NOBODY,
     pages: Pages = no_pages,
 ) -> None:
-    """Serve until TERM or INT. ``UserError`` if another daemon does, or the queue is damaged."""
+    """Serve until TERM, INT or HUP.
+
+    Raises ``UserError`` if another daemon does, or the queue is damaged.
+    """
     place = find_executor(executor)(command or distill_run(workspace), grace)
     machine = place.capacity()
     with (
@@ -94,7 +97,7 @@ def serve(
 
 
 class _WakeEvent:
-    """Wakes the loop: set by TERM or INT, or by a request that changed the queue.
+    """Wakes the loop: set by TERM, INT or HUP, or by a request that changed the queue.
 
     Signal handlers set it, and they must not take a lock of `threading`: hence a descriptor.
     """

@@ -21,7 +21,7 @@ from distill.daemon.refusals import ConflictError, existing_job, no_circle
 from distill.daemon.runfolder import freeze_provenance, freeze_spec, frozen_spec, in_use
 from distill.daemon.states import Event, State, TransitionRefusedError, next_state
 from distill.run_directory import BUNDLE
-from distill.spec_difference import another_spec
+from distill.spec_difference import another_spec, is_same_spec
 
 
 class Answer(StrEnum):
@@ -93,10 +93,17 @@ class Submits:
             self._refuse_excess(name, spec)
             return self._check(spec)
 
+        specs = {name: self._as_known(name, spec) for name, spec in specs.items()}
         found = results_of([partial(check, name, spec) for name, spec in specs.items()])
         pairs = zip(specs, found, strict=True)
         checked = {name: each for name, each in pairs if each is not None}
         return Prepared(specs=specs, replace=replace, placing=placing, checked=checked)
+
+    def _as_known(self, name: str, spec: str) -> str:
+        """The text of the job or run folder of this name if only comments or layout differ."""
+        job = self._queue.job(name)
+        known = frozen_spec(self._workspace.runs / name) if job is None else job.spec
+        return known if known is not None and is_same_spec(known, spec) else spec
 
     def queue_all(self, submits: Sequence[Prepared]) -> list[Outcome]:
         """Queue these submits in order, in one transaction; returns the result of each.

@@ -33,7 +33,7 @@ class StopRequest:
         self.received: signal.Signals | None = None
         """The first signal that came"""
         self._job: int | None = None
-        on_stop(self._on_stop, signal.SIGHUP, signal.SIGUSR1)
+        on_stop(self._on_stop, signal.SIGUSR1)
         signal.signal(signal.SIGALRM, self._on_alarm)
 
     def watch(self, job: int) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from curation.toml_text import read_toml
-from distill.spec_difference import ABSENT, another_spec, differences
+from distill.spec_difference import ABSENT, another_spec, differences, is_same_spec
 
 
 def different(first: str, second: str) -> dict[str, tuple[Any, Any]]:
@@ -51,4 +51,26 @@ def test_a_sentence_names_a_few_keys_and_counts_the_others() -> None:
     assert len(another_spec("a", f"a = '{'x' * 10_000}'", "a = 1")) < 300
     assert another_spec("a", "a = ", "a = 1", "is running").startswith(
         "job 'a' is running with another spec: its spec:1:4: "
+    )
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "same"),
+    [
+        ("a = 1\nb = 2", "# why\na  =  1\n\nb = 2.0 # so", True),
+        ("[a]\nb = 1", "a.b = 1", True),
+        ("a = 1\nb = 2", "b = 2\na = 1", False),  # the order of losses is that of their sum
+        ("a = 1", "a = 1\nb = 2", False),
+        ("a = 1", "a = true", False),
+        ("a =", "a = 1", False),
+        ("a =", "a =", True),
+    ],
+)
+def test_comments_and_layout_do_not_count(first: str, second: str, same: bool) -> None:
+    assert is_same_spec(first, second) == same
+
+
+def test_another_order_of_keys_is_named() -> None:
+    assert another_spec("a", "a = 1\nb = 2", "b = 2\na = 1").endswith(
+        "only the order of keys differs"
     )

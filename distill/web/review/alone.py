@@ -30,7 +30,7 @@ _THREADS = 8
 def serve_review(
     path: Path, workspace: Workspace, port: int | None, ready: Callable[[str], None]
 ) -> ReviewProgress:
-    """Serve until INT or TERM; calls ``ready`` with a one-time sign-in link.
+    """Serve until INT, TERM or HUP; calls ``ready`` with a one-time sign-in link.
 
     If ``port`` is None, uses the default port, or any free one. Returns the progress at the end.
     Raises ``UserError`` if there is nothing to review, or the port is in use.
@@ -42,7 +42,7 @@ def serve_review(
     with _listener(port) as listener:
         url = f"http://{_HOST}:{listener.getsockname()[1]}"
         app = _application(reviews, keys, workspace, url)
-        signals = (signal.SIGINT, signal.SIGTERM)
+        signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
         signal.pthread_sigmask(signal.SIG_BLOCK, signals)  # before other threads start
         with answering(app, listener, BoundedProtocol, threads=_THREADS, name="review"):
             ready(f"{url}/sign-in?link={keys.link()}&to=/review%3Fset%3D{_NAME}")

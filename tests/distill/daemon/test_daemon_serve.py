@@ -155,11 +155,14 @@ def test_a_job_that_ends_without_a_daemon_is_settled_later(harness: Harness) -> 
     assert harness.wait_for("a", State.FAILED).exit_status == 5
 
 
-def test_term_stops_the_daemon_and_leaves_the_job_running(harness: Harness) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_stops_the_daemon_and_leaves_the_job_running(
+    harness: Harness, number: signal.Signals
+) -> None:
     harness.start()
     harness.submit("a", WAITS)
     pid = int(harness.wait_for_file("a", "pid"))
-    assert harness.kill(signal.SIGTERM) == 0
+    assert harness.kill(number) == 0
     assert is_alive(pid)
     assert not (harness.workspace.daemon / SOCKET).exists()
 

@@ -67,9 +67,24 @@ def test_a_submit_of_another_spec_is_told_what_differs(
     Ran(workspace, "submit", path)
     told = Ran(workspace, "submit", path, "--set", "augment.views=4", "--set", "train.seed=2").error
     assert "train.seed was not set and is 2, augment.views was not set and is 4; undo" in told
-    Path(path).write_text(job_text("a", stage_text()))
-    told = Ran(workspace, "submit", path).error
-    assert "another spec: only comments, layout or the order of keys differ; undo" in told
+
+
+@pytest.mark.parametrize("known", ["queued", "run by hand"])
+def test_comments_and_layout_do_not_make_another_spec(
+    workspace: Workspace, tmp_path: Path, known: str
+) -> None:
+    path = write_spec(tmp_path, "a")
+    text = Path(path).read_text()
+    if known == "queued":
+        Ran(workspace, "submit", path)
+    else:
+        freeze_spec(workspace.runs / "a", text)
+    Path(path).write_text(f"# tried on Monday\n{text}\n".replace("=", " =  "))
+    ran = Ran(workspace, "submit", path)
+    assert ran.stdout == ("a: already queued\n" if known == "queued" else "a: queued\n")
+    job = client.job_named(workspace, "a")
+    assert job is not None
+    assert job.spec == text
 
 
 @pytest.mark.parametrize("command", ["submit", "check", "run"])

@@ -112,7 +112,7 @@ def test_a_job_warns_of_a_format_that_its_bundle_lacks(finished, drop_in_format)
     assert notice["text"].startswith("the bundle has no letters file: the letters export gives")
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
 def test_stopped_or_killed_distill_run_continues_where_it_was(
     tmp_path, drawn_store, drawn_folder, number
 ):
@@ -127,7 +127,7 @@ def test_stopped_or_killed_distill_run_continues_where_it_was(
         wait_for(lambda: metrics.exists() and metrics.read_text().count("\n") >= 12)
         process.send_signal(number)
         process.wait(60)
-    assert process.returncode == (143 if number == signal.SIGTERM else -9)
+    assert process.returncode == (-9 if number == signal.SIGKILL else 128 + number)
     assert steps_of(workspace, "tiny")["generation 1"] == "waiting"
     before = metrics.read_text().count("\n")
 
@@ -137,7 +137,7 @@ def test_stopped_or_killed_distill_run_continues_where_it_was(
         process.wait(60)
     first = json.loads(metrics.read_text().splitlines()[before])
     assert 10 <= first["iteration"] <= before + 1
-    if number == signal.SIGTERM:
+    if number != signal.SIGKILL:
         assert first["iteration"] == before + 1
 
 
