@@ -30,6 +30,7 @@ from curation.progress import Progress
 from curation.sources.digests import PrefixDigest
 from curation.sources.image_source import ImageSource, Position, SourceImages
 from curation.sources.quarantine import QUARANTINE_FILE, BadRecordError, read_quarantine
+from curation.wording import counted
 
 COMMIT_BYTES = 8 << 20
 """Approximate work lost by an interruption; twice as much is held in memory."""
@@ -104,7 +105,7 @@ class Conversion:
             )
         if state.skipped and not self._skip_bad:
             raise UserError(
-                f"the stopped conversion skipped {state.skipped} bad records, see "
+                f"the stopped conversion skipped {counted(state.skipped, 'bad record')}, see "
                 f"{self._partial / QUARANTINE_FILE}; give --skip-bad again to continue"
             )
 

@@ -8,6 +8,7 @@ from curation.errors import UserError
 from curation.files import atomic_file
 from curation.pairs import VerificationPairs, pair_files_of, read_pairs
 from curation.recipes.context import RecipeContext, StepResult
+from curation.wording import counted
 
 
 def copy_pairs(context: RecipeContext) -> Iterator[StepResult]:
@@ -58,7 +59,7 @@ def _copy(path: Path, context: RecipeContext) -> StepResult:
         kept = " (the earlier copy is kept, and checked)" if target.exists() else ""
         return StepResult(path, "refused", note=f"{refusal}{kept}")
     there = _read(target)[0] if target.exists() else None
-    note = f"{len(pairs):,} pairs"
+    note = counted(len(pairs), "pair")
     if there is not None and there.digest == pairs.digest:
         return StepResult(target, "pairs", len(pairs.images), reused=True, note=note)
     if target.exists():

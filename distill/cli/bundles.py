@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from curation.printable import argument
+from curation.wording import counted
 from distill.cli import completion
 from distill.cli.common import NETWORKS, JsonOption, print_json
 from distill.cli.reports import print_table
@@ -167,7 +168,7 @@ def _pairs(
 def _print_pairs(
     pairs: list[dict[str, Any]], decision: "MatchThreshold | None", shape: tuple[int, ...]
 ) -> None:
-    note(f"{shape[0]:,} images embedded, {shape[1]} dimensions")
+    note(f"{counted(shape[0], 'image')} embedded, {shape[1]} dimensions")
     if pairs:
         below = len(_common_folder([pair[side] for pair in pairs for side in ("left", "right")]))
         rows = [

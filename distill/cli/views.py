@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from curation.errors import UserError
+from curation.wording import counted
 from curation.workspace import Workspace
 from distill.cli.bars import watch
 from distill.cli.common import JOBS, JsonOption, SetOption, WorkspaceOption, print_json
@@ -98,7 +99,8 @@ def views(
     if teacher is None and job.teacher is not None:
         note("warning: the teacher is not trained yet, so no cosines are shown")
     cosines = _cosines(summary)
-    say(f"{sheet}: {len(drawn):,} images, {summary['augmented']:,} augmented views{cosines}")
+    augmented = counted(summary["augmented"], "augmented view")
+    say(f"{sheet}: {counted(len(drawn), 'image')}, {augmented}{cosines}")
 
 
 def _summary(views: "list[SheetView]") -> dict[str, Any]:

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from curation.wording import counted
 from distill.cli import completion
 from distill.cli.bars import watch
 from distill.cli.common import JsonOption, WorkspaceOption, print_json
@@ -67,4 +68,4 @@ def embed(
     if as_json:
         print_json({"images": len(found), "cache": str(cache.folders[0]), "caches": folders})
     else:
-        say(f"{len(found):,} images are embedded: {', '.join(folders)}")
+        say(f"embedded {counted(len(found), 'image')}: {', '.join(folders)}")

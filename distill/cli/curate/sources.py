@@ -7,6 +7,7 @@ import typer
 
 from curation.errors import UserError
 from curation.printable import argument
+from curation.wording import counted
 from distill.cli import completion
 from distill.cli.bars import watch
 from distill.cli.common import JsonOption, WorkspaceOption
@@ -103,7 +104,8 @@ def convert(
     if known:
         note(f"{destination} is already complete and was made from this source; nothing to do")
     if store.meta.skipped:
-        note(f"skipped {store.meta.skipped:,} bad records: {store.path / 'quarantine.tsv'}")
+        bad = counted(store.meta.skipped, "bad record")
+        note(f"skipped {bad}: {store.path / 'quarantine.tsv'}")
     for line in warnings:
         note(f"warning: {line}")
     report = {

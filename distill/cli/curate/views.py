@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from curation.wording import counted
 from distill.cli import completion
 from distill.cli.bars import watch
 from distill.cli.common import JsonOption, WorkspaceOption
@@ -98,4 +99,4 @@ def images(
     found = open_images(locate(source, Workspace.locate(workspace)))
     with watch("write", "images", at_once=False) as progress:
         paths = write_images(found, folder, identities, each, progress)
-    note(f"wrote {len(paths):,} images to {folder}")
+    note(f"wrote {counted(len(paths), 'image')} to {folder}")

@@ -6,6 +6,7 @@ import socket
 from collections.abc import Iterator
 
 from curation.errors import UserError
+from curation.wording import counted
 from curation.workspace import Workspace
 from distill.daemon import daemon_lock
 from distill.daemon.address import LONGEST_PATH, SOCKET
@@ -29,10 +30,8 @@ def daemon(workspace: Workspace) -> Iterator[Diagnosis]:
         yield wrong(str(error), "see docs/daemon.md: what survives what")
         return
     found = daemon_lock.find(workspace)
-    if found is None:
-        yield ok(f"none is running; {jobs:,} jobs in the queue")
-    else:
-        yield ok(f"pid {found.process.pid} with {found.slots} slots; {jobs:,} jobs in the queue")
+    state = f"pid {found.process.pid} with {found.slots} slots" if found else "none is running"
+    yield ok(f"{state}; {counted(jobs, 'job')} in the queue")
 
 
 @check("socket")

@@ -249,7 +249,7 @@ def test_resuming_without_skip_bad_is_refused(tmp_path, images, monkeypatch):
 
     with pytest.raises(StoppedError):
         convert(tmp_path / "a", tmp_path / "train.lmdb", stop, skip_bad=True)
-    with pytest.raises(UserError, match=r"skipped 1 bad records.*give --skip-bad again"):
+    with pytest.raises(UserError, match=r"skipped 1 bad record,.*give --skip-bad again"):
         convert(tmp_path / "a", tmp_path / "train.lmdb")
     assert len(convert(tmp_path / "a", tmp_path / "train.lmdb", skip_bad=True)) == 39
 
