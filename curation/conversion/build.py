@@ -58,7 +58,8 @@ class Conversion:
         self._progress = progress or (lambda done, total: None)
         stated_size = source.stated_image_size()
         state = load_sound_state(partial)
-        if state is None or (decode and not state.decode):  # the earlier images were not decoded
+        self._is_resumed = state is not None and (state.decode or not decode)
+        if state is None or not self._is_resumed:  # the earlier images were not decoded
             discard(partial)
             state = JournalState(stamp=source.stamp(), decode=decode)
         self._journal = Journal(partial, state)
@@ -69,7 +70,8 @@ class Conversion:
     def run(self) -> None:
         """Complete the store in the folder, leaving only the journal besides."""
         with self._journal as journal:
-            self._check_resumable()
+            if self._is_resumed:
+                self._check_resumable()
             self._check_space()
             if not journal.state.scanned and journal.state.ordered:
                 self._read_and_copy()

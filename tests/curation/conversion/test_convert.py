@@ -27,6 +27,7 @@ from curation.inspection import inspect_path
 from curation.records.layout_writer import write_layout
 from curation.records.ms1m import find_source
 from curation.records.recordio import ImageRecord, RecordWriter
+from curation.sources.image_files import ImageFiles
 from curation.sources.records import read_images
 from curation.store import Store
 
@@ -134,6 +135,18 @@ class TestSameSourceSameStore:
         one = convert(write_source({0: 3, 1: 2}, "one"), tmp_path / "one.lmdb")
         two = convert(write_source({0: 2, 1: 3}, "two"), tmp_path / "two.lmdb")
         assert one.digest != two.digest
+
+    def test_files_are_looked_at_once_before_they_are_read(
+        self, tmp_path, noise_images, monkeypatch
+    ):
+        folder = tmp_path / "faces" / "person"
+        folder.mkdir(parents=True)
+        for number, image in enumerate(noise_images[:4]):
+            (folder / f"{number}.jpg").write_bytes(image)
+        stamped, stamp = [], ImageFiles.stamp
+        monkeypatch.setattr(ImageFiles, "stamp", lambda own: stamped.append(1) or stamp(own))
+        convert(folder.parent, tmp_path / "faces.lmdb")
+        assert len(stamped) == 1
 
     def test_a_second_conversion_does_nothing(self, source, tmp_path):
         first = convert(source, tmp_path / "train.lmdb")
