@@ -38,7 +38,7 @@ def test_a_bundle_gets_formats_once(bundle):
     assert result.exit_code == 0, result.output
     told = json.loads(result.stdout)
     assert told["added"] == ["ncnn"]
-    assert told["files"] == check_bundle(bundle).config.model_dump()["formats"]
+    assert told["files"] == check_bundle(bundle).config.model_dump(mode="json")["formats"]
     assert set(check_bundle(bundle).config.formats) == {"onnx", "ncnn"}
     assert "ncnn" in (bundle / "README.md").read_text()
     before = (bundle / "SHA256SUMS").stat().st_mtime_ns
