@@ -90,7 +90,8 @@ class Harness:
     def clean_up(self) -> None:
         if self.daemon is not None:
             self.kill()
-        assert daemon_lock.find(self.workspace) is None
+        # A runner that the daemon has just forked has the lock until it executes its program.
+        wait_until(lambda: daemon_lock.find(self.workspace) is None, "no daemon serves")
         for job in client.jobs(self.workspace):
             attempt = Attempt(self.run(job.name), job.attempt, job.attempt_id)
             end(attempt, self.executor(lambda run: []))
